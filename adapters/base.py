@@ -1,0 +1,89 @@
+"""What an adapter is to the agent that hosts it, and what the agent is to an adapter."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import httpx2
+from msgspec import Struct
+
+from adapters.model import Author, CallbackAnswer, ConversationKey, Inbound, RawCallback, Segment
+
+
+class ChannelRefused(Exception):
+    """These settings cannot work: `path` is a JSON pointer into the channel's settings."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(detail)
+        self.path = path
+        self.detail = detail
+
+
+class NotAccepted(Exception):
+    """The control plane did not take the messages: do not acknowledge the platform."""
+
+
+class Outgoing(Struct, frozen=True, kw_only=True):
+    """One part to send: what fits into one call of the platform."""
+
+    idempotency_key: str
+    conversation: ConversationKey
+    reply_handle: dict[str, str]
+    segments: list[Segment]
+    author: Author = Author()
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """The platform took it."""
+
+    platform_message_id: str
+
+
+class SendFailed(Exception):
+    """The platform said no, nothing was sent; `error_class` is a neutral send-error class."""
+
+    def __init__(self, error_class: str, detail: str, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.error_class = error_class
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class SendUnknown(Exception):
+    """The call was cut: nobody knows whether the platform sent it."""
+
+
+class Host(Protocol):
+    """What the agent gives an adapter."""
+
+    http: httpx2.AsyncClient
+    control_url: str
+
+    async def report(self, messages: Sequence[Inbound]) -> None:
+        """Return when a copy exists that outlives this process; raise NotAccepted otherwise."""
+
+    def connected(self) -> None:
+        """Call on connecting, and again whenever the platform proves that it is alive."""
+
+
+class Adapter(Protocol):
+    """One IM account. Made with its validated settings; lives in one disposable scope."""
+
+    # One connection per credential: the old one must stop before the new one starts.
+    exclusive: ClassVar[bool]
+
+    def __init__(self, settings: Any, host: Host) -> None: ...
+
+    async def probe(self) -> None:
+        """Try the settings without side effects; raise ChannelRefused if they cannot work."""
+
+    async def run(self) -> None:
+        """Keep the account connected until cancelled; returning is a failure like raising."""
+
+    async def callback(self, request: RawCallback, *, verified: bool) -> CallbackAnswer:
+        """Take a platform's call; `verified` means the control plane checked it on arrival."""
+
+    def split(self, segments: Sequence[Segment]) -> list[list[Segment]]:
+        """Cut a message into the parts that the platform takes in one call each."""
+
+    async def send(self, part: Outgoing) -> Sent:
+        """One attempt; raises SendFailed or SendUnknown."""

@@ -1,0 +1,67 @@
+"""Which kinds of channel exist, and where each kind's code is; nothing loads before it is used."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from adapters.model import RawCallback, Verification
+
+Verify = Callable[..., Verification]
+
+
+class UnknownKind(LookupError):
+    """No adapter of that name is installed."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of channel.
+
+    `resend_safe_s`: for how many seconds the platform recognises a repeated send by its
+    idempotency key, so that an unknown outcome may be sent again; 0 means never.
+    `callback`: whether its address must be entered at the platform by a person.
+    """
+
+    name: str
+    package: str
+    resend_safe_s: float
+    callback: bool
+
+    def settings(self) -> type[BaseModel]:
+        """The settings model; fields of type SecretStr are secrets."""
+        return cast(type[BaseModel], self._load("settings").Settings)
+
+    def verify(self, request: RawCallback, settings: BaseModel, *, now: float) -> Verification:
+        """Check a callback without an agent; pure. `now` is in Unix seconds."""
+        return cast(Verify, self._load("callback").verify)(request, settings, now=now)
+
+    def adapter(self) -> Any:
+        """The adapter class (see `adapters.base.Adapter`)."""
+        return self._load("adapter").Adapter
+
+    def _load(self, module: str) -> Any:
+        return import_module(f"{self.package}.{module}")
+
+
+_KINDS = {
+    # webchat keeps every message it was given, so a repeated id is recognised for ever.
+    "webchat": Kind(
+        name="webchat", package="adapters.webchat", resend_safe_s=float("inf"), callback=False
+    ),
+}
+
+
+def kind(name: str) -> Kind:
+    """Raises UnknownKind."""
+    try:
+        return _KINDS[name]
+    except KeyError:
+        raise UnknownKind(name) from None
+
+
+def kinds() -> list[str]:
+    """The names of all installed kinds."""
+    return sorted(_KINDS)

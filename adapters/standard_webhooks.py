@@ -1,0 +1,73 @@
+"""Standard Webhooks 1.0.0 (standardwebhooks.com): sign and verify, pure.
+
+Agents sign their event batches with it, and our own chat platform signs its callbacks.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+
+ID = "webhook-id"
+TIMESTAMP = "webhook-timestamp"
+SIGNATURE = "webhook-signature"
+
+# Seconds a signature may differ from our clock; the reference libraries' tolerance.
+TOLERANCE_S = 300
+# Signatures read from one header; more is an attempt to make us work.
+_MAX_SIGNATURES = 4
+_PREFIX = "whsec_"
+
+
+class SignatureError(ValueError):
+    """The signature is missing, malformed, stale or wrong; the text is safe to show."""
+
+
+def make_secret(random_bytes: bytes) -> str:
+    """The `whsec_` form of at least 24 random bytes."""
+    return _PREFIX + base64.b64encode(random_bytes).decode()
+
+
+def sign(secret: str, *, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The three headers that prove `body`."""
+    return {
+        ID: message_id,
+        TIMESTAMP: str(timestamp),
+        SIGNATURE: "v1," + _digest(secret, message_id, str(timestamp), body),
+    }
+
+
+def verify(
+    secrets: Iterable[str], headers: Mapping[str, str], body: bytes, *, now: float | None
+) -> str:
+    """Return the webhook id when one of `secrets` signed `body`.
+
+    `now` is in Unix seconds; None skips the age check, for bytes that were checked on arrival.
+    Raises SignatureError.
+    """
+    message_id, timestamp = headers.get(ID, ""), headers.get(TIMESTAMP, "")
+    if not message_id or not timestamp.isascii() or not timestamp.isdigit():
+        raise SignatureError("the webhook headers are missing or malformed")
+    if now is not None and abs(now - int(timestamp[:15])) > TOLERANCE_S:
+        raise SignatureError("the webhook timestamp is too far from our clock")
+    given = _signatures(headers.get(SIGNATURE, ""))
+    expected = [_digest(secret, message_id, timestamp, body) for secret in secrets]
+    # Compare all pairs, so that the time taken tells nothing about which secret matched.
+    if not any([hmac.compare_digest(g, e) for g in given for e in expected]):  # noqa: C419
+        raise SignatureError("no signature matches")
+    return message_id
+
+
+def _signatures(header: str) -> list[str]:
+    parts = [part.partition(",") for part in header.split()[:_MAX_SIGNATURES]]
+    return [value for version, _, value in parts if version == "v1" and value.isascii()]
+
+
+def _digest(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
+    try:
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    except binascii.Error as error:
+        raise SignatureError("the webhook secret is not base64") from error
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()

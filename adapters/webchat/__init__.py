@@ -1,0 +1,1 @@
+"""Web chat: the chat platform that the control plane hosts itself."""

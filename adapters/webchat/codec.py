@@ -1,0 +1,119 @@
+"""Web chat's words to the neutral model and back; pure."""
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from msgspec import Meta, MsgspecError, Struct
+from msgspec.json import decode as decode_json
+
+from adapters.model import ConversationKey, Inbound, Rejected, Segment, Sender, Text
+
+# Characters that the platform takes in one message.
+MAX_TEXT = 4000
+# How far back a cut looks for the end of a line or a word.
+_LOOK_BACK = 200
+
+# The last second that a datetime can hold.
+_END_OF_TIME = 253_402_300_799
+
+Id = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Visitor(Struct, frozen=True, kw_only=True):
+    """The person on the web page."""
+
+    id: Id
+    name: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class Frame(Struct, frozen=True, kw_only=True):
+    """What the platform posts for a visitor's message; `at` is in Unix seconds."""
+
+    type: Literal["message"]
+    visitor: Visitor
+    id: Id
+    text: Annotated[str, Meta(min_length=1, max_length=20_000)]
+    at: Annotated[float, Meta(ge=0, le=_END_OF_TIME)]
+
+
+def decode(body: bytes) -> Inbound | Rejected:
+    """A callback's body as a message; never raises."""
+    try:
+        frame = decode_json(body, type=Frame)
+    except (MsgspecError, UnicodeDecodeError) as error:
+        return Rejected(reason=f"not a web-chat message: {error}")
+    if "\0" in f"{frame.visitor.id}{frame.visitor.name}{frame.id}{frame.text}":
+        return Rejected(reason="not a web-chat message: a NUL character")
+    return Inbound(
+        dedupe_key=f"{frame.visitor.id}:{frame.id}",
+        message_id=frame.id,
+        occurred_at=frame.at,
+        conversation=ConversationKey(type="direct", id=frame.visitor.id),
+        sender=Sender(id=frame.visitor.id, name=frame.visitor.name),
+        segments=[Text(text=frame.text)],
+    )
+
+
+def split(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """Cut a message into parts of at most MAX_TEXT characters, all of them text."""
+    parts: list[list[Segment]] = []
+    room = 0
+    for segment in segments:
+        for piece in _pieces(_plain(segment)):
+            if not parts or len(piece) > room:
+                parts.append([])
+                room = MAX_TEXT
+            parts[-1].append(Text(text=piece))
+            room -= len(piece)
+    return parts
+
+
+def _plain(segment: Segment) -> str:
+    if isinstance(segment, Text):
+        return segment.text
+    return segment.text or f"[{segment.platform_type}]"
+
+
+def _pieces(text: str) -> list[str]:
+    pieces = []
+    while len(text) > MAX_TEXT:
+        at = _cut(text)
+        pieces.append(text[:at])
+        text = text[at:]
+    if text:
+        pieces.append(text)
+    return pieces
+
+
+def _cut(text: str) -> int:
+    for mark in ("\n", " "):
+        at = text.rfind(mark, MAX_TEXT - _LOOK_BACK, MAX_TEXT)
+        if at != -1:
+            return at + 1
+    # Step back out of an emoji or a combined letter, unless it is absurdly long.
+    for at in range(MAX_TEXT, MAX_TEXT - _LOOK_BACK, -1):
+        if not _joined(text, at):
+            return at
+    return MAX_TEXT
+
+
+def _joined(text: str, at: int) -> bool:
+    """Whether the characters around a cut are one to the eye."""
+    before, after = text[at - 1], text[at]
+    if before == "\u200d" or after == "\u200d" or unicodedata.category(after) in ("Mn", "Me", "Mc"):
+        return True
+    if "\U0001f3fb" <= after <= "\U0001f3ff":  # a skin tone belongs to what it follows
+        return True
+    return _is_flag_half(before) and _is_flag_half(after) and _flag_halves(text, at) % 2 == 1
+
+
+def _is_flag_half(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
+
+
+def _flag_halves(text: str, at: int) -> int:
+    start = at
+    while start > 0 and _is_flag_half(text[start - 1]):
+        start -= 1
+    return at - start

@@ -1,0 +1,22 @@
+"""The foundation: directory, tenants, messages, walls.
+
+The tables are written in SQL, one file a room, because the walls (policies, roles, partitions,
+definer functions) are SQL too and belong beside what they guard.
+"""
+
+from pathlib import Path
+
+from alembic import op
+from sqlalchemy.util import await_only
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    # The driver's own call takes many statements at once; SQLAlchemy's takes one.
+    connection = op.get_bind().connection.driver_connection
+    for file in sorted(Path(__file__).with_suffix("").glob("*.sql")):
+        await_only(connection.execute(file.read_text(encoding="utf-8")))

@@ -1,0 +1,1 @@
+"""Many tenants: who they are, what should run, what was said."""

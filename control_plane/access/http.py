@@ -1,0 +1,220 @@
+"""How a request becomes a call: one transaction, one actor, one permission in the signature.
+
+A route class opens the transaction and commits it before the answer leaves; `permit` says in the
+signature of each route what its caller must be allowed to do. Routes that take strangers say so
+with `public`; a test fails for a route with neither.
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_plane.access import idempotency, tokens
+from control_plane.access.idempotency import Replay, Ticket
+from control_plane.access.permissions import Actor, Permission, Role
+from control_plane.bus.hints import Bus
+from control_plane.db.session import Database, Scope, driver, enter
+from control_plane.kit.clock import Clock
+from control_plane.kit.crypto import Keyring
+from control_plane.kit.errors import BotyardError, Forbidden, Unauthorized
+
+_ACTOR = """
+SELECT i.email, i.operator, m.id AS member_id, m.name, m.role, t.id AS tenant_id, t.state
+FROM identities AS i
+LEFT JOIN members AS m ON m.identity_id = i.id AND m.tenant_id = $2
+LEFT JOIN tenants AS t ON t.id = m.tenant_id
+WHERE i.id = $1
+"""
+_FAMILY_LIVES = """
+SELECT EXISTS (SELECT FROM credentials WHERE family_id = $1 AND revoked_at IS NULL)
+"""
+
+bearer_token = HTTPBearer(auto_error=False, description="The access token from /auth/login.")
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """What every request may use; made once by the composition root."""
+
+    database: Database
+    bus: Bus
+    keys: Keyring
+    clock: Clock
+    public_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One permitted request, inside its transaction."""
+
+    session: AsyncSession
+    actor: Actor
+    now: datetime
+    keys: Keyring
+    house: House
+
+
+def house_of(request: Request) -> House:
+    house: House = request.app.state.house
+    return house
+
+
+HouseDep = Annotated[House, Depends(house_of)]
+
+
+class TransactionRoute(APIRoute):
+    """One request, one transaction: committed before the answer is sent, or not at all."""
+
+    def get_route_handler(self) -> Handler:
+        handler = super().get_route_handler()
+
+        async def in_transaction(request: Request) -> Response:
+            kept: BotyardError | None = None
+            async with house_of(request).database.session() as session:
+                request.state.session = session
+                try:
+                    response = await handler(request)
+                    await _keep_answer(request, session, response)
+                except Replay as replay:
+                    response = Response(replay.body, replay.status, media_type="application/json")
+                except BotyardError as error:
+                    if not error.keeps_changes:
+                        raise
+                    kept = error
+            if kept is not None:
+                raise kept
+            return response
+
+        return in_transaction
+
+
+def permit(permission: Permission) -> Any:
+    """`call: Annotated[Call, permit(Permission.X)]` in a route's signature."""
+
+    async def permitted(
+        request: Request,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_token)],
+    ) -> Call:
+        call = await authenticate(request, bearer.credentials if bearer else None)
+        check(call.actor, permission)
+        await _take_key(request, call)
+        return call
+
+    permitted.permission = permission  # type: ignore[attr-defined]
+    return Depends(permitted)
+
+
+def admit(permission: Permission) -> Any:
+    """`actor: Annotated[Actor, admit(...)]`: like `permit`, but no transaction stays open."""
+
+    async def admitted(
+        request: Request,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_token)],
+    ) -> Actor:
+        async with house_of(request).database.session() as session:
+            request.state.session = session
+            call = await authenticate(request, bearer.credentials if bearer else None)
+        check(call.actor, permission)
+        return call.actor
+
+    admitted.permission = permission  # type: ignore[attr-defined]
+    return Depends(admitted)
+
+
+def public() -> Any:
+    """`session: Annotated[AsyncSession, public()]` in the signature of a route for strangers."""
+
+    async def anyone(request: Request) -> AsyncSession:
+        session: AsyncSession = request.state.session
+        return session
+
+    anyone.permission = None  # type: ignore[attr-defined]
+    return Depends(anyone)
+
+
+def check(actor: Actor, permission: Permission) -> None:
+    """Raises Forbidden unless the actor may do it, in the state that their tenant is in."""
+    if permission not in actor.permissions:
+        raise Forbidden("forbidden", f"This needs the permission {permission.value}.")
+    if actor.role is not None and not permission.reads and actor.tenant_state != "active":
+        raise Forbidden(
+            "tenant_not_active", f"The tenant is {actor.tenant_state}; it can only be looked at."
+        )
+
+
+async def authenticate(request: Request, token: str | None) -> Call:
+    """Who calls, read fresh: a removed member or an ended sign-in stops at the next request."""
+    house = house_of(request)
+    now = house.clock.now()
+    session: AsyncSession = request.state.session
+    if token is None:
+        raise Unauthorized("not_signed_in", "Send an access token as a bearer token.")
+    claims = tokens.read_access(house.keys, token, now=now)
+    actor = await load_actor(
+        session,
+        identity_id=UUID(claims["sub"]),
+        tenant_id=UUID(claims["tid"]) if claims.get("tid") else None,
+        family_id=UUID(claims["sid"]),
+    )
+    return Call(session=session, actor=actor, now=now, keys=house.keys, house=house)
+
+
+async def load_actor(
+    session: AsyncSession, *, identity_id: UUID, tenant_id: UUID | None, family_id: UUID
+) -> Actor:
+    """The actor as the database knows them now; the transaction then speaks for them."""
+    await enter(session, Scope(identity=identity_id))
+    connection = await driver(session)
+    if not await connection.fetchval(_FAMILY_LIVES, family_id):
+        raise Unauthorized("session_ended", "This sign-in was ended; please sign in again.")
+    row = await connection.fetchrow(_ACTOR, identity_id, tenant_id)
+    if row is None or (tenant_id is not None and row["tenant_id"] is None):
+        raise Unauthorized("not_a_member", "This account is no longer a member of the tenant.")
+    actor = Actor(
+        identity_id=identity_id,
+        email=row["email"],
+        operator=row["operator"],
+        tenant_id=row["tenant_id"],
+        tenant_state=row["state"],
+        member_id=row["member_id"],
+        member_name=row["name"] or row["email"].partition("@")[0],
+        role=Role(row["role"]) if row["role"] else None,
+    )
+    await enter(session, scope_of(actor))
+    return actor
+
+
+def scope_of(actor: Actor) -> Scope:
+    """What the actor's transactions may see."""
+    return Scope(
+        tenants=(actor.tenant_id,) if actor.tenant_id else (),
+        identity=actor.identity_id,
+        operator=actor.operator and actor.role is None,
+    )
+
+
+async def _take_key(request: Request, call: Call) -> None:
+    key = request.headers.get("idempotency-key")
+    if request.method != "POST" or key is None or call.actor.tenant_id is None:
+        return
+    ticket = Ticket(tenant_id=call.actor.tenant_id, actor_id=call.actor.identity_id, key=key)
+    body = await request.body()
+    await idempotency.begin(call.session, ticket, target=request.url.path, body=body, now=call.now)
+    request.state.ticket = ticket
+
+
+async def _keep_answer(request: Request, session: AsyncSession, response: Response) -> None:
+    ticket: Ticket | None = getattr(request.state, "ticket", None)
+    if ticket is not None:
+        body = bytes(response.body)
+        await idempotency.end(session, ticket, status=response.status_code, body=body)

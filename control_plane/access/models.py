@@ -1,0 +1,57 @@
+"""Identities, credentials, and the audit."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlmodel import Field
+
+from control_plane.db.types import Json, Row, Timestamp
+
+
+class Identity(Row, table=True):
+    """A person who can sign in; what they may do depends on their memberships."""
+
+    __tablename__ = "identities"
+
+    id: UUID = Field(primary_key=True)
+    email: str
+    password_hash: str
+    operator: bool = False
+    created_at: datetime = Field(sa_type=Timestamp)
+
+
+class Credential(Row, table=True):
+    """An opaque secret: its SHA-256, or sealed where we must present it ourselves."""
+
+    __tablename__ = "credentials"
+
+    id: UUID = Field(primary_key=True)
+    kind: str
+    sha256: bytes | None = None
+    sealed: bytes | None = None
+    tenant_id: UUID | None = None
+    identity_id: UUID | None = None
+    instance_id: UUID | None = None
+    family_id: UUID | None = None
+    created_at: datetime = Field(sa_type=Timestamp)
+    expires_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    used_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    revoked_at: datetime | None = Field(default=None, sa_type=Timestamp)
+
+
+class AuditEntry(Row, table=True):
+    """Who did what to what, and what it looked like before and after."""
+
+    __tablename__ = "audit"
+
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    at: datetime = Field(sa_type=Timestamp)
+    actor_kind: str
+    actor_id: UUID | None = None
+    action: str
+    target_kind: str
+    target_id: UUID | None = None
+    before: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    after: dict[str, Any] | None = Field(default=None, sa_type=Json)

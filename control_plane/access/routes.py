@@ -1,0 +1,104 @@
+"""/auth: sign in, stay signed in, sign out, who am I."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Cookie, Depends, Request, Response
+from fastapi.security.http import HTTPAuthorizationCredentials
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_plane.access import service, tokens
+from control_plane.access.http import HouseDep, TransactionRoute, authenticate, bearer_token, public
+from control_plane.access.schemas import IdentityOut, LoginIn, MeOut, TokenOut
+from control_plane.access.service import SignIn
+from control_plane.kit.errors import Unauthorized
+
+COOKIE = "botyard_refresh"
+_COOKIE_PATH = "/api/v1/auth"
+
+router = APIRouter(prefix="/auth", tags=["auth"], route_class=TransactionRoute)
+# Sign-in keeps no transaction open while it computes bcrypt.
+plain = APIRouter(prefix="/auth", tags=["auth"])
+
+Refresh = Annotated[str | None, Cookie(alias=COOKIE, include_in_schema=False)]
+
+
+def stranger() -> None:
+    """Marks a route without a transaction that takes strangers."""
+
+
+stranger.permission = None  # type: ignore[attr-defined]
+
+
+@plain.post("/login", dependencies=[Depends(stranger)])
+async def login(body: LoginIn, house: HouseDep, response: Response) -> TokenOut:
+    """Sign in with e-mail and password."""
+    signed_in = await service.sign_in(
+        house.database,
+        house.keys,
+        house.clock,
+        email=body.email,
+        password=body.password,
+        tenant_id=body.tenant_id,
+    )
+    return _give(response, signed_in, secure=house.public_url.startswith("https://"))
+
+
+@router.post("/refresh")
+async def refresh(
+    session: Annotated[AsyncSession, public()],
+    house: HouseDep,
+    response: Response,
+    token: Refresh = None,
+) -> TokenOut:
+    """Trade the refresh cookie for a new access token and a new cookie."""
+    if token is None:
+        raise Unauthorized("not_signed_in", "There is no refresh cookie; please sign in.")
+    renewed = await service.refresh(session, house.keys, token=token, now=house.clock.now())
+    return _give(response, renewed, secure=house.public_url.startswith("https://"))
+
+
+@router.post("/logout", status_code=204)
+async def logout(
+    session: Annotated[AsyncSession, public()],
+    house: HouseDep,
+    response: Response,
+    token: Refresh = None,
+) -> None:
+    """End this sign-in on every token it has."""
+    if token is not None:
+        await service.sign_out(session, token=token, now=house.clock.now())
+    response.delete_cookie(COOKIE, path=_COOKIE_PATH)
+
+
+@router.get("/me")
+async def me(
+    request: Request,
+    session: Annotated[AsyncSession, public()],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_token)],
+) -> MeOut:
+    """Who is signed in and what they may do."""
+    call = await authenticate(request, bearer.credentials if bearer else None)
+    actor = call.actor
+    return MeOut(
+        identity=IdentityOut(id=actor.identity_id, email=actor.email, operator=actor.operator),
+        tenant_id=actor.tenant_id,
+        memberships=await service.memberships(session, actor.identity_id),
+        permissions=sorted(actor.permissions),
+    )
+
+
+def _give(response: Response, signed_in: SignIn, *, secure: bool) -> TokenOut:
+    response.set_cookie(
+        COOKIE,
+        signed_in.refresh,
+        max_age=int(tokens.REFRESH_LIFE.total_seconds()),
+        path=_COOKIE_PATH,
+        secure=secure,
+        httponly=True,
+        samesite="strict",
+    )
+    return TokenOut(
+        access_token=signed_in.access,
+        expires_in=int(tokens.ACCESS_LIFE.total_seconds()),
+        tenant_id=signed_in.tenant_id,
+    )

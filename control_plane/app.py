@@ -1,0 +1,183 @@
+"""The HTTP application: every room's routes under one roof."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from control_plane import errors
+from control_plane.access import routes as access
+from control_plane.access.http import HouseDep
+from control_plane.access.routes import stranger
+from control_plane.channels import routes as channels
+from control_plane.conversations import routes as conversations
+from control_plane.conversations.segments import COMPONENTS
+from control_plane.db.session import driver
+from control_plane.fleet import routes as fleet
+from control_plane.ingest.app import PATH as INGEST_PATH
+from control_plane.ingest.app import IngestApp
+from control_plane.instances import routes as instances
+from control_plane.kit.errors import TooLarge, not_found
+from control_plane.kit.problems import problem_response
+from control_plane.parts import Parts
+from control_plane.revisions import routes as revisions
+from control_plane.tenants import routes as tenants
+from control_plane.turns import routes as turns
+from control_plane.webchat import routes as webchat
+
+API = "/api/v1"
+# Bytes of an ordinary request's body; platforms' callbacks have the same limit.
+MAX_BODY_BYTES = 1024 * 1024
+
+_PAGE_POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+system = APIRouter(include_in_schema=False, dependencies=[Depends(stranger)])
+
+
+@system.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Alive."""
+    return {"status": "ok"}
+
+
+@system.get("/readyz")
+async def readyz(house: HouseDep) -> dict[str, str]:
+    """Able to serve: the database answers."""
+    async with house.database.session() as session:
+        await (await driver(session)).fetchval("SELECT 1")
+    return {"status": "ready"}
+
+
+@system.get("/metrics")
+async def metrics() -> Response:
+    """For Prometheus."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+@system.get("/")
+async def home() -> Response:
+    """People who type the address want the dashboard."""
+    return RedirectResponse("/app/")
+
+
+@system.get("/app/{path:path}")
+async def dashboard(path: str, request: Request) -> Response:
+    """The dashboard: its files, and its page for every address that is not a file."""
+    root: Path = (request.app.state.web_pages / "app").resolve()
+    file = (root / path).resolve()
+    if not file.is_relative_to(root) or not file.is_file():
+        file = root / "index.html"
+    if not file.is_file():
+        raise not_found("page")
+    fresh = "no-cache" if file.suffix == ".html" else "public, max-age=31536000, immutable"
+    headers = {"content-security-policy": _PAGE_POLICY, "cache-control": fresh}
+    return FileResponse(file, headers=headers)
+
+
+def create_app(parts: Parts, *, web_pages: Path) -> "Front":
+    """The whole application over `parts`."""
+    app = FastAPI(
+        title="Botyard",
+        version="1",
+        openapi_url=f"{API}/openapi.json",
+        docs_url=f"{API}/docs",
+        redoc_url=None,
+        responses=errors.RESPONSES,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.house = parts.house
+    app.state.callbacks = parts.callbacks
+    app.state.bootstraps = parts.bootstraps
+    app.state.provisioner = parts.provisioner
+    app.state.webchat_sockets = parts.sockets
+    app.state.web_pages = web_pages
+    errors.install(app)
+    for router in (
+        access.plain,
+        access.router,
+        tenants.plain,
+        tenants.router,
+        instances.router,
+        fleet.router,
+        channels.router,
+        revisions.router,
+        conversations.router,
+        turns.router,
+    ):
+        app.include_router(router, prefix=API)
+    for router in (channels.public_router, webchat.router, system):
+        app.include_router(router)
+    assets = web_pages / "webchat"
+    app.mount("/webchat-assets", StaticFiles(directory=assets, check_dir=False))
+    _describe_segments(app)
+    ingest = IngestApp(parts.verifier, parts.commits, parts.house.clock)
+    return Front(app, ingest)
+
+
+class Front:
+    """In front of FastAPI: the ingest route goes straight in, other bodies are bounded."""
+
+    def __init__(self, app: FastAPI, ingest: ASGIApp) -> None:
+        self.app = app
+        self._ingest = ingest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif scope["method"] == "POST" and INGEST_PATH.match(scope["path"]):
+            await self._ingest(scope, receive, send)
+        elif _declared_length(scope) > MAX_BODY_BYTES:
+            await _too_large(scope, receive, send)
+        else:
+            await self.app(scope, _bounded(receive), send)
+
+
+def _bounded(receive: Receive) -> Callable[[], Awaitable[Message]]:
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > MAX_BODY_BYTES:
+            raise TooLarge("body_too_large", f"A body has at most {MAX_BODY_BYTES} bytes.")
+        return message
+
+    return bounded
+
+
+def _declared_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
+
+
+async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
+    error = TooLarge("body_too_large", f"A body has at most {MAX_BODY_BYTES} bytes.")
+    await problem_response(error)(scope, receive, send)
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _describe_segments(app: FastAPI) -> None:
+    """Put the segments' schemas, which msgspec knows, into the OpenAPI document."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = plain()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(COMPONENTS)
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]

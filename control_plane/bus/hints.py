@@ -1,0 +1,176 @@
+"""Hints say "look now" and carry nothing else.
+
+A topic is a short string such as `work.turn`, `visitor.<id>` or `stream.<tenant id>`. Within one
+process a hint arrives at once; between processes it travels through PostgreSQL (one NOTIFY for
+all topics that gathered while the last was under way). Hints may get lost: whoever waits also
+looks by itself every `POLL_S` seconds.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol
+
+import asyncpg
+import structlog
+from sqlalchemy.engine import make_url
+
+from control_plane.kit.backoff import full_jitter
+from control_plane.kit.ids import new_token
+from control_plane.kit.metrics import LOOP_FAILURES, LOOP_SUCCESS
+
+# Seconds between looks without a hint: the price of a lost one.
+POLL_S = 2.0
+# Topics waiting to be sent; past that a hint is dropped, and the poll finds the row.
+_MAX_WAITING = 10_000
+# PostgreSQL refuses payloads of 8,000 bytes and more.
+_MAX_PAYLOAD = 7_500
+_CHANNEL = "botyard"
+
+log = structlog.get_logger()
+
+
+class Wake:
+    """Set by a hint, cleared by `wait`."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout_s: float = POLL_S) -> bool:
+        """Whether a hint came within `timeout_s`; one that came before counts."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+class Bus(Protocol):
+    """Where hints go."""
+
+    def publish(self, topics: Collection[str]) -> None: ...
+
+    def listen(self, *topics: str) -> contextlib.AbstractContextManager[Wake]: ...
+
+
+class LocalBus:
+    """Hints within one process."""
+
+    def __init__(self) -> None:
+        self._wakes: dict[str, set[Wake]] = defaultdict(set)
+
+    def publish(self, topics: Collection[str]) -> None:
+        self.wake(topics)
+
+    def wake(self, topics: Collection[str]) -> None:
+        """Wake the listeners of this process."""
+        for topic in topics:
+            for wake in self._wakes.get(topic, ()):
+                wake.set()
+
+    def wake_all(self) -> None:
+        """Hints may have been lost: let everybody look."""
+        self.wake(list(self._wakes))
+
+    @contextmanager
+    def listen(self, *topics: str) -> Iterator[Wake]:
+        """A wake that any of `topics` sets, until the block ends."""
+        wake = Wake()
+        for topic in topics:
+            self._wakes[topic].add(wake)
+        try:
+            yield wake
+        finally:
+            for topic in topics:
+                self._wakes[topic].discard(wake)
+                if not self._wakes[topic]:
+                    del self._wakes[topic]
+
+
+class PostgresBus(LocalBus):
+    """Hints between processes over LISTEN and NOTIFY, on a connection of its own."""
+
+    name = "bus"
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._origin = new_token()[:8]
+        self._waiting: set[str] = set()
+        self._news = asyncio.Event()
+
+    def publish(self, topics: Collection[str]) -> None:
+        self.wake(topics)
+        if len(self._waiting) < _MAX_WAITING:
+            self._waiting.update(topics)
+            self._news.set()
+
+    async def run(self) -> None:
+        """Listen and send until cancelled, connecting again whenever the server went away."""
+        failures = 0
+        while True:
+            try:
+                await self._connected()
+                failures = 0
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                LOOP_FAILURES.labels(self.name).inc()
+                log.warning("bus lost its connection", error=type(error).__name__)
+            pause = full_jitter(
+                failures, base=timedelta(seconds=0.1), cap=timedelta(seconds=POLL_S)
+            )
+            failures += 1
+            await asyncio.sleep(pause.total_seconds())
+
+    async def _connected(self) -> None:
+        connection = await asyncpg.connect(self._dsn, timeout=5)
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _connection: lost.set())
+        try:
+            await connection.add_listener(_CHANNEL, self._heard)
+            self.wake_all()
+            async with asyncio.TaskGroup() as group:
+                sender = group.create_task(self._send(connection))
+                await lost.wait()
+                sender.cancel()
+        except* (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as group_error:
+            raise ConnectionError("lost while sending") from group_error
+        finally:
+            connection.terminate()
+
+    async def _send(self, connection: asyncpg.Connection) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            topics, self._waiting = self._waiting, set()
+            for payload in _payloads(self._origin, topics):
+                await connection.execute("SELECT pg_notify($1, $2)", _CHANNEL, payload)
+            LOOP_SUCCESS.labels(self.name).set_to_current_time()
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        origin, *topics = json.loads(str(payload))
+        if origin != self._origin:
+            self.wake(topics)
+
+
+def _payloads(origin: str, topics: Collection[str]) -> Iterator[str]:
+    batch, size = [origin], len(origin) + 4
+    for topic in sorted(topics):
+        # As it is sent: JSON may make a platform's conversation key six times as long.
+        more = len(json.dumps(topic)) + 2
+        if len(origin) + 4 + more > _MAX_PAYLOAD:
+            continue
+        if size + more > _MAX_PAYLOAD:
+            yield json.dumps(batch)
+            batch, size = [origin], len(origin) + 4
+        batch.append(topic)
+        size += more
+    yield json.dumps(batch)

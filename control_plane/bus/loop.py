@@ -1,0 +1,169 @@
+"""The one background loop: lease due rows of a kind, work on them, give them back.
+
+A handler does its slow work outside any session and makes every change in a transaction that
+`leases.hold` has checked. It returns when the row is due again, or None when it is right.
+"""
+
+import asyncio
+import os
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from control_plane.bus.hints import POLL_S, Bus
+from control_plane.db import leases
+from control_plane.db.leases import Lease, LeaseLost
+from control_plane.db.session import Database
+from control_plane.kit.backoff import full_jitter
+from control_plane.kit.ids import new_token
+from control_plane.kit.metrics import LEASES_LOST, LOOP_FAILURES, LOOP_SUCCESS, WORK_SECONDS
+
+# How long a lease lasts unrenewed: what a killed worker costs its rows.
+LEASE = timedelta(seconds=15)
+RENEW_EVERY_S = 5.0
+# How long a stopping loop waits for handlers before it leaves their rows to others.
+STOP_WITHIN_S = 8.0
+_RETRY_BASE = timedelta(seconds=0.5)
+_RETRY_CAP = timedelta(minutes=5)
+
+Handler = Callable[[Lease], Awaitable[timedelta | None]]
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """`concurrency` rows at once; `lease` until an unrenewed row is free again."""
+
+    concurrency: int = 16
+    lease: timedelta = LEASE
+    cell: str = ""
+
+
+class WorkLoop:
+    """Works on the rows of one kind until stopped."""
+
+    def __init__(
+        self,
+        kind: str,
+        handler: Handler,
+        *,
+        database: Database,
+        bus: Bus,
+        settings: LoopSettings = LoopSettings(),
+    ) -> None:
+        self.name = kind
+        self._handler = handler
+        self._database = database
+        self._bus = bus
+        self._settings = settings
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{new_token()[:6]}"
+        self._running: dict[asyncio.Task[None], Lease] = {}
+        self._after = leases.FIRST_TENANT
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Claim and work until `stop`; then let the running handlers end, within bounds."""
+        with self._bus.listen(leases.topic(self.name)) as wake:
+            async with asyncio.TaskGroup() as group:
+                renewer = group.create_task(self._renew())
+                stopper = group.create_task(self._stopping.wait())
+                stopper.add_done_callback(lambda _task: wake.set())
+                while not self._stopping.is_set():
+                    more = await self._round(group, wake.set)
+                    if not more:
+                        # Jitter, so that replicas do not poll in step.
+                        await wake.wait(POLL_S * random.uniform(0.75, 1.0))  # noqa: S311
+                await self._drain()
+                renewer.cancel()
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` returns within `STOP_WITHIN_S`."""
+        self._stopping.set()
+
+    async def _round(self, group: asyncio.TaskGroup, wake: Callable[[], None]) -> bool:
+        """Claim what there is room for; whether to claim again at once."""
+        free = self._settings.concurrency - len(self._running)
+        if free <= 0:
+            return False
+        try:
+            async with self._database.session() as session:
+                claimed = await leases.claim(
+                    session,
+                    self.name,
+                    owner=self._owner,
+                    limit=free,
+                    lease=self._settings.lease,
+                    after=self._after,
+                    cell=self._settings.cell,
+                )
+        except Exception as error:  # the loop outlives whatever the database does
+            self._failed("claim", error)
+            return False
+        LOOP_SUCCESS.labels(self.name).set_to_current_time()
+        for lease in claimed:
+            task = group.create_task(self._work(lease), name=f"{self.name}:{lease.key}")
+            self._running[task] = lease
+            task.add_done_callback(lambda task: self._ended(task, wake))
+        wrapped = self._after != leases.FIRST_TENANT and not claimed
+        self._after = max((item.tenant_id for item in claimed), default=leases.FIRST_TENANT)
+        return bool(claimed) or wrapped
+
+    def _ended(self, task: asyncio.Task[None], wake: Callable[[], None]) -> None:
+        del self._running[task]
+        wake()
+
+    async def _work(self, lease: Lease) -> None:
+        started, outcome = time.monotonic(), "done"
+        again: timedelta | None
+        try:
+            again = await self._handler(lease)
+        except LeaseLost:
+            LEASES_LOST.labels(self.name).inc()
+            return
+        except Exception as error:  # one bad row must not stop the others
+            self._failed("handler", error, key=str(lease.key), tenant=str(lease.tenant_id))
+            outcome = "failed"
+            again = full_jitter(lease.attempts, base=_RETRY_BASE, cap=_RETRY_CAP)
+        WORK_SECONDS.labels(self.name, outcome).observe(time.monotonic() - started)
+        try:
+            async with self._database.session() as session:
+                await leases.finish(session, lease, again_after=again, failed=outcome == "failed")
+        except Exception as error:  # the lease runs out by itself
+            self._failed("finish", error)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            held = list(self._running.values())
+            if not held:
+                continue
+            try:
+                async with self._database.session() as session:
+                    await leases.renew(session, held, self._settings.lease)
+            except Exception as error:  # handlers notice a lost lease when they write
+                self._failed("renew", error)
+
+    async def _drain(self) -> None:
+        if not self._running:
+            return
+        _done, late = await asyncio.wait(self._running, timeout=STOP_WITHIN_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    def _failed(self, what: str, error: Exception, **data: str) -> None:
+        LOOP_FAILURES.labels(self.name).inc()
+        log.warning(
+            "work failed",
+            loop=self.name,
+            what=what,
+            error=type(error).__name__,
+            detail=str(error)[:256],
+            **data,
+        )

@@ -1,0 +1,1 @@
+"""IM accounts of a tenant, and the platforms' callbacks."""

@@ -1,0 +1,212 @@
+"""The way in for platforms: pass the raw bytes to the agent, or keep them until it is back.
+
+Invariants:
+1. A platform is told "received" only after the agent's 202-backed answer, or after a row here.
+2. While a channel has stored callbacks, new ones queue behind them: order is kept.
+3. Unverified bytes are never stored and wake nobody.
+4. A stored callback leaves only when an agent took it, or as a visible dead letter.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from pydantic import BaseModel
+
+from adapters.model import CallbackAnswer, Challenge, RawCallback, Rejected, Verification
+from control_plane.channels import settings
+from control_plane.db import leases
+from control_plane.db.leases import Lease
+from control_plane.db.session import Database, Scope, driver
+from control_plane.instances import sessions
+from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
+from control_plane.instances.sessions import AgentAddress
+from control_plane.kit.clock import Clock
+from control_plane.kit.crypto import Keyring
+from control_plane.kit.errors import Forbidden, Unavailable, not_found
+from control_plane.kit.ids import fingerprint, new_id
+
+WORK = "callback"
+# Callbacks kept for one channel, and how many bytes of them: some hours of a busy account. When it
+# is full we stop acknowledging, and the platform redelivers.
+MAX_WAITING = 10_000
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+# Kept raw as a dead letter after this, so that a channel never stands still for ever.
+MAX_AGE = timedelta(hours=72)
+# Between tries while the agent is away; a started agent hints earlier.
+_RETRY = timedelta(seconds=1)
+# Passed on within one lease before others get their turn.
+_BATCH = 50
+
+_ROUTE = """
+SELECT tenant_id, instance_id, channel_id FROM routes WHERE sha256 = $1 AND kind = 'callback'
+"""
+_CHANNEL = "SELECT kind, settings, secrets FROM channels WHERE id = $1 AND deleted_at IS NULL"
+_WAITING = """
+SELECT count(*) AS n, coalesce(sum(length(body)), 0) AS bytes FROM callbacks
+WHERE channel_id = $1 AND dead_reason IS NULL
+"""
+_STORE = """
+INSERT INTO callbacks (id, tenant_id, channel_id, method, path, query, headers, body, received_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+_OLDEST = """
+SELECT id, method, path, query, headers, body, received_at FROM callbacks
+WHERE channel_id = $1 AND dead_reason IS NULL ORDER BY id LIMIT 1
+"""
+_DEAD = "UPDATE callbacks SET dead_reason = $2 WHERE id = $1"
+_GONE = "DELETE FROM callbacks WHERE id = $1"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A channel as a callback needs it."""
+
+    tenant_id: UUID
+    instance_id: UUID
+    channel_id: UUID
+    kind: str
+    settings: BaseModel
+    waiting: bool
+    agent: AgentAddress | None
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(tenants=(self.tenant_id,))
+
+
+class Callbacks:
+    """Accepts platforms' calls, and passes on what had to wait."""
+
+    def __init__(
+        self, database: Database, keys: Keyring, clock: Clock, agents: AgentClient
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._clock = clock
+        self._agents = agents
+
+    async def accept(self, token: str, request: RawCallback) -> CallbackAnswer:
+        """Answer a platform; raises NotFound, Forbidden (not the platform) or Unavailable."""
+        known = await self._find(token)
+        if known.agent is not None and not known.waiting:
+            try:
+                return await self._agents.callback(
+                    known.agent, known.channel_id, request, verified=False
+                )
+            except (AgentAway, AgentSilent, AgentRefused) as error:
+                log.info("callback not taken by the agent", reason=type(error).__name__)
+        return await self._keep(known, request)
+
+    async def pass_on(self, lease: Lease) -> timedelta | None:
+        """Work handler: give a channel's oldest stored callbacks to its agent, in order."""
+        for _ in range(_BATCH):
+            async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
+                connection = await driver(session)
+                row = await connection.fetchrow(_OLDEST, lease.key)
+                instance = await connection.fetchval(
+                    "SELECT instance_id FROM channels WHERE id = $1", lease.key
+                )
+                agent = await sessions.active_agent(session, self._keys, instance)
+            if row is None:
+                return None
+            if agent is None:
+                return await self._give_up_if_old(lease, row) or _RETRY
+            if not await self._pass(lease, agent, row):
+                return _RETRY
+        return timedelta(0)
+
+    async def _find(self, token: str) -> Known:
+        async with self._database.session() as session:
+            route = await (await driver(session)).fetchrow(_ROUTE, fingerprint(token))
+        if route is None:
+            raise not_found("channel")
+        async with self._database.session(Scope(tenants=(route["tenant_id"],))) as session:
+            connection = await driver(session)
+            row = await connection.fetchrow(_CHANNEL, route["channel_id"])
+            if row is None:
+                raise not_found("channel")
+            waiting = await connection.fetchrow(_WAITING, route["channel_id"])
+            agent = await sessions.active_agent(session, self._keys, route["instance_id"])
+        secrets = settings.unseal(self._keys, row["secrets"])
+        model = settings.kind_of(row["kind"]).settings()
+        return Known(
+            **dict(route),
+            kind=row["kind"],
+            settings=model.model_validate(json.loads(row["settings"]) | secrets),
+            waiting=waiting["n"] > 0,
+            agent=agent,
+        )
+
+    async def _keep(self, known: Known, request: RawCallback) -> CallbackAnswer:
+        """Verify and store what the agent could not take now."""
+        verification = self._verify(known, request)
+        if isinstance(verification, Challenge):
+            return verification.answer
+        if isinstance(verification, Rejected):
+            raise Forbidden("callback_rejected", verification.reason)
+        async with self._database.session(known.scope) as session:
+            connection = await driver(session)
+            # The lock keeps the count true while several callbacks arrive at once.
+            await connection.execute(
+                "SELECT 1 FROM channels WHERE id = $1 FOR UPDATE", known.channel_id
+            )
+            waiting = await connection.fetchrow(_WAITING, known.channel_id)
+            if waiting["n"] >= MAX_WAITING or waiting["bytes"] >= MAX_WAITING_BYTES:
+                raise Unavailable("callback_store_full", "Try again later.", retry_after_s=30)
+            await connection.execute(
+                _STORE,
+                new_id(),
+                known.tenant_id,
+                known.channel_id,
+                request.method,
+                request.path,
+                request.query,
+                json.dumps(dict(request.headers)),
+                request.body,
+                datetime.fromtimestamp(request.received_at, tz=self._clock.now().tzinfo),
+            )
+            await leases.call(session, WORK, [(known.channel_id, known.tenant_id)])
+            await leases.call(session, "instance", [(known.instance_id, known.tenant_id)])
+        return verification.answer
+
+    def _verify(self, known: Known, request: RawCallback) -> Verification:
+        kind = settings.kind_of(known.kind)
+        return kind.verify(request, known.settings, now=self._clock.now().timestamp())
+
+    async def _pass(self, lease: Lease, agent: AgentAddress, row: Any) -> bool:
+        request = RawCallback(
+            method=row["method"],
+            path=row["path"],
+            query=row["query"],
+            headers=json.loads(row["headers"]),
+            body=row["body"],
+            received_at=row["received_at"].timestamp(),
+        )
+        try:
+            answer = await self._agents.callback(agent, lease.key, request, verified=True)
+        except (AgentAway, AgentSilent, AgentRefused):
+            return False
+        dead = None if answer.status < 400 else f"the adapter answered {answer.status}"
+        await self._settle(lease, row["id"], dead)
+        return True
+
+    async def _give_up_if_old(self, lease: Lease, row: Any) -> timedelta | None:
+        if self._clock.now() - row["received_at"] < MAX_AGE:
+            return None
+        await self._settle(lease, row["id"], "too old")
+        return timedelta(0)
+
+    async def _settle(self, lease: Lease, callback_id: UUID, dead: str | None) -> None:
+        async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
+            connection = await driver(session)
+            if dead is None:
+                await connection.execute(_GONE, callback_id)
+            else:
+                await connection.execute(_DEAD, callback_id, dead)
+            await leases.hold(session, lease)

@@ -1,0 +1,42 @@
+"""What the channel routes take and give."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from control_plane.access.schemas import Body
+from control_plane.instances.schemas import Name
+
+
+class ChannelIn(Body):
+    """`settings` follow the kind's own schema."""
+
+    kind: str = Field(max_length=40)
+    name: Name
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class ChannelPatch(Body):
+    """Only what is given changes; a setting given as null goes back to its default."""
+
+    name: Name | None = None
+    settings: dict[str, Any] | None = None
+
+
+class ChannelOut(BaseModel):
+    """Secrets are write-only: `secrets_set` names those that have a value."""
+
+    id: UUID
+    instance_id: UUID
+    kind: str
+    name: str
+    settings: dict[str, Any]
+    secrets_set: list[str]
+    state: str
+    state_reason: str | None
+    proof_at: datetime | None
+    callback_url: str | None = Field(description="What to enter at the platform, if anything.")
+    webchat_url: str | None = Field(description="The page to chat on, for web chat.")
+    created_at: datetime

@@ -1,0 +1,230 @@
+"""The program `botyard`: one command per process, and help that teaches."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from control_plane import doctor as checks
+from control_plane import logs, serve
+from control_plane.db import migrate as migrations
+from control_plane.db.postgres_process import EmbeddedPostgresError
+from control_plane.kit.clock import SystemClock
+from control_plane.kit.crypto import Keyring
+from control_plane.parts import Background, Parts, Stoppable, build
+from control_plane.seed import FILE, FirstRun
+from control_plane.serve import HttpServer, PortTaken
+from control_plane.settings import Settings
+from control_plane.up import AlreadyUp
+from control_plane.up import up as bring_up
+
+out = Console()
+cli = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help=(
+        "A bot of its own for every tenant, on the chat platforms where its customers are.\n\n"
+        "On one machine, [bold]botyard up[/bold] is all you need. In production run any number of "
+        "[bold]api[/bold], [bold]worker[/bold] and [bold]controller[/bold] processes over one "
+        "PostgreSQL; [bold]migrate[/bold] first. Settings come from the environment: "
+        "BOTYARD_DATABASE_URL, BOTYARD_SECRET_KEYS, BOTYARD_PUBLIC_URL and so on."
+    ),
+)
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where everything is kept. Default: .botyard here.")
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 for any. Default: 8080.")]
+
+
+def main() -> None:
+    """Entry point: plain words instead of a traceback for what people can put right."""
+    try:
+        cli()
+    except (PortTaken, AlreadyUp, EmbeddedPostgresError) as error:
+        _fail(str(error))
+    except ValidationError as error:
+        for item in error.errors(include_input=False):
+            name = "_".join(["BOTYARD", *map(str, item["loc"])]).upper()
+            out.print(f"[red]{name}[/red]: {item['msg']}")
+        sys.exit(2)
+
+
+@cli.command()
+def up(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
+    """Start everything on this machine: database, control plane, bots.
+
+    The first start makes an operator and a demo tenant and prints their logins; they also stand in
+    first-run.json in the data folder. Ctrl-C stops everything; the next start takes seconds.
+    """
+    settings = _settings(data_dir=data_dir, host=host, port=port)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logs.to_file("control_plane", settings.data_dir / "log" / "control-plane.log")
+    asyncio.run(bring_up(settings, Terminal(settings)))
+
+
+@cli.command()
+def api(host: Host = None, port: Port = None) -> None:
+    """Serve HTTP and sockets: dashboards, agents, platforms' callbacks. Run as many as you like."""
+    settings = _settings(host=host, port=port)
+    logs.to_stdout("api")
+    asyncio.run(_api(settings))
+
+
+@cli.command()
+def worker() -> None:
+    """Run turns, deliver messages, pass on callbacks that waited. Run as many as you like."""
+    settings = _settings()
+    logs.to_stdout("worker")
+    asyncio.run(_background(settings, lambda parts: parts.workers()))
+
+
+@cli.command()
+def controller(data_dir: DataDir = None) -> None:
+    """Make instances what they should be, with agents as processes of this machine."""
+    settings = _settings(data_dir=data_dir)
+    logs.to_stdout("controller")
+    asyncio.run(_controller(settings))
+
+
+@cli.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def agent(context: typer.Context) -> None:
+    """Run one instance agent; the fleet does this for you. Options are the agent's own."""
+    os.execv(  # noqa: S606 - becomes the agent, whose imports are leaner than ours
+        sys.executable, [sys.executable, "-m", "instance_agent", *context.args]
+    )
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database schema up to date, as its owner (BOTYARD_OWNER_DATABASE_URL)."""
+    settings = _settings()
+    owner = settings.owner_database_url or settings.database_url
+    if owner is None:
+        _fail("Set BOTYARD_OWNER_DATABASE_URL (and BOTYARD_DATABASE_URL for the application).")
+    app_url = (settings.database_url or owner).get_secret_value()
+    revision = asyncio.run(
+        migrations.migrate(owner.get_secret_value(), grant_to=migrations.role_of(app_url))
+    )
+    out.print(f"The schema is at revision {revision}.")
+
+
+@cli.command()
+def doctor(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
+    """Check this machine and say in plain words what is wrong and what to do."""
+    settings = _settings(data_dir=data_dir, host=host, port=port)
+    findings = asyncio.run(checks.examine(settings))
+    for finding in findings:
+        mark = "[green]ok[/green]  " if finding.ok else "[red]bad[/red] "
+        out.print(f"{mark} {finding.about}: {finding.says}")
+        if not finding.ok:
+            out.print(f"     → {finding.advice}")
+    sys.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+class Terminal:
+    """Progress and the first-run table for the person who typed `botyard up`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def step(self, text: str) -> None:
+        out.print(f"[dim]•[/dim] {text}")
+
+    def ready(self, found: FirstRun | None, url: str) -> None:
+        table = Table(show_header=False, box=None, padding=(0, 2))
+        table.add_row("Dashboard", f"{url}/app/")
+        table.add_row("API docs", f"{url}/api/v1/docs")
+        if found is not None:
+            table.add_row("Operator", f"{found.operator['email']}  {found.operator['password']}")
+            table.add_row("Demo admin", f"{found.demo['email']}  {found.demo['password']}")
+        out.print()
+        out.print("[bold green]Botyard is up.[/bold green]")
+        out.print(table, soft_wrap=True)
+        if found is not None:
+            out.print(f"  Demo web chat  {found.demo.get('webchat_url', '')}", soft_wrap=True)
+        out.print(
+            f"The same stands in {self._settings.data_dir / FILE}. Ctrl-C stops everything.",
+            soft_wrap=True,
+        )
+
+    def stopping(self) -> None:
+        out.print("[dim]•[/dim] stopping")
+
+
+async def _api(settings: Settings) -> None:
+    from control_plane.app import create_app
+
+    parts = _parts(settings)
+    with serve.listen(settings.host, settings.port) as listener:
+        app = create_app(parts, web_pages=settings.web_pages)
+        http = HttpServer(app, listener, parts.sockets)
+        try:
+            await serve.run([http, *parts.api(), Background("bus", parts.bus.run())])
+        finally:
+            await parts.close()
+
+
+async def _background(settings: Settings, choose: Callable[[Parts], list[Stoppable]]) -> None:
+    parts = _parts(settings)
+    chosen = choose(parts)
+    try:
+        await serve.run([*chosen, Background("bus", parts.bus.run())])
+    finally:
+        await parts.close()
+
+
+async def _controller(settings: Settings) -> None:
+    from control_plane.fleet.provision.process import ProcessProvisioner
+
+    parts = _parts(settings)
+    provisioner = ProcessProvisioner(
+        settings.data_dir.absolute() / "instances",
+        control_url=settings.control_url or settings.base_url,
+        mint=parts.bootstraps.mint,
+        clock=parts.house.clock,
+    )
+    try:
+        await serve.run(
+            [
+                *parts.controllers(provisioner, settings.cell),
+                Background("bus", parts.bus.run()),
+            ]
+        )
+    finally:
+        await provisioner.close()
+        await parts.close()
+
+
+def _parts(settings: Settings) -> Parts:
+    if settings.database_url is None or not settings.secret_keys:
+        _fail("Set BOTYARD_DATABASE_URL and BOTYARD_SECRET_KEYS; see botyard --help.")
+    return build(
+        database_url=settings.database_url.get_secret_value(),
+        keys=Keyring([key.get_secret_value() for key in settings.secret_keys]),
+        clock=SystemClock(),
+        public_url=settings.base_url,
+    )
+
+
+def _settings(**given: object) -> Settings:
+    """Options win over the environment."""
+    return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def _fail(text: str) -> NoReturn:
+    out.print(f"[red]{text}[/red]")
+    out.print("Run [bold]botyard doctor[/bold] to see what is wrong.")
+    sys.exit(1)

@@ -1,0 +1,1 @@
+"""Contacts, conversations, messages, and who owns a conversation."""

@@ -1,0 +1,69 @@
+"""What the conversation routes take and give."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from control_plane.access.schemas import Body
+from control_plane.conversations.segments import SegmentList, SendableSegments
+
+
+class ContactOut(BaseModel):
+    id: UUID
+    name: str | None
+
+
+class ConversationOut(BaseModel):
+    """`owner` is who answers; send `owner_version` back to change it safely."""
+
+    id: UUID
+    instance_id: UUID
+    channel_id: UUID
+    contact: ContactOut
+    owner: str
+    owner_member_id: UUID | None
+    owner_version: int
+    waiting_reason: str | None
+    last_number: int
+    last_message_at: datetime
+    preview: str
+    created_at: datetime
+
+
+class SenderOut(BaseModel):
+    """`kind` is contact, bot, human or system."""
+
+    kind: str
+    id: UUID | None
+    name: str | None
+
+
+class DeliveryOut(BaseModel):
+    """Where an outgoing message stands; derived from the attempts to send it."""
+
+    state: str
+    error_class: str | None
+    attempts: int
+
+
+class MessageOut(BaseModel):
+    """`number` counts from 1 in each conversation, without gaps."""
+
+    id: UUID
+    number: int
+    sender: SenderOut
+    segments: SegmentList
+    occurred_at: datetime
+    created_at: datetime
+    delivery: DeliveryOut | None
+
+
+class MessageIn(Body):
+    segments: SendableSegments
+
+
+class OwnershipIn(Body):
+    """The version that the caller has seen; without it the current one is taken."""
+
+    owner_version: int | None = Field(default=None, ge=1)

@@ -1,0 +1,288 @@
+"""Conversations: read, answer, and change who owns them.
+
+Every change locks the conversation's row first; that lock guards the message numbers and the
+ownership (see `control_plane.db.leases` for the lock order).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlmodel import col, select, tuple_
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from adapters.model import Segment
+from control_plane.access import audit
+from control_plane.access.permissions import Actor
+from control_plane.conversations import ownership
+from control_plane.conversations.models import Contact, Conversation, Owner
+from control_plane.conversations.ownership import Action, Ownership
+from control_plane.conversations.segments import encode, preview
+from control_plane.db import leases
+from control_plane.db.session import driver, hint
+from control_plane.delivery import lanes
+from control_plane.delivery.lanes import Outgoing
+from control_plane.kit.errors import Conflict, not_found
+from control_plane.kit.ids import new_id
+from control_plane.stream import log as stream
+from control_plane.stream.log import Entry
+
+TURN = "turn"
+
+_THREAD = """
+SELECT m.*, d.state, d.error_class, d.attempts
+FROM messages AS m LEFT JOIN deliveries AS d ON d.message_id = m.id
+WHERE m.conversation_id = $1 AND m.number > $2 AND m.number < $3 ORDER BY m.number {order} LIMIT $4
+"""
+_SAY = """
+INSERT INTO messages (id, tenant_id, conversation_id, number, sender_kind, sender_id, sender_name,
+    segments, occurred_at, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
+"""
+_MAX_NUMBER = 2**62
+
+
+@dataclass(frozen=True, kw_only=True)
+class Author:
+    """Who speaks for the tenant."""
+
+    kind: str
+    id: UUID | None
+    name: str
+
+
+def topic(channel_id: UUID, key: str) -> str:
+    """What to listen to for changes of who answers in a conversation."""
+    return f"conversation.{channel_id}.{key}"
+
+
+async def list_conversations(
+    session: AsyncSession,
+    *,
+    owner: Owner | None,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
+) -> Sequence[tuple[Conversation, Contact]]:
+    """Conversations with their contacts, newest message first; one more than `limit` if any."""
+    query = select(Conversation, Contact).join(
+        Contact, col(Contact.id) == col(Conversation.contact_id)
+    )
+    if owner is not None:
+        query = query.where(Conversation.owner == owner)
+    position = tuple_(col(Conversation.last_message_at), col(Conversation.id))
+    if before is not None:
+        query = query.where(position < before)
+    query = query.order_by(
+        col(Conversation.last_message_at).desc(), col(Conversation.id).desc()
+    ).limit(limit + 1)
+    return (await session.exec(query)).all()
+
+
+async def get(session: AsyncSession, conversation_id: UUID) -> tuple[Conversation, Contact]:
+    """The conversation and its contact, if this session may see them."""
+    found = await session.exec(
+        select(Conversation, Contact)
+        .join(Contact, col(Contact.id) == col(Conversation.contact_id))
+        .where(Conversation.id == conversation_id)
+    )
+    row = found.one_or_none()
+    if row is None:
+        raise not_found("conversation")
+    return row
+
+
+async def thread(
+    session: AsyncSession,
+    conversation_id: UUID,
+    *,
+    position: int | None,
+    newest_first: bool,
+    limit: int,
+) -> Sequence[Any]:
+    """Messages with their delivery behind (or before) a number; one more than `limit` if any."""
+    await get(session, conversation_id)
+    after = position if position is not None and not newest_first else 0
+    before = position if position is not None and newest_first else _MAX_NUMBER
+    query = _THREAD.format(order="DESC" if newest_first else "ASC")
+    rows: Sequence[Any] = await (await driver(session)).fetch(
+        query, conversation_id, after, before, limit + 1
+    )
+    return rows
+
+
+async def lock(session: AsyncSession, conversation_id: UUID) -> Conversation:
+    """The conversation, locked for this transaction."""
+    found = await session.exec(
+        select(Conversation).where(Conversation.id == conversation_id).with_for_update()
+    )
+    conversation = found.one_or_none()
+    if conversation is None:
+        raise not_found("conversation")
+    return conversation
+
+
+async def say(
+    session: AsyncSession,
+    conversation: Conversation,
+    *,
+    author: Author,
+    segments: list[Segment],
+    now: datetime,
+) -> tuple[UUID, Entry]:
+    """Add an outgoing message to a locked conversation and queue it; its id and stream entry."""
+    message_id = new_id()
+    conversation.last_number += 1
+    conversation.preview = preview(segments)
+    conversation.last_message_at = now
+    session.add(conversation)
+    await session.flush()
+    body = encode(segments)
+    await (await driver(session)).execute(
+        _SAY,
+        message_id,
+        conversation.tenant_id,
+        conversation.id,
+        conversation.last_number,
+        author.kind,
+        author.id,
+        author.name,
+        body,
+        now,
+    )
+    await lanes.queue(session, _outgoing(conversation, message_id, author, body), now=now)
+    data = {
+        "conversation_id": str(conversation.id),
+        "message_id": str(message_id),
+        "number": conversation.last_number,
+        "sender": {"kind": author.kind, "name": author.name},
+    }
+    return message_id, Entry(type="message.created", data=data)
+
+
+async def reply(
+    session: AsyncSession,
+    conversation_id: UUID,
+    *,
+    segments: list[Segment],
+    actor: Actor,
+    now: datetime,
+) -> Any:
+    """A member answers; only the one who owns the conversation may."""
+    conversation = await lock(session, conversation_id)
+    if conversation.owner != Owner.HUMAN or conversation.owner_member_id != actor.member_id:
+        raise Conflict("not_owner", "Take the conversation over before you answer.")
+    author = Author(kind="human", id=actor.member_id, name=actor.member_name)
+    _id, entry = await say(session, conversation, author=author, segments=segments, now=now)
+    await stream.append(session, conversation.tenant_id, [entry])
+    rows = await thread(
+        session,
+        conversation_id,
+        position=conversation.last_number - 1,
+        newest_first=False,
+        limit=1,
+    )
+    return rows[0]
+
+
+async def act(
+    session: AsyncSession,
+    conversation_id: UUID,
+    action: Action,
+    *,
+    actor: Actor,
+    expected_version: int | None,
+    now: datetime,
+) -> tuple[Conversation, Contact]:
+    """Take over, hand back or close, by compare-and-set."""
+    conversation = await lock(session, conversation_id)
+    if actor.member_id is None:
+        raise not_found("conversation")
+    before = Ownership(
+        owner=Owner(conversation.owner),
+        member_id=conversation.owner_member_id,
+        version=conversation.owner_version,
+    )
+    after = ownership.change(
+        before, action, member_id=actor.member_id, expected_version=expected_version
+    )
+    if after is not before:
+        entry = await own(session, conversation, after, reason=None)
+        audit.record(
+            session,
+            actor=actor,
+            tenant_id=conversation.tenant_id,
+            action=f"conversation.{action}",
+            target=("conversation", conversation.id),
+            now=now,
+            before={"owner": before.owner, "version": before.version},
+            after={"owner": after.owner, "version": after.version},
+        )
+        await session.flush()
+        await stream.append(session, conversation.tenant_id, [entry])
+    return await get(session, conversation_id)
+
+
+async def own(
+    session: AsyncSession, conversation: Conversation, after: Ownership, *, reason: str | None
+) -> Entry:
+    """Give a locked conversation to another owner; the stream entry that says so.
+
+    A human's take-over withholds in the same transaction what the bot has queued. Handing back
+    starts the bot with the next message: what a person has seen is dealt with.
+    """
+    conversation.owner = after.owner
+    conversation.owner_member_id = after.member_id
+    conversation.owner_version = after.version
+    conversation.waiting_reason = reason
+    if after.owner == Owner.BOT:
+        conversation.turned_number = conversation.last_number
+    session.add(conversation)
+    await session.flush()
+    withheld = []
+    if after.owner in (Owner.HUMAN, Owner.CLOSED):
+        withheld = await lanes.withhold(session, conversation.id)
+        await leases.call(session, lanes.WORK, [(conversation.id, conversation.tenant_id)])
+    hint(session, topic(conversation.channel_id, conversation.key))
+    data = {
+        "conversation_id": str(conversation.id),
+        "owner": str(after.owner),
+        "owner_member_id": str(after.member_id) if after.member_id else None,
+        "owner_version": after.version,
+        "reason": reason,
+        "withheld": [str(message_id) for message_id in withheld],
+    }
+    return Entry(type="conversation.owner_changed", data=data)
+
+
+async def find(session: AsyncSession, channel_id: UUID, key: str) -> Conversation | None:
+    """The direct conversation of a contact on a channel."""
+    found = await session.exec(
+        select(Conversation).where(
+            Conversation.channel_id == channel_id,
+            Conversation.key_type == "direct",
+            Conversation.key == key,
+        )
+    )
+    return found.one_or_none()
+
+
+def _outgoing(
+    conversation: Conversation, message_id: UUID, author: Author, segments: str
+) -> Outgoing:
+    return Outgoing(
+        tenant_id=conversation.tenant_id,
+        conversation_id=conversation.id,
+        instance_id=conversation.instance_id,
+        channel_id=conversation.channel_id,
+        message_id=message_id,
+        number=conversation.last_number,
+        author_kind=author.kind,
+        author_name=author.name,
+        key_type=conversation.key_type,
+        key=conversation.key,
+        reply_handle=json.dumps(conversation.reply_handle),
+        segments=segments,
+    )

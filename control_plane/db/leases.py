@@ -1,0 +1,179 @@
+"""Leases over `work`: rows that point at things which are not right yet.
+
+1. `call` says that a thing needs a look; it never waits for whoever holds the lease.
+2. `claim` takes due rows, one tenant after the other, so that a noisy tenant starves nobody.
+3. Every write made under a lease is in a transaction that `hold` has checked: a lease that was
+   taken over by another worker changes nothing.
+4. `finish` gives the lease back; a call that came meanwhile makes the row due at once.
+
+All times are the database's own, so that workers with wrong clocks agree.
+Lock order everywhere: conversations, deliveries, work, stream heads.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_plane.db.session import driver, hint
+
+FIRST_TENANT = UUID(int=0)
+
+_CALL = """
+INSERT INTO work (kind, key, tenant_id, cell, due_at)
+SELECT $1, item.key, item.tenant_id, $2, now() + $3::interval
+FROM unnest($4::uuid[], $5::uuid[]) AS item (key, tenant_id)
+ORDER BY item.key
+ON CONFLICT (kind, key) DO UPDATE
+SET version = work.version + 1, due_at = least(work.due_at, excluded.due_at)
+"""
+
+_CALL_TENANT = """
+UPDATE work SET version = version + 1, due_at = least(due_at, now())
+WHERE kind = $1 AND tenant_id = $2
+"""
+
+_CALL_KEY = """
+UPDATE work SET version = version + 1, due_at = least(due_at, now()) WHERE kind = $1 AND key = $2
+"""
+
+# The recursive part walks the index from tenant to tenant; each gives its oldest due rows, and
+# the first of every tenant come before the second of any.
+_CLAIM = """
+WITH RECURSIVE due_tenants (tenant_id, n) AS (
+    (SELECT tenant_id, 1 FROM work
+     WHERE kind = $1 AND tenant_id > $2 AND due_at <= now() AND cell = $6
+       AND (expires_at IS NULL OR expires_at <= now()) ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    (SELECT (SELECT w.tenant_id FROM work AS w
+             WHERE w.kind = $1 AND w.tenant_id > t.tenant_id AND w.due_at <= now()
+               AND w.cell = $6 AND (w.expires_at IS NULL OR w.expires_at <= now())
+             ORDER BY w.tenant_id LIMIT 1), t.n + 1
+     FROM due_tenants AS t WHERE t.tenant_id IS NOT NULL AND t.n < $3)
+), candidates AS (
+    SELECT w.kind, w.key, row_number() OVER (PARTITION BY t.tenant_id ORDER BY w.due_at) AS rank,
+           t.n
+    FROM due_tenants AS t, LATERAL (
+        SELECT kind, key, due_at FROM work
+        WHERE kind = $1 AND tenant_id = t.tenant_id AND due_at <= now()
+          AND (expires_at IS NULL OR expires_at <= now()) AND cell = $6
+        ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
+    ) AS w
+    WHERE t.tenant_id IS NOT NULL
+), picked AS (SELECT kind, key FROM candidates ORDER BY rank, n LIMIT $3)
+UPDATE work AS w
+SET owner = $4, token = gen_random_uuid(), expires_at = now() + $5::interval,
+    attempts = attempts + 1
+FROM picked WHERE w.kind = picked.kind AND w.key = picked.key
+RETURNING w.kind, w.key, w.tenant_id, w.token, w.version, w.attempts
+"""
+
+_HOLD = "SELECT 1 FROM work WHERE kind = $1 AND key = $2 AND token = $3 FOR UPDATE"
+
+_RENEW = """
+UPDATE work SET expires_at = now() + $2::interval WHERE token = ANY ($1::uuid[])
+"""
+
+_FORGET = "DELETE FROM work WHERE kind = $1 AND key = $2 AND token = $3 AND version = $4"
+
+_FINISH = """
+UPDATE work
+SET owner = NULL, token = NULL, expires_at = NULL,
+    attempts = CASE WHEN $6 AND version = $4 THEN attempts ELSE 0 END,
+    due_at = CASE WHEN version = $4 THEN now() + $5::interval ELSE now() END
+WHERE kind = $1 AND key = $2 AND token = $3
+"""
+
+
+class LeaseLost(Exception):
+    """Somebody else holds the row now: throw the result away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The right to work on one row for a while; `attempts` counts claims since one went well."""
+
+    kind: str
+    key: UUID
+    tenant_id: UUID
+    token: UUID
+    version: int
+    attempts: int
+
+
+def topic(kind: str) -> str:
+    """What to listen to for calls of a kind."""
+    return f"work.{kind}"
+
+
+async def call(
+    session: AsyncSession,
+    kind: str,
+    rows: Collection[tuple[UUID, UUID]],
+    *,
+    after: timedelta = timedelta(0),
+    cell: str = "",
+) -> None:
+    """Say that these (key, tenant id) need a look, now or `after` a while."""
+    if not rows:
+        return
+    keys, tenants = zip(*sorted(rows), strict=True)
+    await (await driver(session)).execute(_CALL, kind, cell, after, keys, tenants)
+    if not after:
+        hint(session, topic(kind))
+
+
+async def call_tenant(session: AsyncSession, kind: str, tenant_id: UUID) -> None:
+    """Say that everything of a kind that a tenant has needs a look."""
+    await (await driver(session)).execute(_CALL_TENANT, kind, tenant_id)
+    hint(session, topic(kind))
+
+
+async def call_key(session: AsyncSession, kind: str, key: UUID) -> None:
+    """Say that a thing which is known to need looks needs one now."""
+    await (await driver(session)).execute(_CALL_KEY, kind, key)
+    hint(session, topic(kind))
+
+
+async def claim(
+    session: AsyncSession,
+    kind: str,
+    *,
+    owner: str,
+    limit: int,
+    lease: timedelta,
+    after: UUID = FIRST_TENANT,
+    cell: str = "",
+) -> list[Lease]:
+    """Take up to `limit` due rows of tenants behind `after`, fairly between tenants."""
+    rows = await (await driver(session)).fetch(_CLAIM, kind, after, limit, owner, lease, cell)
+    return [Lease(**dict(row)) for row in rows]
+
+
+async def hold(session: AsyncSession, lease: Lease) -> None:
+    """Lock the row for this transaction; raises LeaseLost when it is no longer ours."""
+    held = await (await driver(session)).fetchval(_HOLD, lease.kind, lease.key, lease.token)
+    if held is None:
+        raise LeaseLost(f"{lease.kind} {lease.key}")
+
+
+async def renew(session: AsyncSession, leases: Sequence[Lease], lease: timedelta) -> None:
+    """Keep these leases for another while, in one statement."""
+    await (await driver(session)).execute(_RENEW, [item.token for item in leases], lease)
+
+
+async def finish(
+    session: AsyncSession, lease: Lease, *, again_after: timedelta | None, failed: bool = False
+) -> None:
+    """Give the lease back; None means that the thing is right and nothing more is due."""
+    connection = await driver(session)
+    identity = (lease.kind, lease.key, lease.token, lease.version)
+    if again_after is None:
+        gone = await connection.execute(_FORGET, *identity)
+        if gone == "DELETE 1":
+            return
+    await connection.execute(_FINISH, *identity, again_after or timedelta(0), failed)
+    if again_after is None or not again_after:
+        hint(session, topic(lease.kind))

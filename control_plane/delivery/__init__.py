@@ -1,0 +1,1 @@
+"""Outgoing messages: lanes, attempts, states."""

@@ -1,0 +1,308 @@
+"""A lane: the outgoing messages of one conversation, delivered strictly in order.
+
+Invariants:
+1. The oldest delivery that is queued or sending is the head; nothing behind it moves.
+2. Entering `sending` commits an attempt with the agent's journal id before the agent is called.
+3. A worker that finds `sending` repeats the call to the same journal only: the agent's journal
+   answers without sending twice. Another journal means that the outcome is unknown.
+4. `withhold` and entering `sending` exclude each other by the delivery's row lock: after a
+   take-over has committed, no bot delivery enters `sending`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from adapters import registry
+from adapters.model import ConversationKey, Segment
+from control_plane.db import leases
+from control_plane.db.leases import Lease
+from control_plane.db.session import Database, Scope, driver
+from control_plane.delivery.models import DeliveryState
+from control_plane.delivery.verdict import Verdict, judge
+from control_plane.instances import sessions
+from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
+from control_plane.instances.sessions import AgentAddress
+from control_plane.kit.clock import Clock
+from control_plane.kit.crypto import Keyring
+from control_plane.kit.ids import new_id
+from control_plane.stream import log as stream
+from instance_agent.protocol import Author, PartOutcome, SendRequest
+
+WORK = "lane"
+# An answer that could not be sent for this long helps nobody any more.
+MAX_AGE = timedelta(hours=48)
+# While the agent is away; one that comes back calls all lanes of its tenant.
+_NO_AGENT = timedelta(seconds=5)
+# While an attempt's outcome is open: the agent may be restarting.
+_ASK_AGAIN = timedelta(seconds=1)
+# Deliveries within one lease before other conversations get their turn.
+_BATCH = 20
+# Refusals after which the same call may succeed: another agent takes over, or is not ready yet.
+_PASSING = frozenset(
+    {"journal_mismatch", "stale_epoch", "draining", "unknown_channel", "unauthorized"}
+)
+
+_QUEUE = """
+INSERT INTO deliveries (id, tenant_id, conversation_id, instance_id, channel_id, message_id, number,
+    author_kind, author_name, key_type, key, reply_handle, segments, due_at, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)
+"""
+_WITHHOLD = """
+UPDATE deliveries SET state = 'withheld'
+WHERE conversation_id = $1 AND state = 'queued' AND author_kind = 'bot' RETURNING message_id
+"""
+_HEAD = """
+SELECT d.*, c.kind AS channel_kind, c.deleted_at FROM deliveries AS d
+JOIN channels AS c ON c.id = d.channel_id
+WHERE d.conversation_id = $1 AND d.state IN ('queued', 'sending')
+ORDER BY d.number LIMIT 1 FOR UPDATE OF d
+"""
+_ATTEMPTS = """
+SELECT id, number, journal_id, started_at, ended_at FROM attempts
+WHERE delivery_id = $1 ORDER BY number
+"""
+_BEGIN = """
+INSERT INTO attempts (id, tenant_id, delivery_id, number, journal_id, started_at)
+VALUES ($1, $2, $3, $4, $5, $6)
+"""
+_END = "UPDATE attempts SET ended_at = $2, outcome = $3, parts = $4 WHERE id = $1"
+_MARK = """
+UPDATE deliveries SET state = $2, error_class = $3, attempts = $4, due_at = $5 WHERE id = $1
+"""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outgoing:
+    """A message to deliver; carries everything that its sending needs."""
+
+    tenant_id: UUID
+    conversation_id: UUID
+    instance_id: UUID
+    channel_id: UUID
+    message_id: UUID
+    number: int
+    author_kind: str
+    author_name: str
+    key_type: str
+    key: str
+    reply_handle: str
+    segments: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One call to make: the delivery, the attempt that is on record, the agent to call."""
+
+    delivery: Any
+    attempt_id: UUID
+    number: int
+    first_at: datetime
+    agent: AgentAddress
+
+
+async def queue(session: AsyncSession, outgoing: Outgoing, *, now: datetime) -> None:
+    """Queue a message behind the others of its conversation."""
+    await (await driver(session)).execute(
+        _QUEUE,
+        new_id(),
+        outgoing.tenant_id,
+        outgoing.conversation_id,
+        outgoing.instance_id,
+        outgoing.channel_id,
+        outgoing.message_id,
+        outgoing.number,
+        outgoing.author_kind,
+        outgoing.author_name,
+        outgoing.key_type,
+        outgoing.key,
+        outgoing.reply_handle,
+        outgoing.segments,
+        now,
+    )
+    await leases.call(session, WORK, [(outgoing.conversation_id, outgoing.tenant_id)])
+
+
+async def withhold(session: AsyncSession, conversation_id: UUID) -> list[UUID]:
+    """Stop what the bot has queued and not begun to send; the messages concerned."""
+    rows = await (await driver(session)).fetch(_WITHHOLD, conversation_id)
+    return [row["message_id"] for row in rows]
+
+
+class Lanes:
+    """Works on lanes: one attempt after the other, head first."""
+
+    def __init__(
+        self, database: Database, keys: Keyring, clock: Clock, agents: AgentClient
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._clock = clock
+        self._agents = agents
+
+    async def deliver(self, lease: Lease) -> timedelta | None:
+        """Work handler: deliver what the lane holds until it is empty or must wait."""
+        for _ in range(_BATCH):
+            begun = await self._begin(lease)
+            if not isinstance(begun, Attempt):
+                return begun
+            parts = await self._send(begun)
+            if parts is None:
+                return _ASK_AGAIN
+            again = await self._end(lease, begun, parts)
+            if again is not None:
+                return again
+        return timedelta(0)
+
+    async def _begin(self, lease: Lease) -> Attempt | timedelta | None:
+        """Put the head into `sending`; a pause when it must wait, None when the lane is empty."""
+        now = self._clock.now()
+        async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
+            connection = await driver(session)
+            head = await connection.fetchrow(_HEAD, lease.key)
+            if head is None:
+                return None
+            agent = await sessions.active_agent(session, self._keys, head["instance_id"])
+            hopeless = _hopeless(head, now)
+            if hopeless is not None:
+                await _mark(session, head, hopeless, attempts=head["attempts"], due_at=now)
+                await _tell(session, lease, head, hopeless)
+                return timedelta(0)
+            if agent is None:
+                return _NO_AGENT
+            if head["state"] == DeliveryState.QUEUED and head["due_at"] > now:
+                return head["due_at"] - now  # type: ignore[no-any-return]
+            attempt = await self._attempt(session, head, agent, now)
+            await leases.hold(session, lease)
+        return attempt
+
+    async def _attempt(
+        self, session: AsyncSession, head: Any, agent: AgentAddress, now: datetime
+    ) -> Attempt | timedelta:
+        connection = await driver(session)
+        past = await connection.fetch(_ATTEMPTS, head["id"])
+        first_at = past[0]["started_at"] if past else now
+        if head["state"] == DeliveryState.SENDING:
+            last = past[-1]
+            if last["journal_id"] == agent.journal_id:
+                return Attempt(
+                    delivery=head,
+                    attempt_id=last["id"],
+                    number=last["number"],
+                    first_at=first_at,
+                    agent=agent,
+                )
+            lost = [PartOutcome(outcome="unknown", detail="the agent's journal is gone")]
+            return await self._record(session, head, last, lost, first_at)
+        attempt_id, number = new_id(), len(past) + 1
+        await connection.execute(
+            _BEGIN, attempt_id, head["tenant_id"], head["id"], number, agent.journal_id, now
+        )
+        sending = Verdict(state=DeliveryState.SENDING)
+        await _mark(session, head, sending, attempts=number, due_at=now)
+        return Attempt(
+            delivery=head, attempt_id=attempt_id, number=number, first_at=first_at, agent=agent
+        )
+
+    async def _send(self, attempt: Attempt) -> Sequence[PartOutcome] | None:
+        """Call the agent; None when the outcome of the attempt stays open."""
+        row = attempt.delivery
+        request = SendRequest(
+            message_id=row["message_id"],
+            attempt=attempt.number,
+            channel_id=row["channel_id"],
+            epoch=attempt.agent.epoch,
+            journal_id=attempt.agent.journal_id,
+            conversation=ConversationKey(type=row["key_type"], id=row["key"]),
+            reply_handle=json.loads(row["reply_handle"]),
+            segments=msgspec.json.decode(row["segments"], type=list[Segment]),
+            author=Author(kind=row["author_kind"], name=row["author_name"]),
+        )
+        try:
+            return (await self._agents.send(attempt.agent, request)).parts
+        except (AgentAway, AgentSilent) as error:
+            log.info("send left open", reason=type(error).__name__, message=str(row["message_id"]))
+            return None
+        except AgentRefused as refused:
+            if refused.code in _PASSING or refused.status >= 500:
+                return None
+            return [PartOutcome(outcome="failed", error_class=refused.code, detail=refused.detail)]
+
+    async def _end(
+        self, lease: Lease, attempt: Attempt, parts: Sequence[PartOutcome]
+    ) -> timedelta | None:
+        """Record the outcome; the pause before the lane goes on, None for at once."""
+        async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
+            row = {"id": attempt.attempt_id, "number": attempt.number}
+            pause = await self._record(session, attempt.delivery, row, parts, attempt.first_at)
+            await leases.hold(session, lease)
+        return pause or None
+
+    async def _record(
+        self,
+        session: AsyncSession,
+        delivery: Any,
+        attempt: Any,
+        parts: Sequence[PartOutcome],
+        first_at: datetime,
+    ) -> timedelta:
+        now = self._clock.now()
+        safe_s = min(registry.kind(delivery["channel_kind"]).resend_safe_s, 1e9)
+        verdict = judge(
+            parts,
+            attempt=attempt["number"],
+            age=now - first_at,
+            resend_safe=timedelta(seconds=safe_s),
+        )
+        outcome = next((p.outcome for p in parts if p.outcome != "sent"), "sent")
+        body = msgspec.json.encode(parts).decode()
+        await (await driver(session)).execute(_END, attempt["id"], now, outcome, body)
+        pause = verdict.again_after or timedelta(0)
+        await _mark(session, delivery, verdict, attempts=attempt["number"], due_at=now + pause)
+        await _append(session, delivery, verdict)
+        return pause
+
+
+def _hopeless(head: Any, now: datetime) -> Verdict | None:
+    if head["state"] != DeliveryState.QUEUED:
+        return None
+    if head["deleted_at"] is not None:
+        return Verdict(state=DeliveryState.FAILED, error_class="channel_deleted")
+    if now - head["created_at"] > MAX_AGE:
+        return Verdict(state=DeliveryState.EXPIRED, error_class="too_old")
+    return None
+
+
+async def _mark(
+    session: AsyncSession, delivery: Any, verdict: Verdict, *, attempts: int, due_at: datetime
+) -> None:
+    await (await driver(session)).execute(
+        _MARK, delivery["id"], verdict.state, verdict.error_class, attempts, due_at
+    )
+
+
+async def _tell(session: AsyncSession, lease: Lease, delivery: Any, verdict: Verdict) -> None:
+    await leases.hold(session, lease)
+    await _append(session, delivery, verdict)
+
+
+async def _append(session: AsyncSession, delivery: Any, verdict: Verdict) -> None:
+    data = {
+        "conversation_id": str(delivery["conversation_id"]),
+        "message_id": str(delivery["message_id"]),
+        "number": delivery["number"],
+        "state": str(verdict.state),
+        "error_class": verdict.error_class,
+    }
+    await stream.append(
+        session, delivery["tenant_id"], [stream.Entry(type="delivery.changed", data=data)]
+    )

@@ -1,0 +1,63 @@
+"""What the outcome of an attempt means for a delivery; pure."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from control_plane.delivery.models import DeliveryState
+from control_plane.kit.backoff import full_jitter
+from instance_agent.protocol import PartOutcome
+
+# Attempts before a delivery fails for good; with the back-off below that is about half an hour.
+MAX_ATTEMPTS = 10
+_RETRY_BASE = timedelta(seconds=1)
+_RETRY_CAP = timedelta(minutes=10)
+# The platform may take it later; every other class is final.
+_RETRIED = frozenset({"rate_limited", "server_busy", "token_expired", "token_invalid"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The delivery's next state; `again_after` when it is to be tried once more."""
+
+    state: DeliveryState
+    error_class: str | None = None
+    again_after: timedelta | None = None
+
+
+def judge(
+    parts: Sequence[PartOutcome],
+    *,
+    attempt: int,
+    age: timedelta,
+    resend_safe: timedelta,
+    rng: random.Random | None = None,
+) -> Verdict:
+    """Decide after attempt number `attempt` (from 1) of a delivery whose first was `age` ago.
+
+    `resend_safe` is how long the platform recognises a repeated send; an unknown outcome is
+    resent only within it, otherwise a person decides.
+    """
+    failed = next((part for part in parts if part.outcome == "failed"), None)
+    if failed is not None:
+        return _after_failure(failed, attempt, rng)
+    if all(part.outcome == "sent" for part in parts):
+        return Verdict(state=DeliveryState.SENT)
+    if age < resend_safe and attempt < MAX_ATTEMPTS:
+        return _again(attempt, None, rng)
+    return Verdict(state=DeliveryState.UNCONFIRMED, error_class="unknown_outcome")
+
+
+def _after_failure(part: PartOutcome, attempt: int, rng: random.Random | None) -> Verdict:
+    if part.error_class not in _RETRIED or attempt >= MAX_ATTEMPTS:
+        return Verdict(state=DeliveryState.FAILED, error_class=part.error_class)
+    return _again(attempt, part, rng)
+
+
+def _again(attempt: int, part: PartOutcome | None, rng: random.Random | None) -> Verdict:
+    pause = full_jitter(attempt - 1, base=_RETRY_BASE, cap=_RETRY_CAP, rng=rng)
+    if part is not None and part.retry_after_s is not None:
+        pause = max(pause, min(timedelta(seconds=part.retry_after_s), _RETRY_CAP))
+    error_class = part.error_class if part is not None else "unknown_outcome"
+    return Verdict(state=DeliveryState.QUEUED, error_class=error_class, again_after=pause)

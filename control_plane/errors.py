@@ -1,0 +1,89 @@
+"""Where errors become HTTP: every answer that is not a success is a problem document."""
+
+import logging
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from control_plane.db.session import DATABASE_ERRORS
+from control_plane.kit.errors import BotyardError, Unavailable
+from control_plane.kit.problems import Problem, problem, problem_response
+
+log = structlog.get_logger()
+
+_CODES = {404: "route_not_found", 405: "method_not_allowed"}
+
+# What every route may answer besides its success, for the OpenAPI document.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "model": Problem,
+        "description": "A problem document (RFC 9457); `code` is stable.",
+        "content": {"application/problem+json": {}},
+    }
+}
+
+
+def install(app: FastAPI) -> None:
+    """Let the app answer every error with a problem document."""
+    app.add_exception_handler(BotyardError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    for kind in DATABASE_ERRORS:
+        app.add_exception_handler(kind, _database)
+    app.add_exception_handler(Exception, _unknown)
+
+
+async def _known(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, BotyardError)  # noqa: S101 - registered for it
+    return problem_response(error)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    errors = [
+        {
+            "path": "".join(f"/{step}" for step in item["loc"]),
+            "code": item["type"],
+            "message": item["msg"],
+        }
+        for item in error.errors()
+    ]
+    return problem(
+        status=422,
+        title="Invalid",
+        code="invalid_request",
+        detail="The request does not fit the API; see errors.",
+        errors=errors,
+    )
+
+
+async def _http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    return problem(
+        status=error.status_code,
+        title=str(error.detail),
+        code=_CODES.get(error.status_code, f"http_{error.status_code}"),
+        detail=str(error.detail),
+        headers=dict(error.headers or {}),
+    )
+
+
+async def _database(_request: Request, error: Exception) -> Response:
+    log.warning("database error", error=type(error).__name__, detail=str(error)[:256])
+    return problem_response(
+        Unavailable("database_unavailable", "The database cannot be reached.", retry_after_s=1)
+    )
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    logging.getLogger(__name__).exception("unhandled error on %s", request.url.path)
+    return problem(
+        status=500,
+        title="Internal error",
+        code="internal",
+        detail="Something went wrong on our side.",
+    )

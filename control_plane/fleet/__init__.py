@@ -1,0 +1,1 @@
+"""What should run, and the loop that makes it so."""

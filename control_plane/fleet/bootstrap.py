@@ -1,0 +1,152 @@
+"""The exchange that makes a process an agent: a single-use token for a session and its secrets."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from adapters import standard_webhooks
+from control_plane.db import leases
+from control_plane.db.session import Database, Scope, driver
+from control_plane.fleet.provision.base import InstanceSpec
+from control_plane.fleet.view import compiled
+from control_plane.instances import service as instances
+from control_plane.instances import sessions
+from control_plane.kit.clock import Clock
+from control_plane.kit.crypto import Keyring
+from control_plane.kit.errors import Forbidden, Gone, NotFound, Unauthorized
+from control_plane.kit.ids import fingerprint, new_id, new_token
+from control_plane.revisions import service as revisions
+from instance_agent.protocol import Bootstrap, BootstrapRequest, ConfigUpdate, Revision
+
+# A started agent exchanges its token within seconds; a machine under load within minutes.
+TOKEN_LIFE = timedelta(minutes=10)
+_SALT = "agent.bootstrap.v1"
+_SESSION_SALT = "agent.session.v1"
+
+_USE = """
+INSERT INTO credentials (id, kind, sha256, tenant_id, instance_id, created_at, expires_at)
+VALUES ($1, 'bootstrap', $2, $3, $4, $5, $6) ON CONFLICT (sha256) DO NOTHING
+"""
+_SECRETS = """
+SELECT sealed FROM credentials
+WHERE instance_id = $1 AND kind = 'webhook' AND revoked_at IS NULL ORDER BY id DESC LIMIT 2
+"""
+_NEW_SECRET = """
+INSERT INTO credentials (id, kind, sealed, tenant_id, instance_id, created_at)
+VALUES ($1, 'webhook', $2, $3, $4, $5)
+"""
+_FRESH = """
+UPDATE config_states SET delivered = $2, delivered_sha256 = $3, applied = NULL,
+    applied_sha256 = NULL, pending_restart = false
+WHERE instance_id = $1
+"""
+_CHECKPOINTS = """
+SELECT id, checkpoint FROM channels WHERE instance_id = $1 AND checkpoint IS NOT NULL
+"""
+
+
+class Bootstraps:
+    """Makes tokens for new agents and exchanges them."""
+
+    def __init__(self, database: Database, keys: Keyring, clock: Clock) -> None:
+        self._database = database
+        self._keys = keys
+        self._clock = clock
+
+    def mint(self, spec: InstanceSpec) -> str:
+        """The single-use token of one start."""
+        payload = {
+            "instance": str(spec.instance_id),
+            "tenant": str(spec.tenant_id),
+            "generation": spec.generation,
+            "nonce": new_token()[:16],
+        }
+        return self._keys.sign(_SALT, payload)
+
+    async def exchange(self, instance_id: UUID, token: str, request: BootstrapRequest) -> Bootstrap:
+        """Raises Unauthorized (bad token), Forbidden (used) or Gone (an older generation)."""
+        payload = self._keys.load(_SALT, token, max_age_s=int(TOKEN_LIFE.total_seconds()))
+        if payload is None or payload["instance"] != str(instance_id):
+            raise Unauthorized("invalid_bootstrap_token", "The bootstrap token is not valid.")
+        tenant_id = UUID(payload["tenant"])
+        now = self._clock.now()
+        async with self._database.session(Scope(tenants=(tenant_id,))) as session:
+            await self._use(session, token, tenant_id, instance_id, now)
+            try:
+                instance = await instances.get(session, instance_id, lock=True)
+            except NotFound:
+                raise Gone("instance_gone", "The instance does not exist any more.") from None
+            if instance.generation != payload["generation"] or instance.desired != "running":
+                raise Gone("stale_generation", "A newer generation of the instance is wanted.")
+            opened, api_token = await sessions.open_session(
+                session,
+                self._keys,
+                tenant_id=tenant_id,
+                instance_id=instance_id,
+                request=msgspec.structs.replace(request, generation=instance.generation),
+                now=now,
+            )
+            secrets = await self._secrets(session, tenant_id, instance_id, now)
+            newest, last_good = await self._revisions(session, instance_id)
+            checkpoints = await (await driver(session)).fetch(_CHECKPOINTS, instance_id)
+            await leases.call(session, instances.WORK, [(instance_id, tenant_id)])
+        return Bootstrap(
+            session_id=opened.id,
+            session_token=self._keys.sign(_SESSION_SALT, {"session": str(opened.id)}),
+            api_token=api_token,
+            webhook_secrets=secrets,
+            heartbeat_s=sessions.HEARTBEAT.total_seconds(),
+            newest=newest,
+            last_good=last_good,
+            checkpoints={str(row["id"]): row["checkpoint"] for row in checkpoints},
+        )
+
+    async def _use(
+        self,
+        session: AsyncSession,
+        token: str,
+        tenant_id: UUID,
+        instance_id: UUID,
+        now: datetime,
+    ) -> None:
+        used = await (await driver(session)).execute(
+            _USE,
+            new_id(),
+            fingerprint(token),
+            tenant_id,
+            instance_id,
+            now,
+            now + TOKEN_LIFE,
+        )
+        if used != "INSERT 0 1":
+            raise Forbidden("bootstrap_token_used", "The bootstrap token was used before.")
+
+    async def _secrets(
+        self, session: AsyncSession, tenant_id: UUID, instance_id: UUID, now: datetime
+    ) -> list[str]:
+        connection = await driver(session)
+        rows: list[Any] = await connection.fetch(_SECRETS, instance_id)
+        if rows:
+            return [self._keys.open(row["sealed"]).decode() for row in rows]
+        secret = standard_webhooks.make_secret(new_token().encode())
+        sealed = self._keys.seal(secret.encode())
+        await connection.execute(_NEW_SECRET, new_id(), sealed, tenant_id, instance_id, now)
+        return [secret]
+
+    async def _revisions(
+        self, session: AsyncSession, instance_id: UUID
+    ) -> tuple[Revision, Revision | None]:
+        state = await revisions.standing(session, instance_id)
+        newest = await compiled(session, self._keys, instance_id, state.desired)
+        await (await driver(session)).execute(_FRESH, instance_id, newest.revision, newest.sha256)
+        if state.last_good is None or state.last_good == state.desired:
+            return _revision(newest), None
+        last_good = await compiled(session, self._keys, instance_id, state.last_good)
+        return _revision(newest), _revision(last_good)
+
+
+def _revision(update: ConfigUpdate) -> Revision:
+    return Revision(number=update.revision, sha256=update.sha256, document=update.document)

@@ -1,0 +1,111 @@
+"""What a place where agents run must do, whatever it is.
+
+Every call is idempotent and may be repeated after a crash; nothing here decides *when*, that is
+`control_plane.fleet.plan`.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+
+class ProvisionError(Exception):
+    """Something outside failed; the text is safe to show."""
+
+
+class Transient(ProvisionError):
+    """Worth another try with back-off."""
+
+
+class Invalid(ProvisionError):
+    """Will fail again until the instance changes."""
+
+
+class Stale(ProvisionError):
+    """A newer generation is already there; the caller's view is old."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceSpec:
+    """What should run: compare by value."""
+
+    instance_id: UUID
+    tenant_id: UUID
+    generation: int
+
+
+class WorkloadState(StrEnum):
+    ABSENT = "absent"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What runs. `ref` names one start (a process or a pod), never two.
+
+    `exit_code` is negative for a signal, as in `subprocess`; `last_lines` is the end of the log of
+    a workload that exited.
+    """
+
+    state: WorkloadState
+    generation: int | None = None
+    ref: str | None = None
+    started_at: datetime | None = None
+    exit_code: int | None = None
+    exited_at: datetime | None = None
+    last_lines: tuple[str, ...] = ()
+
+
+ABSENT = Workload(state=WorkloadState.ABSENT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ownership:
+    """One thing that exists, for finding orphans."""
+
+    instance_id: UUID
+    ref: str | None
+
+
+class Mint(Protocol):
+    """Makes the single-use bootstrap token of one start."""
+
+    def __call__(self, spec: InstanceSpec) -> str: ...
+
+
+class Provisioner(Protocol):
+    """Runs at most one agent per instance."""
+
+    async def ensure(self, spec: InstanceSpec) -> Workload:
+        """Make an agent of this generation run.
+
+        An older generation is stopped first and replaced; an exited one is started again; a
+        running one of this generation is left alone. Raises Stale when a newer one is there.
+        """
+
+    async def observe(self, ids: Collection[UUID]) -> Mapping[UUID, Workload]:
+        """What runs for these instances; unknown ids observe as absent."""
+
+    async def stop(self, instance_id: UUID, *, grace: timedelta) -> Workload:
+        """Ask the agent to drain, end it after `grace`; keeps what it had on disk."""
+
+    async def destroy(self, instance_id: UUID) -> Workload:
+        """End it at once and remove everything; repeat until absent."""
+
+    def changes(self) -> AsyncIterator[UUID]:
+        """Hints that something may have changed; may miss some, never blocks the source."""
+
+    def inventory(self) -> AsyncIterator[Ownership]:
+        """Everything that exists here, known to the database or not."""
+
+    def logs(self, instance_id: UUID, *, tail: int, follow: bool) -> AsyncIterator[str]:
+        """The last `tail` lines, without line ends; with `follow`, new lines as they come."""
+
+    async def close(self) -> None:
+        """Let go of what this process holds; agents keep running."""

@@ -1,0 +1,269 @@
+"""The loop that makes instances what they should be: look, plan, act, write down how it stands.
+
+Slow work (processes, agents) happens between transactions; every write holds the lease.
+"""
+
+import json
+from datetime import datetime, timedelta
+
+import msgspec
+import structlog
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_plane.db import leases
+from control_plane.db.leases import Lease
+from control_plane.db.session import DATABASE_ERRORS, Database, Scope, driver
+from control_plane.fleet import status
+from control_plane.fleet.plan import (
+    Action,
+    Activate,
+    Destroy,
+    EndSessions,
+    PushConfig,
+    Start,
+    Starts,
+    Stop,
+    Want,
+    account,
+    forgive,
+    plan,
+)
+from control_plane.fleet.provision.base import Provisioner, Workload, WorkloadState
+from control_plane.fleet.view import View, load, starts_to
+from control_plane.instances import service as instances
+from control_plane.instances import sessions
+from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
+from control_plane.instances.sessions import DEAD_AFTER
+from control_plane.kit.clock import Clock
+from control_plane.kit.crypto import Keyring
+from control_plane.stream import log as stream
+from instance_agent.protocol import ConfigOutcome
+
+WORK = instances.WORK
+# Time for an agent to finish what it has in hand when it is stopped.
+GRACE = timedelta(seconds=20)
+# Looks within one lease: enough for a start to get as far as it can without waiting.
+_ROUNDS = 4
+
+_STATUS = """
+UPDATE instances SET phase = $2, conditions = $3, starts = $4, observed_generation = $5,
+    updated_at = $6
+WHERE id = $1 AND (phase, conditions, starts, observed_generation)
+    IS DISTINCT FROM ($2, $3::jsonb, $4::jsonb, $5::bigint)
+"""
+_DELIVERED = "UPDATE config_states SET delivered = $2, delivered_sha256 = $3 WHERE instance_id = $1"
+_APPLIED = """
+UPDATE config_states SET applied = $2, applied_sha256 = $3, last_good = $2, errors = '[]',
+    rejected = NULL, rejected_sha256 = NULL, pending_restart = false
+WHERE instance_id = $1
+"""
+_REJECTED = """
+UPDATE config_states SET rejected = $2, rejected_sha256 = $3, errors = $4 WHERE instance_id = $1
+"""
+_RESTART = "UPDATE config_states SET pending_restart = $2 WHERE instance_id = $1"
+_CHANNELS_DOWN = """
+UPDATE channels SET state = 'connecting', state_reason = NULL
+WHERE instance_id = $1 AND deleted_at IS NULL AND state <> 'connecting'
+"""
+_TENANT_GONE = """
+UPDATE tenants SET state = 'deleted', updated_at = $2
+WHERE id = $1 AND state = 'deleting'
+  AND NOT EXISTS (SELECT FROM instances WHERE tenant_id = $1 AND phase <> 'deleted')
+"""
+
+log = structlog.get_logger()
+
+
+class Reconciler:
+    """Looks at instances, one lease at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: Keyring,
+        clock: Clock,
+        *,
+        provisioner: Provisioner,
+        agents: AgentClient,
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._clock = clock
+        self._provisioner = provisioner
+        self._agents = agents
+
+    async def look(self, lease: Lease) -> timedelta | None:
+        """Work handler: bring one instance closer to what it should be."""
+        for _ in range(_ROUNDS):
+            view = await self._load(lease)
+            if view is None:
+                return None
+            workload = (await self._provisioner.observe([lease.key]))[lease.key]
+            now = self._clock.now()
+            starts = forgive(account(view.starts, workload, now), workload, now)
+            actions = plan(view.desired, view.seen(workload, starts), now)
+            await self._write(lease, view, workload, starts)
+            if not actions:
+                return self._next(view, workload, starts)
+            for action in actions:
+                await self._act(lease, view, action, workload)
+        return timedelta(0)
+
+    async def watch(self) -> None:
+        """Turn the provisioner's hints into looks, until cancelled."""
+        async for instance_id in self._provisioner.changes():
+            try:
+                async with self._database.session() as session:
+                    await leases.call_key(session, WORK, instance_id)
+            except DATABASE_ERRORS as error:
+                # The resync finds what this hint meant.
+                log.warning("hint lost", error=type(error).__name__)
+
+    def _scope(self, lease: Lease) -> Scope:
+        return Scope(tenants=(lease.tenant_id,))
+
+    async def _load(self, lease: Lease) -> View | None:
+        async with self._database.session(self._scope(lease)) as session:
+            return await load(session, self._keys, lease.key)
+
+    async def _act(self, lease: Lease, view: View, action: Action, workload: Workload) -> None:
+        match action:
+            case Start():
+                await self._provisioner.ensure(view.spec)
+                await self._started(lease)
+            case Stop():
+                await self._stop(lease, action, workload)
+            case Destroy():
+                await self._provisioner.destroy(lease.key)
+            case EndSessions():
+                async with self._database.session(self._scope(lease)) as session:
+                    await sessions.end_others(session, lease.key, keep=list(action.keep))
+                    await (await driver(session)).execute(_CHANNELS_DOWN, lease.key)
+                    await leases.hold(session, lease)
+            case Activate():
+                await self._activate(lease, view, action)
+            case PushConfig():
+                await self._push(lease, view)
+
+    async def _started(self, lease: Lease) -> None:
+        async with self._database.session(self._scope(lease)) as session:
+            await (await driver(session)).execute(_RESTART, lease.key, False)
+            await leases.hold(session, lease)
+
+    async def _stop(self, lease: Lease, action: Stop, workload: Workload) -> None:
+        stopped = await self._provisioner.stop(lease.key, grace=GRACE)
+        if action.reason != "silent" and stopped.state == WorkloadState.EXITED:
+            # An end that we asked for is no failure.
+            body = json.dumps(starts_to(Starts(ended_ref=stopped.ref or workload.ref)))
+            async with self._database.session(self._scope(lease)) as session:
+                await (await driver(session)).execute(
+                    "UPDATE instances SET starts = $2 WHERE id = $1", lease.key, body
+                )
+                await leases.hold(session, lease)
+
+    async def _activate(self, lease: Lease, view: View, action: Activate) -> None:
+        async with self._database.session(self._scope(lease)) as session:
+            epoch = await sessions.activate(
+                session, instance_id=lease.key, session_id=action.session_id
+            )
+            _note(session, view, "agent.active", f"agent active, epoch {epoch}", self._clock.now())
+            await session.flush()
+            await leases.hold(session, lease)
+            for kind in ("callback", "lane"):
+                await leases.call_tenant(session, kind, lease.tenant_id)
+
+    async def _push(self, lease: Lease, view: View) -> None:
+        if view.agent is None:
+            return
+        update = view.update
+        async with self._database.session(self._scope(lease)) as session:
+            await (await driver(session)).execute(
+                _DELIVERED, lease.key, update.revision, update.sha256
+            )
+            await leases.hold(session, lease)
+        try:
+            outcome = await self._agents.update_config(view.agent, update)
+        except (AgentAway, AgentSilent, AgentRefused) as error:
+            log.info("configuration not taken", instance=str(lease.key), error=str(error)[:256])
+            raise
+        async with self._database.session(self._scope(lease)) as session:
+            await self._settle(session, lease, view, outcome)
+            await leases.hold(session, lease)
+
+    async def _settle(
+        self, session: AsyncSession, lease: Lease, view: View, outcome: ConfigOutcome
+    ) -> None:
+        connection = await driver(session)
+        update = view.update
+        if outcome.outcome == "applied":
+            await connection.execute(_APPLIED, lease.key, update.revision, update.sha256)
+        elif outcome.outcome == "needs_restart":
+            await connection.execute(_RESTART, lease.key, True)
+        else:
+            errors = msgspec.json.encode(outcome.errors).decode()
+            await connection.execute(_REJECTED, lease.key, update.revision, update.sha256, errors)
+
+    async def _write(self, lease: Lease, view: View, workload: Workload, starts: Starts) -> None:
+        """Write how it stands, if that changed; a converged instance costs no write."""
+        now = self._clock.now()
+        seen = view.seen(workload, starts)
+        held = status.conditions(view.desired, seen, now)
+        phase = status.phase(view.desired, seen, held)
+        merged = status.merge(view.instance.conditions, held, now)
+        kept = starts_to(starts)
+        generation = view.instance.generation
+        known = view.instance
+        if (known.phase, known.conditions, known.starts, known.observed_generation) == (
+            phase,
+            merged,
+            kept,
+            generation,
+        ):
+            return
+        async with self._database.session(self._scope(lease)) as session:
+            await (await driver(session)).execute(
+                _STATUS, lease.key, phase, json.dumps(merged), json.dumps(kept), generation, now
+            )
+            entries = []
+            if phase != known.phase:
+                _note(session, view, "instance.phase", f"{known.phase} → {phase}", now)
+                data = {"instance_id": str(lease.key), "phase": phase}
+                entries.append(stream.Entry(type="instance.phase", data=data))
+                await session.flush()
+            if phase == "deleted":
+                await (await driver(session)).execute(_TENANT_GONE, lease.tenant_id, now)
+            await leases.hold(session, lease)
+            await stream.append(session, lease.tenant_id, entries)
+
+    def _next(self, view: View, workload: Workload, starts: Starts) -> timedelta | None:
+        """When to look again without a hint."""
+        now = self._clock.now()
+        seen = view.seen(workload, starts)
+        held = status.conditions(view.desired, seen, now)
+        phase = status.phase(view.desired, seen, held)
+        if phase == "deleted":
+            return None
+        if phase == "running":
+            due = [_due(s.seen_at, now) for s in view.sessions if s.state == "active"]
+            return max(status.UNDER_WAY, min([status.RESYNC, *due]))
+        if view.desired.want == Want.STOPPED and phase == "stopped":
+            return status.RESYNC
+        if starts.not_before is not None and starts.not_before > now:
+            return starts.not_before - now
+        return status.UNDER_WAY
+
+
+def _due(seen_at: datetime, now: datetime) -> timedelta:
+    """When an agent seen then would be taken for silent."""
+    return seen_at + DEAD_AFTER + timedelta(seconds=1) - now
+
+
+def _note(session: AsyncSession, view: View, event: str, message: str, now: datetime) -> None:
+    instances.note(
+        session,
+        tenant_id=view.instance.tenant_id,
+        instance_id=view.instance.id,
+        event=event,
+        message=message,
+        now=now,
+    )

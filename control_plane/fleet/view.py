@@ -1,0 +1,137 @@
+"""Reads everything that `plan` needs to know of one instance, in one short transaction."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_plane.db.session import driver
+from control_plane.fleet.plan import Desired, Observed, SessionView, Starts, Want
+from control_plane.fleet.provision.base import ABSENT, InstanceSpec, Workload
+from control_plane.instances.models import Instance
+from control_plane.instances.sessions import AgentAddress, active_agent
+from control_plane.kit.crypto import Keyring
+from control_plane.revisions import documents
+from control_plane.revisions import service as revisions
+from control_plane.revisions.models import ConfigState
+from instance_agent import protocol
+from instance_agent.protocol import ConfigUpdate
+
+_SESSIONS = """
+SELECT id, state, generation, seen_at, health FROM agent_sessions
+WHERE instance_id = $1 AND state IN ('standby', 'active') ORDER BY id
+"""
+_CHANNELS = "SELECT state FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
+_TENANT_STATE = "SELECT state FROM tenants WHERE id = $1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One instance as the database knows it. `update` holds secrets: never log it."""
+
+    instance: Instance
+    desired: Desired
+    state: ConfigState
+    sessions: tuple[SessionView, ...]
+    channels: tuple[str, ...]
+    starts: Starts
+    agent: AgentAddress | None
+    update: ConfigUpdate
+
+    @property
+    def spec(self) -> InstanceSpec:
+        return InstanceSpec(
+            instance_id=self.instance.id,
+            tenant_id=self.instance.tenant_id,
+            generation=self.instance.generation,
+        )
+
+    def seen(self, workload: Workload = ABSENT, starts: Starts | None = None) -> Observed:
+        """With what runs now."""
+        return Observed(
+            workload=workload,
+            sessions=self.sessions,
+            starts=starts or self.starts,
+            applied=self.state.applied_sha256,
+            rejected=self.state.rejected_sha256,
+            pending_restart=self.state.pending_restart,
+            channels=self.channels,
+        )
+
+
+async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View | None:
+    """The instance with all around it; None when it is gone."""
+    instance = await session.get(Instance, instance_id, populate_existing=True)
+    if instance is None or instance.phase == "deleted":
+        return None
+    connection = await driver(session)
+    state = await revisions.standing(session, instance_id)
+    update = await compiled(session, keys, instance_id, state.desired)
+    tenant_state = await connection.fetchval(_TENANT_STATE, instance.tenant_id)
+    channels = await connection.fetch(_CHANNELS, instance_id)
+    sessions = await connection.fetch(_SESSIONS, instance_id)
+    return View(
+        instance=instance,
+        desired=Desired(
+            want=_want(instance.desired, tenant_state),
+            generation=instance.generation,
+            config=update.sha256,
+        ),
+        state=state,
+        sessions=tuple(_session(row) for row in sessions),
+        channels=tuple(row["state"] for row in channels),
+        starts=starts_from(instance.starts),
+        agent=await active_agent(session, keys, instance_id),
+        update=update,
+    )
+
+
+async def compiled(
+    session: AsyncSession, keys: Keyring, instance_id: UUID, number: int
+) -> ConfigUpdate:
+    """A revision's document with the channels of now, as the agent gets it."""
+    document = await documents.compile_for(
+        session, keys, instance_id, await revisions.document_of(session, instance_id, number)
+    )
+    return ConfigUpdate(revision=number, sha256=protocol.digest(document), document=document)
+
+
+def starts_from(value: dict[str, Any]) -> Starts:
+    """As the row keeps it."""
+    not_before = value.get("not_before")
+    return Starts(
+        failures=value.get("failures", 0),
+        ended_ref=value.get("ended_ref"),
+        not_before=datetime.fromisoformat(not_before) if not_before else None,
+        last_lines=tuple(value.get("last_lines", ())),
+    )
+
+
+def starts_to(starts: Starts) -> dict[str, Any]:
+    """For the row."""
+    return {
+        "failures": starts.failures,
+        "ended_ref": starts.ended_ref,
+        "not_before": starts.not_before.isoformat() if starts.not_before else None,
+        "last_lines": list(starts.last_lines),
+    }
+
+
+def _want(desired: str, tenant_state: str) -> Want:
+    if desired == "deleted" or tenant_state in ("deleting", "deleted"):
+        return Want.DELETED
+    return Want.RUNNING if desired == "running" and tenant_state == "active" else Want.STOPPED
+
+
+def _session(row: Any) -> SessionView:
+    health = json.loads(row["health"])
+    return SessionView(
+        id=row["id"],
+        state=row["state"],
+        generation=row["generation"],
+        ready=(health.get("config") or {}).get("applied") is not None,
+        seen_at=row["seen_at"],
+    )

@@ -1,0 +1,139 @@
+"""Group commit: whatever batches wait are written together, as soon as a writer is free.
+
+Invariants:
+1. A batch is answered only after the transaction that holds it has committed.
+2. Nothing lingers: a free writer takes what is there; what comes meanwhile makes the next group.
+3. If a group fails, each of its batches is tried alone, so one bad row hurts nobody else.
+4. The transaction speaks for exactly the tenants whose signatures were verified.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from control_plane.ingest.verify import Proven
+from control_plane.kit.errors import BotyardError, TooMany, Unavailable
+from instance_agent.protocol import EventBatch, EventResult
+
+# Groups written at the same time: a second writer works while the first waits for its commit.
+WRITERS = 2
+# Events of one group; more would only lengthen the transaction.
+MAX_GROUP_EVENTS = 1_000
+# Batches that may wait; past that the agents are told to come back.
+MAX_WAITING = 2_000
+# How long a stopping process still writes what waits.
+STOP_WITHIN_S = 5.0
+
+GROUP_EVENTS = Histogram(
+    "botyard_ingest_group_events", "Events per group.", buckets=(1, 2, 5, 10, 50, 100, 500, 1000)
+)
+WAITING = Gauge("botyard_ingest_waiting_batches", "Batches that wait for a writer.")
+EVENTS = Counter("botyard_ingest_events_total", "Events by what became of them.", ["status"])
+
+log = structlog.get_logger()
+
+
+@dataclass(eq=False)
+class Pending:
+    """A verified batch that waits for its commit."""
+
+    proven: Proven
+    batch: EventBatch
+    received_at: datetime
+    done: asyncio.Future[list[EventResult]] = field(repr=False)
+
+
+Write = Callable[[Sequence[Pending]], Awaitable[list[list[EventResult]]]]
+
+
+class GroupCommit:
+    """Collects batches and gives them to `write` in groups."""
+
+    name = "ingest"
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._waiting: list[Pending] = []
+        self._news = asyncio.Event()
+        self._stopping = False
+
+    async def submit(
+        self, proven: Proven, batch: EventBatch, received_at: datetime
+    ) -> list[EventResult]:
+        """The results of a batch, after its commit; raises TooMany when too much waits."""
+        if self._stopping:
+            raise Unavailable("shutting_down", "This process is stopping.", retry_after_s=1)
+        if len(self._waiting) >= MAX_WAITING:
+            raise TooMany("ingest_busy", "Too many batches are waiting.", retry_after_s=1)
+        loop = asyncio.get_running_loop()
+        pending = Pending(
+            proven=proven, batch=batch, received_at=received_at, done=loop.create_future()
+        )
+        self._waiting.append(pending)
+        WAITING.set(len(self._waiting))
+        self._news.set()
+        return await pending.done
+
+    async def run(self) -> None:
+        """Write until `stop`, then what still waits."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WRITERS):
+                group.create_task(self._writer())
+
+    def stop(self) -> None:
+        """Take nothing more; `run` returns when what waits is written."""
+        self._stopping = True
+        self._news.set()
+
+    async def _writer(self) -> None:
+        while True:
+            group = self._take()
+            if group:
+                await self._flush(group)
+            elif self._stopping:
+                return
+            else:
+                self._news.clear()
+                await self._news.wait()
+
+    def _take(self) -> list[Pending]:
+        events = 0
+        for count, pending in enumerate(self._waiting):
+            events += len(pending.batch.events)
+            if count and events > MAX_GROUP_EVENTS:
+                break
+        else:
+            count = len(self._waiting)
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        WAITING.set(len(self._waiting))
+        return group
+
+    async def _flush(self, group: list[Pending]) -> None:
+        GROUP_EVENTS.observe(sum(len(pending.batch.events) for pending in group))
+        try:
+            results = await self._write(group)
+        except Exception as error:  # every waiting agent must hear something
+            if len(group) > 1:
+                log.warning("group failed, trying each alone", error=type(error).__name__)
+                for pending in group:
+                    await self._flush([pending])
+            else:
+                _fail(group[0], error)
+            return
+        for pending, result in zip(group, results, strict=True):
+            for item in result:
+                EVENTS.labels(item.status).inc()
+            if not pending.done.done():
+                pending.done.set_result(result)
+
+
+def _fail(pending: Pending, error: Exception) -> None:
+    if not isinstance(error, BotyardError):
+        log.error("batch failed", error=type(error).__name__, detail=str(error)[:256])
+        error = Unavailable("ingest_failed", "Not stored; try again.", retry_after_s=1)
+    if not pending.done.done():
+        pending.done.set_exception(error)

@@ -1,0 +1,239 @@
+"""What a group of batches changes: messages, channel states, configuration, heartbeats."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_plane.db import leases
+from control_plane.db.session import Database, Scope, driver
+from control_plane.ingest.commit import Pending
+from control_plane.ingest.store import read_messages, store_messages
+from control_plane.instances import service as instances
+from control_plane.kit.errors import Conflict, Gone
+from control_plane.stream import log as stream
+from control_plane.stream.log import Entry
+from instance_agent.protocol import (
+    ChannelStatus,
+    ConfigApplied,
+    ConfigRejected,
+    DocumentError,
+    Event,
+    EventResult,
+    Heartbeat,
+)
+
+_BATCHES = """
+INSERT INTO batches (instance_id, webhook_id, tenant_id, sha256, received_at)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bytea[], $5::timestamptz[])
+ON CONFLICT (instance_id, webhook_id) DO UPDATE SET received_at = batches.received_at
+RETURNING instance_id, webhook_id, sha256
+"""
+_CHECKPOINTS = """
+UPDATE channels AS c SET checkpoint = i.value
+FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS i (instance_id, id, value)
+WHERE c.id = i.id AND c.instance_id = i.instance_id
+"""
+_CHANNEL = """
+UPDATE channels AS c SET state = $3, state_reason = $4, proof_at = coalesce($5, c.proof_at)
+FROM (SELECT id, state, state_reason FROM channels
+      WHERE id = $2 AND instance_id = $1 AND deleted_at IS NULL FOR UPDATE) AS old
+WHERE c.id = old.id
+RETURNING old.state IS DISTINCT FROM $3 OR old.state_reason IS DISTINCT FROM $4
+"""
+_APPLIED = """
+UPDATE config_states SET applied = $2, applied_sha256 = $3, last_good = $2,
+    -- Falling back to the last good one does not make the newest one less rejected.
+    errors = CASE WHEN $3 = delivered_sha256 THEN '[]' ELSE errors END,
+    rejected = CASE WHEN $3 = delivered_sha256 THEN NULL ELSE rejected END,
+    rejected_sha256 = CASE WHEN $3 = delivered_sha256 THEN NULL ELSE rejected_sha256 END
+WHERE instance_id = $1 AND applied_sha256 IS DISTINCT FROM $3
+"""
+_REJECTED = """
+UPDATE config_states SET rejected = $2, errors = $3, rejected_sha256 = delivered_sha256
+WHERE instance_id = $1
+"""
+_SEEN = """
+UPDATE agent_sessions AS s SET seen_at = $3, health = $4
+FROM (SELECT id, state, health FROM agent_sessions
+      WHERE id = $2 AND instance_id = $1 FOR UPDATE) AS old
+WHERE s.id = old.id RETURNING old.state, old.health - 'spool_depth' - 'spool_bytes' - 'channels'
+    IS DISTINCT FROM $4::jsonb - 'spool_depth' - 'spool_bytes' - 'channels' AS changed
+"""
+
+
+class Dispatcher:
+    """Writes groups; the `write` of a GroupCommit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def write(self, group: Sequence[Pending]) -> list[list[EventResult]]:
+        """One transaction for the whole group, speaking for exactly its tenants."""
+        tenants = tuple(sorted({pending.proven.tenant_id for pending in group}))
+        results: list[list[EventResult | None]] = [
+            [None] * len(pending.batch.events) for pending in group
+        ]
+        async with self._database.session(Scope(tenants=tenants)) as session:
+            await _remember(session, group)
+            arrivals = []
+            for pending, result in zip(group, results, strict=True):
+                arrivals += read_messages(pending, result)
+            entries = defaultdict(list, await store_messages(session, arrivals))
+            await _save_checkpoints(session, group)
+            for pending, result in zip(group, results, strict=True):
+                entries[pending.proven.tenant_id] += await _other_events(session, pending, result)
+            await session.flush()
+            await leases.call(session, instances.WORK, session.info.get("looks", set()))
+            for tenant in tenants:
+                await stream.append(session, tenant, entries[tenant])
+        return [[item for item in result if item is not None] for result in results]
+
+
+async def _remember(session: AsyncSession, group: Sequence[Pending]) -> None:
+    """The same webhook id with another body is refused; a repeat goes on, and deduplicates."""
+    ordered = sorted(
+        {(p.proven.instance_id, p.proven.webhook_id): p for p in group}.items(),
+    )
+    rows = await (await driver(session)).fetch(
+        _BATCHES,
+        [key[0] for key, _ in ordered],
+        [key[1] for key, _ in ordered],
+        [p.proven.tenant_id for _, p in ordered],
+        [p.proven.sha256 for _, p in ordered],
+        [p.received_at for _, p in ordered],
+    )
+    known = {(row["instance_id"], row["webhook_id"]): row["sha256"] for row in rows}
+    for pending in group:
+        proven = pending.proven
+        if known[proven.instance_id, proven.webhook_id] != proven.sha256:
+            raise Conflict("webhook_id_reused", "This webhook-id came with another body before.")
+
+
+async def _save_checkpoints(session: AsyncSession, group: Sequence[Pending]) -> None:
+    rows = [
+        (pending.proven.instance_id, UUID(channel), value)
+        for pending in group
+        for channel, value in pending.batch.checkpoints.items()
+    ]
+    if rows:
+        await (await driver(session)).execute(_CHECKPOINTS, *map(list, zip(*rows, strict=True)))
+
+
+async def _other_events(
+    session: AsyncSession, pending: Pending, results: list[EventResult | None]
+) -> list[Entry]:
+    """Everything but messages, in the order of the batch."""
+    entries: list[Entry] = []
+    for index, event in enumerate(pending.batch.events):
+        if results[index] is not None:
+            continue
+        try:
+            entries += await _apply(session, pending, event)
+            results[index] = EventResult(id=event.id, status="stored")
+        except msgspec.ValidationError:
+            results[index] = EventResult(id=event.id, status="rejected", code="malformed")
+    return entries
+
+
+async def _apply(session: AsyncSession, pending: Pending, event: Event) -> list[Entry]:
+    match event.type:
+        case "channel.status":
+            return await _channel(session, pending, msgspec.convert(event.data, ChannelStatus))
+        case "config.applied":
+            return await _applied(session, pending, msgspec.convert(event.data, ConfigApplied))
+        case "config.rejected":
+            return await _rejected(session, pending, msgspec.convert(event.data, ConfigRejected))
+        case "instance.heartbeat":
+            await _heartbeat(session, pending, msgspec.convert(event.data, Heartbeat))
+    return []
+
+
+async def _channel(session: AsyncSession, pending: Pending, status: ChannelStatus) -> list[Entry]:
+    instance_id = pending.proven.instance_id
+    changed = await (await driver(session)).fetchval(
+        _CHANNEL, instance_id, status.channel_id, status.state, status.reason, status.proof_at
+    )
+    if not changed:
+        return []
+    data = {
+        "channel_id": str(status.channel_id),
+        "state": status.state,
+        "reason": status.reason,
+    }
+    _note(session, pending, "channel.status", f"channel {status.state}", data)
+    _look(session, pending)
+    return [Entry(type="channel.status", data=data)]
+
+
+async def _applied(session: AsyncSession, pending: Pending, applied: ConfigApplied) -> list[Entry]:
+    done = await (await driver(session)).execute(
+        _APPLIED, pending.proven.instance_id, applied.revision, applied.sha256
+    )
+    if done != "UPDATE 1":
+        return []
+    data = {"instance_id": str(pending.proven.instance_id), "revision": applied.revision}
+    _note(session, pending, "config.applied", f"revision {applied.revision} applied", data)
+    _look(session, pending)
+    return [Entry(type="config.applied", data=data)]
+
+
+async def _rejected(
+    session: AsyncSession, pending: Pending, rejected: ConfigRejected
+) -> list[Entry]:
+    errors: list[DocumentError] = rejected.errors
+    await (await driver(session)).execute(
+        _REJECTED,
+        pending.proven.instance_id,
+        rejected.revision,
+        msgspec.json.encode(errors).decode(),
+    )
+    data: dict[str, Any] = {
+        "instance_id": str(pending.proven.instance_id),
+        "revision": rejected.revision,
+        "running": rejected.running,
+        "errors": msgspec.to_builtins(errors),
+    }
+    _note(session, pending, "config.rejected", f"revision {rejected.revision} rejected", data)
+    _look(session, pending)
+    return [Entry(type="config.rejected", data=data)]
+
+
+async def _heartbeat(session: AsyncSession, pending: Pending, beat: Heartbeat) -> None:
+    """Seen, and what it says; a session that has ended hears so once it has nothing to tell."""
+    row = await (await driver(session)).fetchrow(
+        _SEEN,
+        pending.proven.instance_id,
+        pending.batch.session_id,
+        pending.received_at,
+        msgspec.json.encode(beat).decode(),
+    )
+    only_beats = all(event.type == "instance.heartbeat" for event in pending.batch.events)
+    ended = row is None or row["state"] in ("draining", "ended")
+    if ended and only_beats and beat.spool_depth == 0:
+        raise Gone("session_ended", "Another agent acts for this instance now.")
+    if row is not None and row["changed"]:
+        _look(session, pending)
+
+
+def _note(
+    session: AsyncSession, pending: Pending, event: str, message: str, data: dict[str, Any]
+) -> None:
+    instances.note(
+        session,
+        tenant_id=pending.proven.tenant_id,
+        instance_id=pending.proven.instance_id,
+        event=event,
+        message=message,
+        now=pending.received_at,
+        data=data,
+    )
+
+
+def _look(session: AsyncSession, pending: Pending) -> None:
+    """Have the fleet look at the instance; all of a group's at once, in one order."""
+    row = (pending.proven.instance_id, pending.proven.tenant_id)
+    session.info.setdefault("looks", set()).add(row)

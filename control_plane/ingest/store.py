@@ -1,0 +1,313 @@
+"""Writes a group of batches in one transaction; every statement takes all of the group's rows.
+
+Rows are locked in one order everywhere (contacts, conversations by channel and key; then work;
+then stream heads by tenant), so that two writers never wait for each other in a circle.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_plane.conversations.models import Owner
+from control_plane.conversations.segments import encode, preview
+from control_plane.conversations.service import TURN, topic
+from control_plane.db import leases
+from control_plane.db.session import driver, hint
+from control_plane.ingest.commit import Pending
+from control_plane.kit.ids import new_id
+from control_plane.stream.log import Entry
+from instance_agent.protocol import Event, EventResult, MessageReceived, event_id
+
+# Segments of one message that we keep; a platform's longest is far below.
+_MAX_SEGMENTS = 50
+# Characters of a platform's ids; they are index keys, which PostgreSQL bounds at 2,700 bytes.
+_MAX_KEY = 500
+
+_CHANNELS = """
+SELECT id, tenant_id, instance_id FROM channels WHERE id = ANY ($1::uuid[]) AND deleted_at IS NULL
+"""
+_RECEIVE = """
+INSERT INTO received (channel_id, event_id, tenant_id, sha256, received_at)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bytea[], $5::timestamptz[])
+ON CONFLICT DO NOTHING RETURNING event_id
+"""
+_KNOWN = """
+SELECT event_id, sha256 FROM received
+WHERE (channel_id, event_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
+"""
+_CONTACTS = """
+INSERT INTO contacts (id, tenant_id, channel_id, platform_id, name, created_at)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[])
+ON CONFLICT (channel_id, platform_id) DO UPDATE SET name = coalesce(excluded.name, contacts.name)
+RETURNING id, channel_id, platform_id
+"""
+# A closed conversation opens again, with the bot.
+_CONVERSATIONS = """
+INSERT INTO conversations AS c (id, tenant_id, instance_id, channel_id, contact_id, key_type, key,
+    last_number, heard_number, reply_handle, preview, last_message_at, created_at)
+SELECT i.id, i.tenant_id, i.instance_id, i.channel_id, i.contact_id, i.key_type, i.key,
+       i.n, i.n, i.reply_handle, i.preview, i.at, i.at
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
+            $8::bigint[], $9::jsonb[], $10::text[], $11::timestamptz[])
+     AS i (id, tenant_id, instance_id, channel_id, contact_id, key_type, key, n, reply_handle,
+           preview, at)
+ON CONFLICT (channel_id, key_type, key) DO UPDATE
+SET last_number = c.last_number + excluded.last_number,
+    heard_number = c.last_number + excluded.last_number,
+    reply_handle = excluded.reply_handle,
+    preview = excluded.preview,
+    last_message_at = greatest(c.last_message_at, excluded.last_message_at),
+    owner_version = c.owner_version + CASE WHEN c.owner = 'closed' THEN 1 ELSE 0 END,
+    turned_number = CASE WHEN c.owner = 'closed' THEN c.last_number ELSE c.turned_number END,
+    owner = CASE WHEN c.owner = 'closed' THEN 'bot' ELSE c.owner END
+RETURNING id, channel_id, key_type, key, last_number, owner, owner_version
+"""
+_MESSAGES = """
+INSERT INTO messages (id, tenant_id, conversation_id, number, sender_kind, sender_id, sender_name,
+    segments, platform_id, occurred_at, created_at)
+SELECT i.id, i.tenant_id, i.conversation_id, i.number, 'contact', i.sender_id, i.sender_name,
+       i.segments, i.platform_id, i.occurred_at, i.created_at
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::uuid[], $6::text[], $7::jsonb[],
+            $8::text[], $9::timestamptz[], $10::timestamptz[])
+     AS i (id, tenant_id, conversation_id, number, sender_id, sender_name, segments, platform_id,
+           occurred_at, created_at)
+"""
+
+Key = tuple[UUID, str, str]
+
+
+@dataclass(eq=False)
+class Arrival:
+    """A message event on its way in, with the place where its result goes."""
+
+    tenant_id: UUID
+    instance_id: UUID
+    event: Event
+    message: MessageReceived
+    received_at: datetime
+    results: list[EventResult | None]
+    index: int
+    sha256: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sha256 = hashlib.sha256(msgspec.json.encode(self.message)).digest()
+
+    @property
+    def key(self) -> Key:
+        said_in = self.message.conversation
+        return (self.message.channel_id, said_in.type, said_in.id)
+
+    def settle(self, status: Any, code: str | None = None) -> None:
+        self.results[self.index] = EventResult(id=self.event.id, status=status, code=code)
+
+
+def read_messages(pending: Pending, results: list[EventResult | None]) -> list[Arrival]:
+    """The batch's messages; those that cannot be read are settled as rejected."""
+    arrivals = []
+    for index, event in enumerate(pending.batch.events):
+        if event.type != "message.received":
+            continue
+        try:
+            message = msgspec.convert(_storable(event.data), MessageReceived)
+        except msgspec.ValidationError:
+            results[index] = EventResult(id=event.id, status="rejected", code="malformed")
+            continue
+        arrival = Arrival(
+            tenant_id=pending.proven.tenant_id,
+            instance_id=pending.proven.instance_id,
+            event=event,
+            message=message,
+            received_at=pending.received_at,
+            results=results,
+            index=index,
+        )
+        if event.id != event_id(message.channel_id, message.dedupe_key):
+            arrival.settle("rejected", "wrong_event_id")
+        elif len(message.segments) > _MAX_SEGMENTS:
+            arrival.settle("rejected", "too_many_segments")
+        elif len(message.sender.id) > _MAX_KEY or len(message.conversation.id) > _MAX_KEY:
+            arrival.settle("rejected", "id_too_long")
+        else:
+            arrivals.append(arrival)
+    return arrivals
+
+
+async def store_messages(
+    session: AsyncSession, arrivals: Sequence[Arrival]
+) -> dict[UUID, list[Entry]]:
+    """Store what is new and settle every arrival; the stream entries of each tenant."""
+    fresh = await _deduplicate(session, await _own_channels(session, arrivals))
+    if not fresh:
+        return {}
+    contacts = await _upsert_contacts(session, fresh)
+    conversations = await _upsert_conversations(session, fresh, contacts)
+    entries = await _insert_messages(session, fresh, contacts, conversations)
+    bots = {
+        (row["id"], arrival.tenant_id)
+        for arrival in fresh
+        if (row := conversations[arrival.key])["owner"] == Owner.BOT
+    }
+    await leases.call(session, TURN, bots)
+    return entries
+
+
+async def _own_channels(session: AsyncSession, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """A batch may only speak of its own instance's channels, whoever else is in the group."""
+    ids = list({arrival.message.channel_id for arrival in arrivals})
+    rows = await (await driver(session)).fetch(_CHANNELS, ids)
+    owners = {row["id"]: (row["tenant_id"], row["instance_id"]) for row in rows}
+    own = []
+    for arrival in arrivals:
+        if owners.get(arrival.message.channel_id) == (arrival.tenant_id, arrival.instance_id):
+            own.append(arrival)
+        else:
+            arrival.settle("rejected", "unknown_channel")
+    return own
+
+
+async def _deduplicate(session: AsyncSession, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """Those never seen before, in their order; the others are settled."""
+    first: dict[tuple[UUID, UUID], Arrival] = {}
+    for arrival in arrivals:
+        first.setdefault((arrival.message.channel_id, arrival.event.id), arrival)
+    if not first:
+        return []
+    ordered = sorted(first.items())
+    connection = await driver(session)
+    channels, events = [key[0] for key, _ in ordered], [key[1] for key, _ in ordered]
+    new = await connection.fetch(
+        _RECEIVE,
+        channels,
+        events,
+        [arrival.tenant_id for _, arrival in ordered],
+        [arrival.sha256 for _, arrival in ordered],
+        [arrival.received_at for _, arrival in ordered],
+    )
+    stored = {row["event_id"] for row in new}
+    known = {
+        row["event_id"]: row["sha256"] for row in await connection.fetch(_KNOWN, channels, events)
+    }
+    fresh = []
+    for arrival in arrivals:
+        original = first[arrival.message.channel_id, arrival.event.id]
+        if arrival is original and arrival.event.id in stored:
+            arrival.settle("stored")
+            fresh.append(arrival)
+        else:
+            same = known.get(arrival.event.id) == arrival.sha256
+            arrival.settle("duplicate" if same else "conflict")
+    return fresh
+
+
+async def _upsert_contacts(
+    session: AsyncSession, fresh: Sequence[Arrival]
+) -> dict[tuple[UUID, str], UUID]:
+    """(channel, platform id) → contact id; a newer name replaces an older one."""
+    newest = {(a.message.channel_id, a.message.sender.id): a for a in fresh}
+    ordered = [newest[key] for key in sorted(newest)]
+    rows = await (await driver(session)).fetch(
+        _CONTACTS,
+        [new_id() for _ in ordered],
+        [a.tenant_id for a in ordered],
+        [a.message.channel_id for a in ordered],
+        [a.message.sender.id for a in ordered],
+        [a.message.sender.name for a in ordered],
+        [a.received_at for a in ordered],
+    )
+    return {(row["channel_id"], row["platform_id"]): row["id"] for row in rows}
+
+
+async def _upsert_conversations(
+    session: AsyncSession, fresh: Sequence[Arrival], contacts: dict[tuple[UUID, str], UUID]
+) -> dict[Key, Any]:
+    """Key → conversation row, its number raised by as many messages as it gets."""
+    grouped: dict[Key, list[Arrival]] = defaultdict(list)
+    for arrival in fresh:
+        grouped[arrival.key].append(arrival)
+    ordered = [(key, grouped[key]) for key in sorted(grouped)]
+    last = [arrivals[-1] for _, arrivals in ordered]
+    rows = await (await driver(session)).fetch(
+        _CONVERSATIONS,
+        [new_id() for _ in ordered],
+        [a.tenant_id for a in last],
+        [a.instance_id for a in last],
+        [key[0] for key, _ in ordered],
+        [contacts[a.message.channel_id, a.message.sender.id] for a in last],
+        [key[1] for key, _ in ordered],
+        [key[2] for key, _ in ordered],
+        [len(arrivals) for _, arrivals in ordered],
+        [json.dumps(a.message.reply_handle) for a in last],
+        [preview(a.message.segments) for a in last],
+        [a.received_at for a in last],
+    )
+    return {(row["channel_id"], row["key_type"], row["key"]): row for row in rows}
+
+
+async def _insert_messages(
+    session: AsyncSession,
+    fresh: Sequence[Arrival],
+    contacts: dict[tuple[UUID, str], UUID],
+    conversations: dict[Key, Any],
+) -> dict[UUID, list[Entry]]:
+    left: dict[Key, int] = defaultdict(int)
+    for arrival in fresh:
+        left[arrival.key] += 1
+    entries: dict[UUID, list[Entry]] = defaultdict(list)
+    rows = []
+    for arrival in fresh:
+        left[arrival.key] -= 1
+        conversation = conversations[arrival.key]
+        message = arrival.message
+        number = conversation["last_number"] - left[arrival.key]
+        sender_id = contacts[message.channel_id, message.sender.id]
+        message_id = new_id()
+        rows.append(
+            (
+                message_id,
+                arrival.tenant_id,
+                conversation["id"],
+                number,
+                sender_id,
+                message.sender.name,
+                encode(message.segments),
+                message.message_id,
+                arrival.event.occurred_at,
+                arrival.received_at,
+            )
+        )
+        entries[arrival.tenant_id].append(_entry(conversation, message_id, number, message))
+        hint(session, topic(message.channel_id, message.conversation.id))
+    await (await driver(session)).execute(_MESSAGES, *map(list, zip(*rows, strict=True)))
+    return entries
+
+
+def _storable(value: Any) -> Any:
+    """PostgreSQL cannot hold U+0000 in text: it becomes U+FFFD, and the message is kept."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        # The dedupe key is only hashed, and the agent has hashed it as it came.
+        return {k: v if k == "dedupe_key" else _storable(v) for k, v in value.items()}
+    return value
+
+
+def _entry(conversation: Any, message_id: UUID, number: int, message: MessageReceived) -> Entry:
+    data = {
+        "conversation_id": str(conversation["id"]),
+        "message_id": str(message_id),
+        "number": number,
+        "sender": {"kind": "contact", "name": message.sender.name},
+        "owner": conversation["owner"],
+        "owner_version": conversation["owner_version"],
+    }
+    return Entry(type="message.created", data=data)

@@ -1,0 +1,1 @@
+"""One tenant's bot: what should run, and the agent that does."""

@@ -1,0 +1,169 @@
+"""Calls an agent. Every answer is one of three: done, refused for a reason, or nobody knows."""
+
+import base64
+from datetime import timedelta
+from typing import TypeVar
+from uuid import UUID
+
+import httpx2
+import msgspec
+
+from adapters.model import CallbackAnswer, RawCallback
+from control_plane.instances.sessions import AgentAddress
+from instance_agent.protocol import (
+    ANSWER_HEADER,
+    CALLBACK_HEADER,
+    CallbackMeta,
+    ConfigOutcome,
+    ConfigUpdate,
+    Health,
+    Problem,
+    SendRequest,
+    SendResult,
+)
+
+# One attempt to send includes a token refresh at the platform.
+SEND_TIMEOUT = timedelta(seconds=20)
+# Platforms wait 3 to 5 s for the answer to a callback; past this we store it ourselves.
+CALLBACK_TIMEOUT = timedelta(seconds=2.5)
+# Validation connects to platforms.
+CONFIG_TIMEOUT = timedelta(seconds=30)
+HEALTH_TIMEOUT = timedelta(seconds=3)
+CONNECT_TIMEOUT = timedelta(seconds=2)
+MAX_ANSWER_BYTES = 1024 * 1024
+
+_API = "/astrbot-api/v1"
+
+Answer = TypeVar("Answer")
+
+
+class AgentAway(Exception):
+    """The call did not reach the agent: nothing was done."""
+
+
+class AgentSilent(Exception):
+    """The call may have reached the agent, and no answer came: nobody knows."""
+
+
+class AgentRefused(Exception):
+    """The agent said no: nothing was done."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+class AgentClient:
+    """The control plane's side of the agent API."""
+
+    def __init__(self) -> None:
+        self._http = httpx2.AsyncClient(
+            limits=httpx2.Limits(max_connections=200, max_keepalive_connections=100),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def health(self, agent: AgentAddress) -> Health:
+        """What the agent says of itself."""
+        answer = await self._call(agent, "GET", f"{_API}/health", within=HEALTH_TIMEOUT)
+        return _read(answer, Health)
+
+    async def update_config(self, agent: AgentAddress, update: ConfigUpdate) -> ConfigOutcome:
+        """Hand over a configuration; the agent validates, swaps, or refuses."""
+        answer = await self._call(
+            agent,
+            "POST",
+            f"{_API}/config/update",
+            within=CONFIG_TIMEOUT,
+            body=msgspec.json.encode(update),
+        )
+        return _read(answer, ConfigOutcome)
+
+    async def send(self, agent: AgentAddress, request: SendRequest) -> SendResult:
+        """One attempt to send a message; repeating it to the same journal sends nothing twice."""
+        answer = await self._call(
+            agent,
+            "POST",
+            f"{_API}/message/send",
+            within=SEND_TIMEOUT,
+            body=msgspec.json.encode(request),
+        )
+        return _read(answer, SendResult)
+
+    async def callback(
+        self, agent: AgentAddress, channel_id: UUID, request: RawCallback, *, verified: bool
+    ) -> CallbackAnswer:
+        """Pass a platform's call on; the answer is what the platform gets."""
+        meta = CallbackMeta(
+            method=request.method,
+            path=request.path,
+            query=request.query,
+            headers=dict(request.headers),
+            received_at=request.received_at,
+            verified=verified,
+        )
+        answer = await self._call(
+            agent,
+            "POST",
+            f"/im/{channel_id}",
+            within=CALLBACK_TIMEOUT,
+            body=request.body,
+            headers={CALLBACK_HEADER: base64.urlsafe_b64encode(msgspec.json.encode(meta)).decode()},
+        )
+        return CallbackAnswer(
+            status=int(answer.headers.get(ANSWER_HEADER, "200")),
+            content_type=answer.headers.get("content-type", "application/json"),
+            body=answer.content,
+        )
+
+    async def _call(
+        self,
+        agent: AgentAddress,
+        method: str,
+        path: str,
+        *,
+        within: timedelta,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx2.Response:
+        try:
+            answer = await self._http.request(
+                method,
+                agent.endpoint + path,
+                content=body,
+                headers={
+                    "authorization": f"Bearer {agent.api_token}",
+                    "content-type": "application/json",
+                    **(headers or {}),
+                },
+                timeout=httpx2.Timeout(
+                    within.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds()
+                ),
+            )
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            raise AgentAway(type(error).__name__) from None
+        except httpx2.HTTPError as error:
+            raise AgentSilent(type(error).__name__) from None
+        if answer.status_code >= 400:
+            raise _refusal(answer)
+        return answer
+
+
+def _read(answer: httpx2.Response, kind: type[Answer]) -> Answer:
+    try:
+        return msgspec.json.decode(answer.content[:MAX_ANSWER_BYTES], type=kind)
+    except msgspec.DecodeError:
+        raise AgentSilent("the answer cannot be read") from None
+
+
+def _refusal(answer: httpx2.Response) -> AgentRefused:
+    try:
+        problem = msgspec.json.decode(answer.content[:MAX_ANSWER_BYTES], type=Problem)
+    except msgspec.DecodeError:
+        return AgentRefused(answer.status_code, "unreadable", "the agent's error cannot be read")
+    detail = problem.detail if isinstance(problem.detail, str) else problem.title
+    return AgentRefused(answer.status_code, problem.code, detail[:256])

@@ -1,0 +1,68 @@
+"""The instance, its agents' sessions, its timeline."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlmodel import Field
+
+from control_plane.db.types import Json, Row, Timestamp
+
+
+class Instance(Row, table=True):
+    """One tenant's bot: desired and observed.
+
+    `generation` rises when what should run changes; `phase` is computed from the conditions,
+    never set by hand; `starts` remembers recent starts and ends, for back-off.
+    """
+
+    __tablename__ = "instances"
+
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    name: str
+    cell: str = ""
+    desired: str = "running"
+    generation: int = 1
+    observed_generation: int = 0
+    phase: str = "pending"
+    conditions: list[dict[str, Any]] = Field(default_factory=list, sa_type=Json)
+    starts: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    session_epoch: int = 0
+    created_at: datetime = Field(sa_type=Timestamp)
+    updated_at: datetime = Field(sa_type=Timestamp)
+
+
+class AgentSession(Row, table=True):
+    """One agent process, from its bootstrap to its end. `api_token` is sealed."""
+
+    __tablename__ = "agent_sessions"
+
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    instance_id: UUID
+    generation: int
+    state: str
+    epoch: int | None = None
+    endpoint: str
+    api_token: bytes
+    journal_id: UUID
+    version: str
+    schema_version: int
+    health: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    created_at: datetime = Field(sa_type=Timestamp)
+    seen_at: datetime = Field(sa_type=Timestamp)
+
+
+class TimelineEntry(Row, table=True):
+    """Something that happened to an instance, for people."""
+
+    __tablename__ = "timeline"
+
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    instance_id: UUID
+    at: datetime = Field(sa_type=Timestamp)
+    type: str
+    message: str
+    data: dict[str, Any] = Field(default_factory=dict, sa_type=Json)

@@ -1,0 +1,88 @@
+"""/instances: what should run. Logs are served by the fleet, which knows where agents run."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+
+from control_plane.access.http import Call, TransactionRoute, permit
+from control_plane.access.permissions import Permission
+from control_plane.instances import service
+from control_plane.instances.models import Instance
+from control_plane.instances.schemas import InstanceIn, InstanceOut, TimelineOut
+from control_plane.kit.paging import Page, Window, cursor, cut
+
+router = APIRouter(prefix="/instances", tags=["instances"], route_class=TransactionRoute)
+
+Reader = Annotated[Call, permit(Permission.INSTANCES_READ)]
+Writer = Annotated[Call, permit(Permission.INSTANCES_WRITE)]
+Operator = Annotated[Call, permit(Permission.INSTANCES_OPERATE)]
+WindowDep = Annotated[Window, Depends()]
+
+
+@router.post("", status_code=201)
+async def create_instance(body: InstanceIn, call: Writer) -> InstanceOut:
+    """Ask for a new bot; it is started in the background."""
+    instance = await service.create(
+        call.session, tenant_id=call.actor.tenant, name=body.name, actor=call.actor, now=call.now
+    )
+    return _out(instance)
+
+
+@router.get("")
+async def list_instances(call: Reader, window: WindowDep) -> Page[InstanceOut]:
+    """The tenant's bots; for operators, everybody's."""
+    rows = await service.list_instances(call.session, after=window.after_id(), limit=window.limit)
+    page, last = cut(rows, window.limit)
+    return Page(items=[_out(row) for row in page], next=cursor(last.id) if last else None)
+
+
+@router.get("/{instance_id}")
+async def get_instance(instance_id: UUID, call: Reader) -> InstanceOut:
+    """One bot: desired beside observed."""
+    return _out(await service.get(call.session, instance_id))
+
+
+@router.delete("/{instance_id}", status_code=202)
+async def delete_instance(instance_id: UUID, call: Writer) -> InstanceOut:
+    """Remove a bot: its agent ends, what was said is kept."""
+    return await _want(call, instance_id, "deleted")
+
+
+@router.post("/{instance_id}/start", status_code=202)
+async def start_instance(instance_id: UUID, call: Operator) -> InstanceOut:
+    """Let it run."""
+    return await _want(call, instance_id, "running")
+
+
+@router.post("/{instance_id}/stop", status_code=202)
+async def stop_instance(instance_id: UUID, call: Operator) -> InstanceOut:
+    """Let it rest: customers' messages wait."""
+    return await _want(call, instance_id, "stopped")
+
+
+@router.post("/{instance_id}/restart", status_code=202)
+async def restart_instance(instance_id: UUID, call: Operator) -> InstanceOut:
+    """Replace its agent by a new one."""
+    return _out(await service.restart(call.session, instance_id, actor=call.actor, now=call.now))
+
+
+@router.get("/{instance_id}/timeline")
+async def get_timeline(instance_id: UUID, call: Reader, window: WindowDep) -> Page[TimelineOut]:
+    """What happened to it, newest first."""
+    rows = await service.timeline(
+        call.session, instance_id, before=window.after_id(), limit=window.limit
+    )
+    page, last = cut(rows, window.limit)
+    items = [TimelineOut.model_validate(row, from_attributes=True) for row in page]
+    return Page(items=items, next=cursor(last.id) if last else None)
+
+
+async def _want(call: Call, instance_id: UUID, desired: str) -> InstanceOut:
+    return _out(
+        await service.want(call.session, instance_id, desired, actor=call.actor, now=call.now)
+    )
+
+
+def _out(instance: Instance) -> InstanceOut:
+    return InstanceOut.model_validate(instance, from_attributes=True)

@@ -1,0 +1,54 @@
+"""What the instance routes take and give."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, StringConstraints
+
+from control_plane.access.schemas import Body
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+
+
+class InstanceIn(Body):
+    name: Name
+
+
+class ConditionOut(BaseModel):
+    """One thing that must hold for the instance to run; `status` is true or false."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+    at: datetime
+
+
+class InstanceOut(BaseModel):
+    """Desired (`desired`, `generation`) beside observed (`phase`, `observed_generation`)."""
+
+    id: UUID
+    tenant_id: UUID
+    name: str
+    desired: str
+    generation: int
+    observed_generation: int
+    phase: str
+    conditions: list[ConditionOut]
+    created_at: datetime
+    updated_at: datetime
+
+
+class TimelineOut(BaseModel):
+    id: UUID
+    at: datetime
+    type: str
+    message: str
+    data: dict[str, Any]
+
+
+class LogsOut(BaseModel):
+    """The end of the log, oldest line first."""
+
+    lines: list[str]

@@ -1,0 +1,1 @@
+"""What every room uses: clock, ids, back-off, paging, crypto, errors. Imports nothing of ours."""

@@ -1,0 +1,180 @@
+"""The parts of a process, wired once: what each command runs is a choice among them."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from control_plane.access.http import House
+from control_plane.bus.hints import PostgresBus
+from control_plane.bus.loop import Handler, LoopSettings, WorkLoop
+from control_plane.channels import callbacks
+from control_plane.channels.callbacks import Callbacks
+from control_plane.db.session import Database
+from control_plane.delivery import lanes
+from control_plane.delivery.lanes import Lanes
+from control_plane.fleet import reconcile, upkeep
+from control_plane.fleet.bootstrap import Bootstraps
+from control_plane.fleet.provision.base import Provisioner
+from control_plane.fleet.reconcile import Reconciler
+from control_plane.fleet.upkeep import Leader
+from control_plane.ingest.commit import GroupCommit
+from control_plane.ingest.dispatch import Dispatcher
+from control_plane.ingest.verify import Verifier
+from control_plane.instances.client import AgentClient
+from control_plane.kit.clock import Clock
+from control_plane.kit.crypto import Keyring
+from control_plane.turns import worker as turns
+from control_plane.turns.worker import Turns
+from control_plane.webchat.sockets import Sockets
+
+# What a stopping process waits for its parts, all together, before it leaves anyway.
+STOP_WITHIN_S = 12.0
+
+log = structlog.get_logger()
+
+
+class Stoppable(Protocol):
+    """A background part: `run` returns soon after `stop`."""
+
+    name: str
+
+    async def run(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """Everything that the commands put together."""
+
+    house: House
+    bus: PostgresBus
+    agents: AgentClient
+    callbacks: Callbacks
+    sockets: Sockets
+    verifier: Verifier
+    commits: GroupCommit
+    bootstraps: Bootstraps
+    provisioner: Provisioner | None = None
+
+    def api(self) -> list[Stoppable]:
+        """What stands behind the HTTP application."""
+        return [self.commits]
+
+    def workers(self) -> list[Stoppable]:
+        """Turns, deliveries, callbacks that wait."""
+        house = self.house
+        turn = Turns(house.database, house.clock)
+        lane = Lanes(house.database, house.keys, house.clock, self.agents)
+        return [
+            self._loop(turns.WORK, turn.run),
+            self._loop(lanes.WORK, lane.deliver),
+            self._loop(callbacks.WORK, self.callbacks.pass_on),
+        ]
+
+    def controllers(self, provisioner: Provisioner, cell: str) -> list[Stoppable]:
+        """The fleet: reconcile, the provisioner's hints, timed upkeep."""
+        house = self.house
+        reconciler = Reconciler(
+            house.database,
+            house.keys,
+            house.clock,
+            provisioner=provisioner,
+            agents=self.agents,
+        )
+        leader = Leader(house.database, house.clock)
+        return [
+            self._loop(reconcile.WORK, reconciler.look, LoopSettings(cell=cell)),
+            Background("fleet.hints", reconciler.watch()),
+            Led(leader, self._loop(upkeep.WORK, leader.lead, LoopSettings(concurrency=1))),
+        ]
+
+    def _loop(self, kind: str, handler: Handler, settings: LoopSettings | None = None) -> WorkLoop:
+        return WorkLoop(
+            kind,
+            handler,
+            database=self.house.database,
+            bus=self.bus,
+            settings=settings or LoopSettings(),
+        )
+
+    async def close(self) -> None:
+        await self.agents.close()
+        await self.house.database.close()
+
+
+def build(*, database_url: str, keys: Keyring, clock: Clock, public_url: str) -> Parts:
+    """Wire the parts over one database."""
+    database = Database(database_url)
+    bus = PostgresBus(database_url)
+    database.on_hints = bus.publish
+    house = House(database=database, bus=bus, keys=keys, clock=clock, public_url=public_url)
+    agents = AgentClient()
+    incoming = Callbacks(database, keys, clock, agents)
+    return Parts(
+        house=house,
+        bus=bus,
+        agents=agents,
+        callbacks=incoming,
+        sockets=Sockets(house, incoming),
+        verifier=Verifier(database, keys, clock),
+        commits=GroupCommit(Dispatcher(database).write),
+        bootstraps=Bootstraps(database, keys, clock),
+    )
+
+
+class Background:
+    """A coroutine without an end of its own, cancelled to stop."""
+
+    def __init__(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        self.name = name
+        self._coroutine = coroutine
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        self._task = asyncio.create_task(self._coroutine, name=self.name)
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.result()
+
+    def stop(self) -> None:
+        if self._task is None:
+            self._coroutine.close()
+        else:
+            self._task.cancel()
+
+
+class Led:
+    """The leader's loop: whoever stops it lets the leader go first."""
+
+    def __init__(self, leader: Leader, loop: WorkLoop) -> None:
+        self.name = loop.name
+        self._leader = leader
+        self._loop = loop
+
+    async def run(self) -> None:
+        await self._loop.run()
+
+    def stop(self) -> None:
+        self._leader.stop()
+        self._loop.stop()
+
+
+async def run_until(parts: list[Stoppable], stopping: asyncio.Event) -> None:
+    """Run parts until `stopping` is set, then stop them in time; one that fails ends all."""
+    tasks = {asyncio.create_task(part.run(), name=part.name) for part in parts}
+    stop = asyncio.create_task(stopping.wait())
+    done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+    for part in parts:
+        part.stop()
+    _, late = await asyncio.wait(tasks, timeout=STOP_WITHIN_S)
+    for task in late:
+        log.warning("part did not stop in time", part=task.get_name())
+        task.cancel()
+    stop.cancel()
+    await asyncio.gather(*tasks, stop, return_exceptions=True)
+    for task in tasks & done:
+        task.result()

@@ -1,0 +1,1 @@
+"""Configuration documents and where they stand."""

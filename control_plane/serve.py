@@ -1,0 +1,93 @@
+"""Serves HTTP and runs background parts in one process until it is told to stop."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from control_plane.parts import Stoppable, run_until
+from control_plane.webchat.frames import MAX_FRAME_BYTES
+from control_plane.webchat.sockets import Sockets
+
+# How long open requests may still take once the process stops.
+_CLOSE_WITHIN_S = 5
+# Connections that wait in the kernel while the loop is busy.
+_BACKLOG = 1024
+
+
+class PortTaken(Exception):
+    """Somebody else listens there."""
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: we stop more than HTTP."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """An HTTP server as a part; stops taking requests first, so that others may finish."""
+
+    name = "http"
+
+    def __init__(self, app: object, listener: socket.socket, sockets: Sockets) -> None:
+        self._listener = listener
+        self._sockets = sockets
+        self._server = _Server(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="websockets-sansio",
+                ws_max_size=MAX_FRAME_BYTES,
+                # Small frames: compression would cost 30 KiB a socket and save little.
+                ws_per_message_deflate=False,
+                timeout_graceful_shutdown=_CLOSE_WITHIN_S,
+                server_header=False,
+            )
+        )
+
+    @property
+    def started(self) -> bool:
+        return self._server.started
+
+    async def run(self) -> None:
+        await self._server.serve(sockets=[self._listener])
+
+    def stop(self) -> None:
+        self._sockets.stop()
+        self._server.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; raises PortTaken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(f"{host}:{port} cannot be listened on: {error.strerror}") from None
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def stop_on_signals(stopping: asyncio.Event) -> None:
+    """Ctrl-C and a supervisor's SIGTERM ask for a clean end."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stopping.set)
+
+
+async def run(parts: list[Stoppable]) -> None:
+    """Run parts until a signal comes."""
+    stopping = asyncio.Event()
+    stop_on_signals(stopping)
+    await run_until(parts, stopping)

@@ -1,0 +1,1 @@
+"""Each tenant's append-only event stream."""

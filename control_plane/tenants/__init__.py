@@ -1,0 +1,1 @@
+"""Companies that rent a bot, and their people."""

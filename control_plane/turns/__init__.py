@@ -1,0 +1,1 @@
+"""What the bot does between a message and its answer."""

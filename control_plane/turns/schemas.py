@@ -1,0 +1,33 @@
+"""What the answers routes take and give."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from control_plane.access.schemas import Body
+from control_plane.turns import matching
+
+# Entries of one tenant's list: what a person still keeps in order by hand.
+MAX_ANSWERS = 2_000
+
+Question = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=matching.MAX_LENGTH)
+]
+Reply = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000)]
+
+
+class AnswerItem(Body):
+    question: Question
+    answer: Reply
+
+
+class AnswersIn(Body):
+    """The whole list; what is not in it is gone."""
+
+    items: Annotated[list[AnswerItem], Field(max_length=MAX_ANSWERS)]
+
+
+class AnswerOut(BaseModel):
+    position: int
+    question: str
+    answer: str

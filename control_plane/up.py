@@ -1,0 +1,171 @@
+"""`botyard up`: everything on one machine, from an empty folder, with one command."""
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from control_plane.app import create_app
+from control_plane.db.embedded import EmbeddedPostgres
+from control_plane.db.migrate import migrate, role_of
+from control_plane.fleet.provision.base import Provisioner, ProvisionError
+from control_plane.fleet.provision.process import ProcessProvisioner
+from control_plane.kit.backoff import full_jitter
+from control_plane.kit.clock import SystemClock
+from control_plane.kit.crypto import Keyring
+from control_plane.kit.ids import new_token
+from control_plane.parts import Background, Parts, build, run_until
+from control_plane.seed import FirstRun, first_run
+from control_plane.serve import HttpServer, listen, stop_on_signals
+from control_plane.settings import Settings
+
+# Time for each agent to finish what it has in hand when everything stops.
+AGENT_GRACE = timedelta(seconds=5)
+
+log = structlog.get_logger()
+
+
+class AlreadyUp(Exception):
+    """Another `botyard up` uses this data folder."""
+
+
+class Screen(Protocol):
+    """What the person at the terminal sees."""
+
+    def step(self, text: str) -> None: ...
+
+    def ready(self, found: FirstRun | None, url: str) -> None: ...
+
+    def stopping(self) -> None: ...
+
+
+async def up(settings: Settings, screen: Screen) -> None:
+    """Start everything, serve until a signal, stop everything."""
+    data_dir = settings.data_dir.absolute()
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _only_one(data_dir), listen(settings.host, settings.port) as listener:
+        # Port 0 means any free one; from here on it is a real one.
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        stopping = asyncio.Event()
+        stop_on_signals(stopping)
+        screen.step("starting the database")
+        async with _database(settings, data_dir) as (postgres, app_url, owner_url):
+            screen.step("bringing the schema up to date")
+            await migrate(owner_url, grant_to=role_of(app_url))
+            parts = build(
+                database_url=app_url,
+                keys=_keys(settings, data_dir),
+                clock=SystemClock(),
+                public_url=settings.base_url,
+            )
+            try:
+                await _serve(settings, data_dir, parts, postgres, listener, stopping, screen)
+            finally:
+                await parts.close()
+
+
+async def _serve(
+    settings: Settings,
+    data_dir: Path,
+    parts: Parts,
+    postgres: EmbeddedPostgres | None,
+    listener: socket.socket,
+    stopping: asyncio.Event,
+    screen: Screen,
+) -> None:
+    screen.step("looking for the demo tenant")
+    found = await first_run(parts.house, data_dir)
+    provisioner = ProcessProvisioner(
+        data_dir / "instances",
+        control_url=settings.control_url or f"http://127.0.0.1:{settings.port}",
+        mint=parts.bootstraps.mint,
+        clock=parts.house.clock,
+    )
+    parts.provisioner = provisioner
+    http = HttpServer(create_app(parts, web_pages=settings.web_pages), listener, parts.sockets)
+    running = [http, *parts.api(), *parts.workers(), *parts.controllers(provisioner, settings.cell)]
+    running.append(Background("bus", parts.bus.run()))
+    if postgres is not None:
+        running.append(Background("postgres", _keep_up(postgres)))
+    screen.ready(found, settings.base_url)
+    try:
+        await run_until(running, stopping)
+    finally:
+        screen.stopping()
+        await _stop_agents(provisioner)
+        await provisioner.close()
+
+
+async def _stop_agents(provisioner: Provisioner) -> None:
+    """Ctrl-C stops the bots too; the next start brings them back."""
+    ids = [item.instance_id async for item in provisioner.inventory()]
+    stops = [provisioner.stop(instance_id, grace=AGENT_GRACE) for instance_id in ids]
+    for outcome in await asyncio.gather(*stops, return_exceptions=True):
+        if isinstance(outcome, ProvisionError):
+            log.warning("agent did not stop", detail=str(outcome))
+
+
+async def _keep_up(postgres: EmbeddedPostgres) -> None:
+    """Start the database again whenever it ends; the connections find it again by themselves."""
+    failures = 0
+    while True:
+        code = await postgres.wait()
+        log.error("the database ended", exit_code=code)
+        pause = full_jitter(failures, base=timedelta(seconds=0.2), cap=timedelta(seconds=10))
+        failures += 1
+        await asyncio.sleep(pause.total_seconds())
+        await postgres.start()
+
+
+@asynccontextmanager
+async def _database(
+    settings: Settings, data_dir: Path
+) -> AsyncIterator[tuple[EmbeddedPostgres | None, str, str]]:
+    """(the embedded server if it is ours, the application's URL, the owner's URL)."""
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        owner = settings.owner_database_url
+        yield None, url, owner.get_secret_value() if owner else url
+        return
+    postgres = EmbeddedPostgres(data_dir / "postgres")
+    await postgres.start()
+    try:
+        yield postgres, postgres.app_url, postgres.owner_url
+    finally:
+        await postgres.stop()
+
+
+def _keys(settings: Settings, data_dir: Path) -> Keyring:
+    """The configured keys, or ones made once and kept beside the data that they open."""
+    if settings.secret_keys:
+        return Keyring([key.get_secret_value() for key in settings.secret_keys])
+    file = data_dir / "secret-keys.json"
+    if not file.exists():
+        partial = file.with_suffix(".partial")
+        partial.touch(mode=0o600)
+        partial.write_text(json.dumps([new_token()]), encoding="utf-8")
+        partial.replace(file)
+    return Keyring(json.loads(file.read_text(encoding="utf-8")))
+
+
+@contextmanager
+def _only_one(data_dir: Path) -> Iterator[None]:
+    """One `up` per data folder; the kernel lets go of the lock whatever kills us."""
+    descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise AlreadyUp(f"another botyard uses {data_dir}") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The chat platform that we host ourselves."""

@@ -1,0 +1,295 @@
+"""A visitor's socket: what they write goes up like any platform's callback, answers come down.
+
+A page resumes by the id of the last message it saw; the rows, not the socket, are the truth. A
+message is acknowledged only after the callback path has taken it, so the page repeats what was
+not, and repeats are recognised by the page's own id.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import msgspec
+import structlog
+from prometheus_client import Gauge
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from adapters import standard_webhooks
+from adapters.model import RawCallback, Text
+from adapters.webchat import callback
+from adapters.webchat.settings import Settings
+from control_plane.access.http import House
+from control_plane.channels.callbacks import Callbacks
+from control_plane.channels.settings import unseal
+from control_plane.conversations import service as conversations
+from control_plane.conversations.segments import encode
+from control_plane.db.session import DATABASE_ERRORS, Database, Scope
+from control_plane.kit.errors import BotyardError
+from control_plane.kit.ids import new_id, new_token
+from control_plane.webchat import frames, store
+from control_plane.webchat.frames import BadFrame, Resume, Write
+from control_plane.webchat.models import Welcome
+from control_plane.webchat.store import Place
+
+# Visitors connected to one process; past that they are told to come back.
+MAX_SOCKETS = 10_000
+# A page that takes longer than this to take a frame is cut; it resumes.
+SEND_WITHIN_S = 20.0
+# Own messages remembered to be not echoed to the page that wrote them.
+_MAX_OWN = 500
+
+UNKNOWN_CHANNEL = 4404
+CHANNEL_CLOSED = 4410
+TRY_LATER = 1013
+
+OPEN = Gauge("botyard_webchat_sockets", "Visitors connected to this process.")
+
+log = structlog.get_logger()
+
+
+@dataclass(kw_only=True)
+class Guest:
+    """One connected page."""
+
+    token: str
+    place: Place
+    settings: Settings
+    secret: str = ""
+    visitor: "asyncio.Future[UUID]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    seq: int = 0
+    owner: tuple[str, int] | None = None
+    own: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_OWN))
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(tenants=(self.place.tenant_id,))
+
+    def is_known_as(self, visitor_id: UUID) -> None:
+        if not self.visitor.done():
+            self.visitor.set_result(visitor_id)
+
+
+class Closed(Exception):
+    """Close the socket with this code."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Sockets:
+    """Serves visitors' sockets."""
+
+    def __init__(self, house: House, callbacks: Callbacks) -> None:
+        self._house = house
+        self._callbacks = callbacks
+        self._open = 0
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask every page to come back to another process."""
+        self._stopping.set()
+
+    async def serve(self, socket: WebSocket, token: str) -> None:
+        """One page, from its connect to its end."""
+        await socket.accept()
+        self._open += 1
+        OPEN.set(self._open)
+        try:
+            if self._open > MAX_SOCKETS or self._stopping.is_set():
+                raise Closed(TRY_LATER, "busy")
+            await self._talk(socket, await self._enter(token))
+        except Closed as closed:
+            await _close(socket, closed)
+        except WebSocketDisconnect:
+            log.debug("page left")
+        except DATABASE_ERRORS as error:
+            log.warning("socket lost the database", error=type(error).__name__)
+            await _close(socket, Closed(TRY_LATER, "try again later"))
+        finally:
+            self._open -= 1
+            OPEN.set(self._open)
+
+    async def _enter(self, token: str) -> Guest:
+        database: Database = self._house.database
+        async with database.session() as session:
+            place = await store.find_place(session, token, "callback")
+        if place is None:
+            raise Closed(UNKNOWN_CHANNEL, "unknown channel")
+        async with database.session(Scope(tenants=(place.tenant_id,))) as session:
+            channel = await store.find_channel(session, place.channel_id)
+        if channel is None:
+            raise Closed(UNKNOWN_CHANNEL, "unknown channel")
+        shown, sealed = channel
+        settings = Settings.model_validate(shown | unseal(self._house.keys, sealed))
+        return Guest(token=token, place=place, settings=settings)
+
+    async def _talk(self, socket: WebSocket, guest: Guest) -> None:
+        """Listen until the page says who it is, then listen and tell at the same time."""
+        first = await self._receive(socket)
+        while first is None:
+            first = await self._receive(socket)
+        resume = first if isinstance(first, Resume) else Resume()
+        await self._welcome(socket, guest, resume)
+        if isinstance(first, Write):
+            await self._take(socket, guest, first)
+        tasks = [
+            asyncio.create_task(self._listen(socket, guest)),
+            asyncio.create_task(self._tell(socket, guest)),
+            asyncio.create_task(self._end()),
+        ]
+        done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _end(self) -> None:
+        await self._stopping.wait()
+        raise Closed(1012, "restarting")
+
+    async def _receive(self, socket: WebSocket) -> Resume | Write | None:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005))
+        try:
+            return frames.read(message.get("text") or message.get("bytes") or "")
+        except BadFrame as bad:
+            error = {"type": "error", "code": bad.code, "detail": bad.detail}
+            await _send(socket, error | ({"id": bad.message_id} if bad.message_id else {}))
+            return None
+
+    async def _welcome(self, socket: WebSocket, guest: Guest, resume: Resume) -> None:
+        guest.secret = resume.visitor or new_token()
+        messages = []
+        reset = resume.last_id is None
+        async with self._house.database.session(guest.scope) as session:
+            visitor = await store.find_visitor(session, guest.place.channel_id, guest.secret)
+            if visitor is not None:
+                guest.seq, reset = await store.position(session, visitor, resume.last_id)
+                messages = await store.behind(session, visitor, guest.seq)
+                guest.is_known_as(visitor)
+        if messages:
+            guest.seq = messages[-1][0]
+        await _send(
+            socket,
+            Welcome(
+                visitor=guest.secret,
+                messages=[shown for _, shown in messages],
+                reset=reset,
+                title=guest.settings.title,
+                greeting=guest.settings.greeting,
+            ),
+        )
+
+    async def _listen(self, socket: WebSocket, guest: Guest) -> None:
+        while True:
+            frame = await self._receive(socket)
+            if isinstance(frame, Write):
+                await self._take(socket, guest, frame)
+            elif isinstance(frame, Resume):
+                error = {"type": "error", "code": "resume_twice", "detail": "Reconnect to resume."}
+                await _send(socket, error)
+
+    async def _take(self, socket: WebSocket, guest: Guest, frame: Write) -> None:
+        """Keep what the visitor wrote, pass it up, and acknowledge when it is safe."""
+        now = self._house.clock.now()
+        key = store.from_visitor(frame.id)
+        guest.own.append(frame.id)
+        text = frame.text.replace("\0", "\ufffd")
+        async with self._house.database.session(guest.scope) as session:
+            visitor = await store.ensure_visitor(session, guest.place, guest.secret, now=now)
+            message_id = await store.add(
+                session,
+                guest.place,
+                visitor,
+                key=key,
+                sender=("visitor", ""),
+                segments=encode([Text(text=text)]),
+                now=now,
+            )
+        guest.is_known_as(visitor)
+        body = {
+            "type": "message",
+            "visitor": {"id": str(visitor)},
+            "id": frame.id,
+            "text": text,
+            "at": now.timestamp(),
+        }
+        try:
+            answer = await self._callbacks.accept(guest.token, self._request(guest, body))
+        except BotyardError as error:
+            log.info("visitor's message not taken", code=error.code)
+            raise Closed(TRY_LATER, "try again later") from None
+        reply: dict[str, object] = {"type": "ack", "id": frame.id, "message_id": str(message_id)}
+        if answer.status >= 400:
+            reply = {"type": "error", "id": frame.id, "code": "refused", "detail": "Not taken."}
+        await _send(socket, reply)
+
+    def _request(self, guest: Guest, body: dict[str, object]) -> RawCallback:
+        """The call that a platform elsewhere would make over HTTP, signed in the same way."""
+        raw = msgspec.json.encode(body)
+        now = self._house.clock.now().timestamp()
+        headers = standard_webhooks.sign(
+            callback.key(guest.settings),
+            message_id=f"msg_{new_id()}",
+            timestamp=int(now),
+            body=raw,
+        )
+        return RawCallback(
+            method="POST",
+            path="/",
+            query="",
+            headers={**headers, "content-type": "application/json"},
+            body=raw,
+            received_at=now,
+        )
+
+    async def _tell(self, socket: WebSocket, guest: Guest) -> None:
+        """Show new messages and who answers, whenever a hint or the poll says look."""
+        visitor_id = await guest.visitor
+        told = store.topic(visitor_id)
+        owned = conversations.topic(guest.place.channel_id, str(visitor_id))
+        with self._house.bus.listen(told, owned) as wake:
+            while True:
+                await self._show_news(socket, guest, visitor_id)
+                await wake.wait()
+
+    async def _show_news(self, socket: WebSocket, guest: Guest, visitor_id: UUID) -> None:
+        async with self._house.database.session(guest.scope) as session:
+            news = await store.behind(session, visitor_id, guest.seq)
+            conversation = await conversations.find(
+                session, guest.place.channel_id, str(visitor_id)
+            )
+        for seq, shown in news:
+            if shown.client_id is None or shown.client_id not in guest.own:
+                await _send(socket, shown)
+            guest.seq = seq
+        if conversation is not None:
+            owner = (conversation.owner, conversation.owner_version)
+            if owner != guest.owner:
+                guest.owner = owner
+                await _send(socket, {"type": "state", "owner": conversation.owner})
+
+
+async def _send(socket: WebSocket, frame: object) -> None:
+    try:
+        async with asyncio.timeout(SEND_WITHIN_S):
+            await socket.send_text(msgspec.json.encode(frame).decode())
+    except TimeoutError:
+        raise Closed(TRY_LATER, "too slow") from None
+    except RuntimeError:
+        # Starlette's word for a socket that closed under us.
+        raise WebSocketDisconnect(1006) from None
+
+
+async def _close(socket: WebSocket, closed: Closed) -> None:
+    try:
+        await socket.close(closed.code, closed.reason)
+    except (RuntimeError, WebSocketDisconnect):
+        log.debug("socket was gone already")

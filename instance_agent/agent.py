@@ -1,0 +1,244 @@
+"""The agent put together: from an identity to running channels, and back down in order."""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from uuid import UUID
+
+import httpx2
+import msgspec
+import structlog
+
+from adapters.model import Inbound
+from instance_agent import session
+from instance_agent.configs import Configs
+from instance_agent.gate import Gate
+from instance_agent.journal import Journal
+from instance_agent.metrics import Metrics
+from instance_agent.protocol import (
+    MAX_BATCH_EVENTS,
+    Bootstrap,
+    ChannelStatus,
+    Event,
+    EventType,
+    Health,
+    Heartbeat,
+    MessageReceived,
+    event_id,
+)
+from instance_agent.reporter import Reporter, new_event
+from instance_agent.sender import Sender
+from instance_agent.spool import Spool
+from instance_agent.store import Store
+from instance_agent.supervisor import Supervisor, Surroundings
+
+# The send journal is swept this often, one batch after another until nothing is too old.
+CLEAN_EVERY_S = 3600.0
+# Sends and callbacks under way get this long when the agent stops.
+FINISH_S = 10.0
+# What is still spooled then stays on disk for the successor.
+FLUSH_S = 5.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """What exists once the agent has an identity."""
+
+    session: Bootstrap
+    reporter: Reporter
+    supervisor: Supervisor
+    configs: Configs
+    sender: Sender
+
+
+class Agent:
+    """One tenant's bot. `running` is None until the bootstrap exchange is done."""
+
+    def __init__(
+        self,
+        *,
+        instance_id: UUID,
+        control_url: str,
+        data_dir: Path,
+        store: Store,
+        http: httpx2.AsyncClient,
+        clock: Callable[[], float],
+        random: Random,
+    ) -> None:
+        self.instance_id = instance_id
+        self.version = session.version()
+        self.gate = Gate()
+        self.metrics = Metrics()
+        self.journal = Journal(store)
+        self.spool = Spool(store)
+        self.running: Running | None = None
+        self._control_url = control_url
+        self._data_dir = data_dir
+        self._store = store
+        self._http = http
+        self._clock = clock
+        self._random = random
+        self._observe()
+
+    async def run(self, identity: Bootstrap) -> None:
+        """Bring everything up and keep it so until cancelled, or until the session is ended."""
+        await self.journal.load()
+        await self.spool.load()
+        running = self.running = self._assemble(identity)
+        async with asyncio.TaskGroup() as loops:
+            tasks = [
+                loops.create_task(running.reporter.post_spool(), name="spool"),
+                loops.create_task(running.supervisor.report_states(), name="channel-states"),
+                loops.create_task(self._sweep(), name="journal-sweep"),
+            ]
+            await running.configs.boot(identity.newest, identity.last_good)
+            tasks.append(loops.create_task(self._heartbeats(running), name="heartbeat"))
+            await running.reporter.gone.wait()
+            log.info("session ended by the control plane", spooled=self.spool.state.depth)
+            for task in tasks:
+                task.cancel()
+
+    async def drain(self) -> None:
+        """Finish what was begun, let go of the channels, post the spool; all bounded."""
+        if not await self.gate.close(FINISH_S):
+            log.warning("requests were cut", after_s=FINISH_S)
+        if (running := self.running) is None:
+            return
+        await running.supervisor.close()
+        await self._flush(running)
+        await running.reporter.close()
+
+    async def _flush(self, running: Running) -> None:
+        posting = asyncio.create_task(running.reporter.post_spool(), name="spool-flush")
+        emptied = asyncio.create_task(self.spool.empty.wait(), name="spool-emptied")
+        await asyncio.wait({posting, emptied}, timeout=FLUSH_S, return_when=asyncio.FIRST_COMPLETED)
+        if self.spool.state.depth:
+            log.warning("spool left for the successor", events=self.spool.state.depth)
+        posting.cancel()
+        emptied.cancel()
+        await asyncio.gather(posting, emptied, return_exceptions=True)
+
+    @property
+    def ready(self) -> bool:
+        return self.running is not None and self.running.configs.ready and not self.gate.closed
+
+    def health(self, running: Running) -> Health:
+        return Health(
+            version=self.version,
+            instance_id=self.instance_id,
+            ready=self.ready,
+            draining=self.gate.closed,
+            journal_id=self.journal.id,
+            config=running.configs.state(),
+            channels=running.supervisor.statuses(),
+            spool_depth=self.spool.state.depth,
+        )
+
+    def _assemble(self, identity: Bootstrap) -> Running:
+        reporter = Reporter(
+            http=self._http,
+            url=f"{self._control_url}/api/v1/instances/{self.instance_id}/events",
+            session=identity,
+            spool=self.spool,
+            metrics=self.metrics,
+            clock=self._clock,
+            random=self._random,
+        )
+
+        async def report(channel_id: UUID, messages: Sequence[Inbound]) -> None:
+            events = [received(channel_id, message) for message in messages]
+            keys = {(channel_id, each.conversation.type, each.conversation.id) for each in messages}
+            for start in range(0, len(events), MAX_BATCH_EVENTS):
+                await reporter.report_now(events[start : start + MAX_BATCH_EVENTS], keys=keys)
+
+        async def record_status(status: ChannelStatus) -> None:
+            await reporter.record("channel.status", status, subject=status.channel_id)
+
+        async def record_config(kind: EventType, data: msgspec.Struct) -> None:
+            await reporter.record(kind, data, subject=None)
+
+        around = Surroundings(
+            http=self._http,
+            control_url=self._control_url,
+            report=report,
+            metrics=self.metrics,
+            clock=self._clock,
+            random=self._random,
+        )
+        supervisor = Supervisor(around, record_status)
+        configs = Configs(
+            store=self._store,
+            spool=self.spool,
+            supervisor=supervisor,
+            record=record_config,
+            free_bytes=lambda: shutil.disk_usage(self._data_dir).free,
+        )
+        sender = Sender(
+            journal=self.journal, supervisor=supervisor, metrics=self.metrics, clock=self._clock
+        )
+        return Running(
+            session=identity,
+            reporter=reporter,
+            supervisor=supervisor,
+            configs=configs,
+            sender=sender,
+        )
+
+    async def _heartbeats(self, running: Running) -> None:
+        def beat() -> Heartbeat:
+            return Heartbeat(
+                config=running.configs.state(),
+                channels=running.supervisor.statuses(),
+                spool_depth=self.spool.state.depth,
+                spool_bytes=self.spool.state.bytes,
+            )
+
+        await session.heartbeats(
+            running.reporter,
+            beat,
+            every_s=running.session.heartbeat_s,
+            metrics=self.metrics,
+            clock=self._clock,
+            random=self._random,
+        )
+
+    async def _sweep(self) -> None:
+        while True:
+            while await self.journal.clean(now=self._clock()):
+                pass
+            await asyncio.sleep(CLEAN_EVERY_S)
+
+    def _observe(self) -> None:
+        def age() -> float:
+            oldest = self.spool.state.oldest_at
+            return 0.0 if oldest is None else max(0.0, self._clock() - oldest)
+
+        self.metrics.spool_depth.set_function(lambda: self.spool.state.depth)
+        self.metrics.spool_bytes.set_function(lambda: self.spool.state.bytes)
+        self.metrics.spool_age.set_function(age)
+        self.metrics.dead_letters.set_function(lambda: self.spool.dead_letters)
+
+
+def received(channel_id: UUID, message: Inbound) -> Event:
+    """The event of a platform's message: the same id whenever and wherever it is decoded."""
+    data = MessageReceived(
+        channel_id=channel_id,
+        dedupe_key=message.dedupe_key,
+        message_id=message.message_id,
+        conversation=message.conversation,
+        sender=message.sender,
+        segments=message.segments,
+        mentions_bot=message.mentions_bot,
+        reply_handle=message.reply_handle,
+    )
+    return new_event(
+        "message.received",
+        data,
+        now=message.occurred_at,
+        event_id=event_id(channel_id, message.dedupe_key),
+    )

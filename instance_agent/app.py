@@ -1,0 +1,202 @@
+"""The agent's HTTP API: what the control plane calls, and what watches the process."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+import structlog
+from prometheus_client import generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from adapters.base import NotAccepted
+from adapters.model import RawCallback
+from instance_agent import logs
+from instance_agent.agent import Agent, Running
+from instance_agent.problems import Refusal, draining, starting
+from instance_agent.protocol import (
+    ANSWER_HEADER,
+    CALLBACK_HEADER,
+    CallbackMeta,
+    ConfigUpdate,
+    Problem,
+    SendRequest,
+)
+from instance_agent.store import StoreFailed
+
+# A platform's callback; media are fetched, not posted.
+MAX_CALLBACK_BYTES = 1024 * 1024
+# A message in neutral segments.
+MAX_SEND_BYTES = 1024 * 1024
+# A document with fifty channels and long persona texts stays far below.
+MAX_CONFIG_BYTES = 4 * 1024 * 1024
+
+T = TypeVar("T")
+Handler = Callable[[Request], Awaitable[Response]]
+
+log = structlog.get_logger()
+
+
+def create_app(agent: Agent) -> Starlette:
+    """All routes of one agent."""
+    api = _Api(agent)
+    return Starlette(
+        routes=[
+            Route("/astrbot-api/v1/config/update", api.update_config, methods=["POST"]),
+            Route("/astrbot-api/v1/config", api.config),
+            Route("/astrbot-api/v1/message/send", api.send, methods=["POST"]),
+            Route("/astrbot-api/v1/health", api.health),
+            Route("/im/{channel_id:uuid}", api.callback, methods=["POST"]),
+            Route("/healthz", api.alive),
+            Route("/readyz", api.ready),
+            Route("/metrics", api.metrics),
+        ],
+        exception_handlers={
+            Refusal: _refused,
+            StoreFailed: _storage_failed,
+            HTTPException: _http_error,
+            Exception: _internal_error,
+        },
+    )
+
+
+class _Api:
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    async def update_config(self, request: Request) -> Response:
+        running = self._authorised(request)
+        update = _decode(await _body(request, MAX_CONFIG_BYTES), ConfigUpdate)
+        with self._agent.gate:
+            return _json(await running.configs.update(update))
+
+    async def config(self, request: Request) -> Response:
+        return _json(self._authorised(request).configs.state())
+
+    async def send(self, request: Request) -> Response:
+        running = self._authorised(request)
+        message = _decode(await _body(request, MAX_SEND_BYTES), SendRequest)
+        with self._agent.gate:
+            return _json(await running.sender.send(message))
+
+    async def health(self, request: Request) -> Response:
+        return _json(self._agent.health(self._authorised(request)))
+
+    async def callback(self, request: Request) -> Response:
+        running = self._authorised(request)
+        meta = _meta(request.headers.get(CALLBACK_HEADER, ""))
+        body = await _body(request, MAX_CALLBACK_BYTES)
+        channel_id: UUID = request.path_params["channel_id"]
+        scope = running.supervisor.scope(channel_id)
+        if scope is None:
+            raise Refusal(404, "unknown_channel", "this agent has no such channel")
+        raw = RawCallback(
+            method=meta.method,
+            path=meta.path,
+            query=meta.query,
+            headers=meta.headers,
+            body=body,
+            received_at=meta.received_at,
+        )
+        with self._agent.gate:
+            try:
+                answer = await scope.adapter.callback(raw, verified=meta.verified)
+            except NotAccepted as error:
+                raise Refusal(503, "not_accepted", str(error)) from error
+        return Response(
+            answer.body,
+            media_type=answer.content_type,
+            headers={ANSWER_HEADER: str(answer.status)},
+        )
+
+    async def alive(self, _: Request) -> Response:
+        return _json({"alive": True})
+
+    async def ready(self, _: Request) -> Response:
+        if self._agent.ready:
+            return _json({"ready": True})
+        if self._agent.gate.closed:
+            raise draining()
+        raise Refusal(503, "not_ready", "no configuration is applied yet")
+
+    async def metrics(self, _: Request) -> Response:
+        body = generate_latest(self._agent.metrics.registry)
+        return Response(body, media_type="text/plain; version=0.0.4")
+
+    def _authorised(self, request: Request) -> Running:
+        logs.trace(request.headers.get("traceparent"))
+        running = self._agent.running
+        if running is None:
+            raise starting()
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(token.encode(), running.session.api_token.encode())
+        if scheme.lower() != "bearer" or not same:
+            raise Refusal(401, "unauthorized", "this call needs the instance's token")
+        return running
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise Refusal(413, "too_large", f"the body may have at most {limit} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _decode(body: bytes, model: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=model)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Refusal(400, "bad_request", str(error)) from None
+
+
+def _meta(header: str) -> CallbackMeta:
+    try:
+        body = base64.b64decode(header + "=" * (-len(header) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise Refusal(400, "bad_request", f"{CALLBACK_HEADER} is not base64url") from None
+    return _decode(body, CallbackMeta)
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _problem(
+    status: int, code: str, detail: str | None = None, retry_after_s: int | None = None
+) -> Response:
+    title = code.replace("_", " ")
+    problem = Problem(
+        title=title, status=status, code=code, detail=msgspec.UNSET if detail is None else detail
+    )
+    headers = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
+    body = msgspec.json.encode(problem)
+    return Response(body, status, headers, media_type="application/problem+json")
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)  # noqa: S101 -- Starlette's handlers are typed by the base
+    return _problem(error.status, error.code, error.detail, error.retry_after_s)
+
+
+async def _storage_failed(_: Request, error: Exception) -> Response:
+    log.error("storage failed", reason=str(error))
+    return _problem(503, "storage_failed", "the agent's disk did not take it", 1)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 -- as above
+    return _problem(error.status_code, error.detail.lower().replace(" ", "_"))
+
+
+async def _internal_error(_: Request, error: Exception) -> Response:
+    return _problem(500, "internal_error")

@@ -1,0 +1,32 @@
+"""The agent's one HTTP client. Reading the machine's certificates costs as much as everything
+else at a start, so it waits for the first call over TLS; many agents never make one."""
+
+import httpx2
+
+# Calls to the control plane and to platforms; each call may ask for less.
+TIMEOUT = httpx2.Timeout(20.0, connect=5.0)
+# An agent talks to one control plane and a few platforms. Idle connections are dropped before
+# servers drop theirs (uvicorn after 5 s), so that no request meets a closing one.
+LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4.0)
+
+
+class LazyTls(httpx2.AsyncBaseTransport):
+    """A verifying transport that comes into being with its first request."""
+
+    def __init__(self) -> None:
+        self._transport: httpx2.AsyncHTTPTransport | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if self._transport is None:
+            self._transport = httpx2.AsyncHTTPTransport(limits=LIMITS)
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        if self._transport is not None:
+            await self._transport.aclose()
+
+
+def new_client() -> httpx2.AsyncClient:
+    """Verifies certificates; only plain `http://` skips the machinery for it."""
+    plain = httpx2.AsyncHTTPTransport(verify=False, limits=LIMITS)
+    return httpx2.AsyncClient(timeout=TIMEOUT, transport=LazyTls(), mounts={"http://": plain})

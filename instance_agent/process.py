@@ -1,0 +1,200 @@
+"""The process around an agent: its folder, its socket, its signals and its exit code."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from pathlib import Path
+from random import Random, SystemRandom
+
+import httpx2
+import structlog
+import uvicorn
+
+from instance_agent import session
+from instance_agent.agent import Agent
+from instance_agent.app import create_app
+from instance_agent.client import new_client
+from instance_agent.protocol import PROTOCOL_VERSION, SCHEMA_VERSION, Bootstrap, BootstrapRequest
+from instance_agent.settings import Settings
+from instance_agent.store import Store
+
+EXIT_STOPPED = 0
+EXIT_FAILED = 1
+EXIT_DATA_DIR_IN_USE = 3
+EXIT_IDENTITY_REFUSED = 4
+
+# Connections of the control plane's lanes, callbacks and health checks at a time.
+MAX_CONNECTIONS = 512
+# Answers under way when the server closes; the agent's own draining came before.
+CLOSE_S = 2
+
+log = structlog.get_logger()
+
+
+class DataDirInUse(Exception):
+    """Another agent lives in this folder."""
+
+
+def main(settings: Settings) -> int:
+    """Run an agent until it is told to stop; returns the exit code."""
+    os.umask(0o077)  # the folder holds secrets and customers' words
+    try:
+        with locked(settings.data_dir):
+            token = _take_token(settings.bootstrap_file)
+            return asyncio.run(run(settings, token))
+    except DataDirInUse:
+        log.error("data directory in use by another agent", data_dir=str(settings.data_dir))
+        return EXIT_DATA_DIR_IN_USE
+    except session.IdentityRefused as refused:
+        log.error("identity refused", reason=str(refused))
+        return EXIT_IDENTITY_REFUSED
+    except OSError as error:
+        log.error("could not start", reason=str(error))
+        return EXIT_FAILED
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make the folder private and ours; raises DataDirInUse."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    # The lock ends with the process, however it ends.
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataDirInUse from None
+        yield
+
+
+async def run(settings: Settings, token: str) -> int:
+    """Serve, get an identity, run, drain."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    listener = listen(settings.listen_host, settings.listen_port)
+    random: Random = SystemRandom()
+    store = Store(settings.data_dir / "agent.db")
+    try:
+        async with new_client() as http:
+            agent = Agent(
+                instance_id=settings.instance_id,
+                control_url=settings.control_url,
+                data_dir=settings.data_dir,
+                store=store,
+                http=http,
+                clock=time.time,
+                random=random,
+            )
+            async with _served(agent, listener):
+                code = await _until(stop, _live(agent, settings, token, listener, http, random))
+                log.info("draining")
+                await agent.drain()
+    finally:
+        await store.close()
+    log.info("stopped", code=code)
+    return code
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind before anything else: who is told our address can already reach it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only where the protocol is named; with it on, each
+    # answer in two writes would wait 40 ms for a delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(128)
+    return listener
+
+
+async def _live(
+    agent: Agent,
+    settings: Settings,
+    token: str,
+    listener: socket.socket,
+    http: httpx2.AsyncClient,
+    random: Random,
+) -> None:
+    identity = await _identity(agent, settings, token, listener, http, random)
+    log.info("identity taken", session_id=str(identity.session_id))
+    await agent.run(identity)
+
+
+async def _identity(
+    agent: Agent,
+    settings: Settings,
+    token: str,
+    listener: socket.socket,
+    http: httpx2.AsyncClient,
+    random: Random,
+) -> Bootstrap:
+    host, port = listener.getsockname()[:2]
+    request = BootstrapRequest(
+        protocol=PROTOCOL_VERSION,
+        schema_version=SCHEMA_VERSION,
+        version=agent.version,
+        endpoint=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
+        journal_id=agent.journal.id,
+        generation=settings.generation,
+    )
+    url = f"{settings.control_url}/api/v1/instances/{settings.instance_id}/bootstrap"
+    return await session.bootstrap(http, url, token, request, random=random)
+
+
+async def _until(stop: asyncio.Event, life: Awaitable[None]) -> int:
+    """Await `life`, but only until told to stop; a loop that fails ends the agent in order."""
+    living = asyncio.ensure_future(life)
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({living, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not living.done():
+        living.cancel()
+        await asyncio.wait({living})
+    error = None if living.cancelled() else living.exception()
+    if error is None:
+        return EXIT_STOPPED
+    if isinstance(error, session.IdentityRefused):
+        raise error
+    log.critical("the agent failed", exc_info=error)
+    return EXIT_FAILED
+
+
+@contextlib.asynccontextmanager
+async def _served(agent: Agent, listener: socket.socket) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        create_app(agent),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=CLOSE_S,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the agent's: it drains first, then ends the server."""
+        yield
+
+
+def _take_token(file: Path) -> str:
+    token = file.read_text().strip()
+    file.unlink()
+    return token

@@ -1,0 +1,385 @@
+"""The wire contract between control plane and agent: documents, events, sends, health.
+
+Wire messages are msgspec structs (hot path); the configuration document is pydantic, because its
+errors and its JSON Schema are shown to people. Times are RFC 3339 in UTC. Both sides import this
+module; it imports nothing but the neutral model.
+"""
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID, uuid5
+
+from msgspec import UNSET, Struct, UnsetType, field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from adapters.model import Author as Author
+from adapters.model import ConversationKey, Segment, Sender
+
+PROTOCOL_VERSION = 1
+# Raised when the document's shape changes; the control plane compiles for what the agent speaks.
+SCHEMA_VERSION = 1
+# Events in one signed batch; larger ones gain little (research: 100 per post is 73x one per post).
+MAX_BATCH_EVENTS = 100
+# Bytes of one signed batch.
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+
+CALLBACK_HEADER = "x-botyard-callback"  # base64url of a CallbackMeta, beside the raw body
+ANSWER_HEADER = "x-botyard-answer"  # the platform's status; without it the agent itself failed
+
+Reload = Literal["hot", "reconnect", "restart"]
+
+
+# --- configuration ---------------------------------------------------------------------------
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ChannelConfig(_Section):
+    """One IM account; `settings` are checked by the kind's own model."""
+
+    id: UUID
+    kind: str
+    name: str
+    settings: dict[str, Any]
+
+
+class Llm(_Section):
+    """Which model answers; `none` leaves the bot with its question-and-answer list."""
+
+    provider: Literal["none"] = "none"
+
+
+class Persona(_Section):
+    """How the bot presents itself."""
+
+    name: str = Field(default="Bot", min_length=1, max_length=40)
+    hand_over_text: str = Field(
+        default="这个问题我还不会，已经转给人工客服，请稍等。",
+        min_length=1,
+        max_length=1000,
+        description="Said when the bot hands the conversation to a human.",
+    )
+
+
+class Rules(_Section):
+    """What the bot may do by itself."""
+
+    answer_threshold: float = Field(
+        default=0.62,
+        ge=0.3,
+        le=1.0,
+        description="How alike a question must be to one on the list to be answered, 0 to 1.",
+    )
+
+
+class Speech(_Section):
+    """Speech to text; off until a provider can be configured."""
+
+    enabled: Literal[False] = False
+
+
+class Limits(_Section):
+    """What the agent may use of its pod."""
+
+    spool_max_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of events kept on disk while the control plane is away; "
+        "must fit on the agent's volume.",
+    )
+
+
+class Document(_Section):
+    """One tenant's bot, as the agent applies it. Channels are compiled in from their own rows."""
+
+    channels: list[ChannelConfig] = Field(default_factory=list, max_length=50)
+    llm: Llm = Llm()
+    persona: Persona = Persona()
+    rules: Rules = Rules()
+    speech: Speech = Speech()
+    limits: Limits = Limits()
+
+
+RELOADS: dict[str, Reload] = {
+    "channels": "reconnect",  # only the channels that changed
+    "llm": "hot",
+    "persona": "hot",
+    "rules": "hot",
+    "speech": "hot",
+    "limits": "restart",  # sizes are fixed when the spool is opened
+}
+
+
+class DocumentError(Struct, frozen=True, kw_only=True):
+    """One thing wrong with a document; `path` is a JSON pointer."""
+
+    path: str
+    code: str
+    message: str
+
+
+def document_errors(error: ValidationError, prefix: str = "") -> list[DocumentError]:
+    """A validation error as pointers, without the offending input (it may hold a secret)."""
+    return [
+        DocumentError(
+            path=prefix + "".join(f"/{step}" for step in item["loc"]),
+            code=item["type"],
+            message=item["msg"],
+        )
+        for item in error.errors(include_input=False, include_url=False, include_context=False)
+    ]
+
+
+def canonical(document: Any) -> bytes:
+    """The bytes whose SHA-256 names a document: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
+
+
+def digest(document: Any) -> str:
+    """SHA-256 of the canonical form, hexadecimal."""
+    return hashlib.sha256(canonical(document)).hexdigest()
+
+
+class Revision(Struct, frozen=True, kw_only=True):
+    """A compiled document under its number."""
+
+    number: int
+    sha256: str
+    document: dict[str, Any]
+
+
+class ConfigUpdate(Struct, frozen=True, kw_only=True):
+    """Body of POST /astrbot-api/v1/config/update."""
+
+    revision: int
+    sha256: str
+    document: dict[str, Any]
+    config_type: Literal["document"] = "document"
+
+
+class ConfigOutcome(Struct, frozen=True, kw_only=True):
+    """What became of an update; `revision` is the one that the agent now runs."""
+
+    outcome: Literal["applied", "needs_restart", "rejected"]
+    revision: int | None
+    errors: list[DocumentError] = field(default_factory=list)
+
+
+class ConfigState(Struct, frozen=True, kw_only=True):
+    """Answer of GET /astrbot-api/v1/config; numbers and digests only."""
+
+    applied: int | None
+    applied_sha256: str | None
+    last_good: int | None
+    rejected: int | None
+    errors: list[DocumentError] = field(default_factory=list)
+
+
+# --- identity --------------------------------------------------------------------------------
+
+
+class BootstrapRequest(Struct, frozen=True, kw_only=True):
+    """Body of POST /api/v1/instances/{id}/bootstrap, authorised by the bootstrap token."""
+
+    protocol: int
+    schema_version: int
+    version: str
+    endpoint: str
+    journal_id: UUID
+    generation: int
+
+
+class Bootstrap(Struct, frozen=True, kw_only=True):
+    """What a new agent needs, given once. `api_token` is what the control plane will present."""
+
+    session_id: UUID
+    session_token: str
+    api_token: str
+    webhook_secrets: list[str]
+    heartbeat_s: float
+    newest: Revision | None
+    last_good: Revision | None
+    checkpoints: dict[str, str] = field(default_factory=dict)
+
+
+# --- events up -------------------------------------------------------------------------------
+
+EventType = Literal[
+    "message.received",
+    "channel.status",
+    "config.applied",
+    "config.rejected",
+    "instance.heartbeat",
+]
+
+
+class MessageReceived(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """data of `message.received`."""
+
+    channel_id: UUID
+    dedupe_key: str
+    message_id: str
+    conversation: ConversationKey
+    sender: Sender
+    segments: list[Segment]
+    mentions_bot: bool = True
+    reply_handle: dict[str, str] = field(default_factory=dict)
+
+
+ChannelState = Literal["connecting", "connected", "failed", "stopped"]
+
+
+class ChannelStatus(Struct, frozen=True, kw_only=True):
+    """data of `channel.status`, and a row of `Health`."""
+
+    channel_id: UUID
+    state: ChannelState
+    reason: str | None = None
+    proof_at: datetime | None = None
+
+
+class ConfigApplied(Struct, frozen=True, kw_only=True):
+    """data of `config.applied`."""
+
+    revision: int
+    sha256: str
+
+
+class ConfigRejected(Struct, frozen=True, kw_only=True):
+    """data of `config.rejected`; `running` is what the agent fell back to."""
+
+    revision: int
+    running: int | None
+    errors: list[DocumentError]
+
+
+class Heartbeat(Struct, frozen=True, kw_only=True):
+    """data of `instance.heartbeat`."""
+
+    config: ConfigState
+    channels: list[ChannelStatus]
+    spool_depth: int
+    spool_bytes: int
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One thing that happened. `data` is one of the structs above, by `type`.
+
+    `id` of a message is derived from the platform's dedupe key (see `event_id`), so an agent
+    that was rebuilt from nothing repeats it.
+    """
+
+    id: UUID
+    type: EventType
+    occurred_at: datetime
+    data: dict[str, Any]
+
+
+class EventBatch(Struct, frozen=True, kw_only=True):
+    """Body of POST /api/v1/instances/{id}/events, signed as a whole.
+
+    `checkpoints` (channel id to cursor) commit in the same transaction as the events.
+    """
+
+    session_id: UUID
+    events: list[Event]
+    checkpoints: dict[str, str] = field(default_factory=dict)
+
+
+class EventResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one event; `rejected` is final and says why."""
+
+    id: UUID
+    status: Literal["stored", "duplicate", "conflict", "rejected"]
+    code: str | None = None
+
+
+class EventResults(Struct, frozen=True, kw_only=True):
+    """Answer 202 of the events call, in the order of the batch."""
+
+    results: list[EventResult]
+
+
+def event_id(channel_id: UUID, dedupe_key: str) -> UUID:
+    """The id of a message event: the same for every redelivery, whoever decodes it."""
+    return uuid5(channel_id, dedupe_key)
+
+
+# --- sends down ------------------------------------------------------------------------------
+
+
+class SendRequest(Struct, frozen=True, kw_only=True):
+    """Body of POST /astrbot-api/v1/message/send: one attempt, idempotent by `message_id`.
+
+    Repeating an `attempt` repeats its answer; a higher one tries again what was not sent. An agent
+    whose journal is not `journal_id` refuses (409 `journal_mismatch`), and so does one that has
+    seen a higher `epoch` (409 `stale_epoch`).
+    """
+
+    message_id: UUID
+    attempt: int = 1
+    author: Author = Author()
+    channel_id: UUID
+    epoch: int
+    journal_id: UUID
+    conversation: ConversationKey
+    reply_handle: dict[str, str]
+    segments: list[Segment]
+
+
+class PartOutcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one part of a message."""
+
+    outcome: Literal["sent", "failed", "unknown"]
+    platform_message_id: str | None = None
+    error_class: str | None = None
+    detail: str | None = None
+    retry_after_s: float | None = None
+
+
+class SendResult(Struct, frozen=True, kw_only=True):
+    """Answer of the send call, a row per part, in order."""
+
+    parts: list[PartOutcome]
+
+
+# --- callbacks passed on, health, errors -----------------------------------------------------
+
+
+class CallbackMeta(Struct, frozen=True, kw_only=True):
+    """What the raw body of a passed-on callback does not say (see CALLBACK_HEADER)."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    received_at: float
+    verified: bool
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """Answer of GET /astrbot-api/v1/health. Ready means: a configuration is applied."""
+
+    version: str
+    instance_id: UUID
+    ready: bool
+    draining: bool
+    journal_id: UUID
+    config: ConfigState
+    channels: list[ChannelStatus]
+    spool_depth: int
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457 problem details, as both sides speak them."""
+
+    title: str
+    status: int
+    code: str
+    type: str = "about:blank"
+    detail: str | UnsetType = UNSET

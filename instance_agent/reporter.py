@@ -1,0 +1,298 @@
+"""Events up: signed batches, posted as soon as a slot is free, never on a timer.
+
+Two kinds of events: those that somebody waits for (a platform's message, not acknowledged until
+the control plane has it) go straight up or fail; the rest go through the spool, in order.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random
+from uuid import UUID, uuid4
+
+import httpx2
+import msgspec
+import structlog
+
+from adapters import standard_webhooks
+from adapters.base import NotAccepted
+from instance_agent.backoff import Backoff, retry_after
+from instance_agent.metrics import Metrics
+from instance_agent.protocol import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_EVENTS,
+    Bootstrap,
+    Event,
+    EventResult,
+    EventResults,
+    EventType,
+)
+from instance_agent.spool import Spool
+from instance_agent.store import StoreFailed
+
+# Platforms give five seconds and less, so the control plane waits 2.5 s for a callback's answer
+# before it keeps the callback itself; ours must be there by then.
+DEADLINE_S = 2.0
+# Posts in flight for waiting callers; more would only make smaller batches.
+MAX_FLIGHTS = 2
+# Reports waiting for a slot; beyond it the control plane is not keeping up, so say so at once.
+MAX_WAITING = 1000
+# A spooled batch may take as long as a group commit of a busy control plane does.
+SPOOL_TIMEOUT_S = 30.0
+
+# Answers that say "this body will never do"; anything else is worth another try.
+_HOPELESS = frozenset({400, 413, 422})
+# "This session has ended": the control plane wants nothing more of it.
+_GONE = 410
+
+log = structlog.get_logger()
+
+
+class _Batch(msgspec.Struct, kw_only=True):
+    """EventBatch with events that are already in their wire form."""
+
+    session_id: UUID
+    events: list[msgspec.Raw]
+
+
+class PostFailed(Exception):
+    """The batch was not accepted; `status` is the control plane's, if it answered at all."""
+
+    def __init__(
+        self, reason: str, *, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(eq=False, kw_only=True)
+class _Waiting:
+    """Events of one caller. Two callers with a key in common are never in flight together."""
+
+    ids: list[UUID]
+    bodies: list[bytes]
+    keys: frozenset[object]
+    answer: asyncio.Future[list[EventResult]]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.bodies))
+
+
+class Reporter:
+    """Posts this session's events. `gone` is set when the control plane wants no more of them."""
+
+    def __init__(
+        self,
+        *,
+        http: httpx2.AsyncClient,
+        url: str,
+        session: Bootstrap,
+        spool: Spool,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        random: Random,
+    ) -> None:
+        self._http = http
+        self._url = url
+        self._session = session
+        self._spool = spool
+        self._metrics = metrics
+        self._clock = clock
+        self._backoff = Backoff(base_s=0.2, cap_s=30, random=random)
+        self._waiting: deque[_Waiting] = deque()
+        self._flights: dict[asyncio.Task[None], list[_Waiting]] = {}
+        self.gone = asyncio.Event()
+
+    async def report_now(self, events: Sequence[Event], *, keys: Iterable[object]) -> None:
+        """Return when the control plane has answered for all events; raises NotAccepted.
+
+        An event that it rejects for good is kept as a dead letter, and counts as answered.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            raise NotAccepted("too many events wait for the control plane")
+        waiting = _Waiting(
+            ids=[event.id for event in events],
+            bodies=[msgspec.json.encode(event) for event in events],
+            keys=frozenset(keys),
+            answer=asyncio.get_running_loop().create_future(),
+        )
+        self._waiting.append(waiting)
+        self._launch()
+        try:
+            results = await asyncio.wait_for(waiting.answer, DEADLINE_S)
+        except TimeoutError:
+            raise NotAccepted("the control plane did not answer in time") from None
+        except PostFailed as failure:
+            raise NotAccepted(str(failure)) from failure
+        await self._bury(waiting, results)
+
+    async def record(self, kind: EventType, data: msgspec.Struct, *, subject: UUID | None) -> None:
+        """Spool an event; `post_spool` brings it up. `subject`: a newer one may replace it."""
+        event = new_event(kind, data, now=self._clock())
+        await self._spool.add(
+            event.id,
+            msgspec.json.encode(event),
+            at=event.occurred_at.timestamp(),
+            subject=None if subject is None else str(subject),
+        )
+
+    async def post_spool(self) -> None:
+        """Loop: post what is spooled until accepted, oldest first; ends with the session."""
+        limit = MAX_BATCH_EVENTS
+        while True:
+            await self._spool.waiting.wait()
+            try:
+                await self._post_head(limit)
+            except (PostFailed, StoreFailed) as error:
+                failure = error if isinstance(error, PostFailed) else PostFailed(str(error))
+                if failure.status == _GONE:
+                    return
+                # Find the event that spoils the batch by sending one at a time.
+                limit = 1 if failure.status in _HOPELESS else MAX_BATCH_EVENTS
+                delay = self._backoff.next(failure.retry_after_s)
+                log.warning("spool not accepted", reason=str(failure), retry_in_s=round(delay, 1))
+                await asyncio.sleep(delay)
+            else:
+                limit = MAX_BATCH_EVENTS
+                self._backoff.reset()
+
+    async def close(self) -> None:
+        """Cut what is in flight or waits for it; the callers hear NotAccepted."""
+        waiting, self._waiting = self._waiting, deque()
+        _fail(waiting, PostFailed("the agent is stopping"))
+        flights = list(self._flights)
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+
+    # --- for callers that wait ---
+
+    def _launch(self) -> None:
+        while len(self._flights) < MAX_FLIGHTS and (batch := self._pick()):
+            flight = asyncio.create_task(self._fly(batch), name="reporter-flight")
+            self._flights[flight] = batch
+            flight.add_done_callback(self._landed)
+
+    def _landed(self, flight: asyncio.Task[None]) -> None:
+        _fail(self._flights.pop(flight), PostFailed("the agent is stopping"))  # if it was cut
+        self._launch()
+
+    def _pick(self) -> list[_Waiting]:
+        """The oldest callers that fit in a batch and whose keys are not in flight."""
+        busy = {key for batch in self._flights.values() for each in batch for key in each.keys}
+        batch: list[_Waiting] = []
+        left: deque[_Waiting] = deque()
+        events = size = 0
+        for waiting in self._waiting:
+            if waiting.answer.done():
+                continue  # gave up while waiting
+            fits = (
+                events + len(waiting.bodies) <= MAX_BATCH_EVENTS
+                and size + waiting.size <= MAX_BATCH_BYTES
+            )
+            if waiting.keys & busy or (batch and not fits):
+                busy |= waiting.keys  # whoever comes later in these conversations waits too
+                left.append(waiting)
+                continue
+            batch.append(waiting)
+            events, size = events + len(waiting.bodies), size + waiting.size
+        self._waiting = left
+        return batch
+
+    async def _fly(self, batch: list[_Waiting]) -> None:
+        bodies = [body for waiting in batch for body in waiting.bodies]
+        try:
+            results = {each.id: each for each in await self._post(bodies, DEADLINE_S)}
+            answers = [[results[event_id] for event_id in each.ids] for each in batch]
+        except (PostFailed, KeyError) as error:
+            _fail(batch, error if isinstance(error, PostFailed) else PostFailed("an unfit answer"))
+            return
+        for waiting, answer in zip(batch, answers, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(answer)
+
+    async def _bury(self, waiting: _Waiting, results: list[EventResult]) -> None:
+        for body, result in zip(waiting.bodies, results, strict=True):
+            if result.status != "rejected":
+                continue
+            code = result.code or "unknown"
+            log.error("event rejected", event_id=str(result.id), code=code)
+            try:
+                await self._spool.bury(result.id, code, body, now=self._clock())
+            except StoreFailed as failure:
+                raise NotAccepted("a rejected event could not be kept") from failure
+
+    # --- for the spool ---
+
+    async def _post_head(self, limit: int) -> None:
+        events = await self._spool.head(limit)
+        if not events:
+            return
+        try:
+            answer = await self._post([event.body for event in events], SPOOL_TIMEOUT_S)
+        except PostFailed as failure:
+            if failure.status not in _HOPELESS or len(events) > 1:
+                raise
+            answer = [EventResult(id=events[0].id, status="rejected", code="refused_batch")]
+        results = {result.id: result for result in answer}
+        done = [event for event in events if event.id in results]
+        if not done:
+            raise PostFailed("an unfit answer")
+        rejected = {each.id: each.code or "unknown" for each in answer if each.status == "rejected"}
+        if rejected:
+            log.error("events rejected", events={str(key): why for key, why in rejected.items()})
+        await self._spool.settle(done, rejected=rejected, now=self._clock())
+
+    async def _post(self, bodies: list[bytes], timeout_s: float) -> list[EventResult]:
+        raw = [msgspec.Raw(body) for body in bodies]
+        body = msgspec.json.encode(_Batch(session_id=self._session.session_id, events=raw))
+        headers = standard_webhooks.sign(
+            self._session.webhook_secrets[0],
+            message_id=f"msg_{uuid4()}",
+            timestamp=int(self._clock()),
+            body=body,
+        )
+        headers["content-type"] = "application/json"
+        try:
+            response = await self._http.post(
+                self._url, content=body, headers=headers, timeout=timeout_s
+            )
+        except httpx2.TransportError as error:
+            raise PostFailed(f"control plane unreachable ({type(error).__name__})") from error
+        if response.status_code == _GONE:
+            self.gone.set()
+        if response.status_code != 202:
+            raise PostFailed(
+                f"the control plane answered {response.status_code}",
+                status=response.status_code,
+                retry_after_s=retry_after(response.headers.get("retry-after")),
+            )
+        try:
+            results = msgspec.json.decode(response.content, type=EventResults).results
+        except msgspec.MsgspecError as error:
+            raise PostFailed("an unfit answer") from error
+        for result in results:
+            self._metrics.events.labels(result.status).inc()
+        return results
+
+
+def new_event(
+    kind: EventType, data: msgspec.Struct, *, now: float, event_id: UUID | None = None
+) -> Event:
+    """An event in the wire's terms; without `event_id` it is one of a kind."""
+    return Event(
+        id=event_id or uuid4(),
+        type=kind,
+        occurred_at=datetime.fromtimestamp(now, UTC),
+        data=msgspec.to_builtins(data),
+    )
+
+
+def _fail(batch: Iterable[_Waiting], failure: PostFailed) -> None:
+    for waiting in batch:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(failure)

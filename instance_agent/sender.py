@@ -1,0 +1,150 @@
+"""Sends down: one attempt per part, journalled before and after, idempotent by message id.
+
+All timed retry belongs to the control plane. Repeating an attempt repeats its answer; a higher
+attempt tries again what the platform refused (nothing was sent then). What has no known end is
+sent again only while the platform would recognise it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from uuid import UUID
+
+import structlog
+
+from adapters import registry
+from adapters.base import Outgoing, SendFailed, SendUnknown
+from adapters.model import Segment
+from instance_agent.journal import Entry, Journal
+from instance_agent.metrics import Metrics
+from instance_agent.problems import Refusal
+from instance_agent.protocol import PartOutcome, SendRequest, SendResult
+from instance_agent.supervisor import Scope, Supervisor
+
+# One call to a platform, including a token refresh; after it the outcome is unknown.
+ATTEMPT_S = 30.0
+# Messages on their way at a time: lanes of the control plane beyond it come back in a second.
+MAX_RUNNING = 64
+
+UNKNOWN = PartOutcome(outcome="unknown")
+NOT_TRIED = PartOutcome(
+    outcome="failed", error_class="not_tried", detail="an earlier part was not sent"
+)
+
+log = structlog.get_logger()
+
+
+class Sender:
+    """Sends messages through the channels of this agent."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        supervisor: Supervisor,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._journal = journal
+        self._supervisor = supervisor
+        self._metrics = metrics
+        self._clock = clock
+        self._running: dict[UUID, asyncio.Task[SendResult]] = {}
+
+    async def send(self, request: SendRequest) -> SendResult:
+        """Send, or join the send of the same message; raises Refusal."""
+        scope = self._check(request)
+        if request.epoch > self._journal.epoch:
+            await self._journal.raise_epoch(request.epoch)
+        task = self._running.get(request.message_id)
+        if task is None:
+            if len(self._running) >= MAX_RUNNING:
+                raise Refusal(429, "busy", "too many messages are being sent", retry_after_s=1)
+            task = asyncio.create_task(
+                self._send(request, scope), name=f"send-{request.message_id}"
+            )
+            self._running[request.message_id] = task
+            task.add_done_callback(lambda _: self._running.pop(request.message_id))
+        # Shielded: a caller that hangs up must not cut a call to a platform.
+        return await asyncio.shield(task)
+
+    def _check(self, request: SendRequest) -> Scope:
+        if request.journal_id != self._journal.id:
+            raise Refusal(409, "journal_mismatch", "this agent keeps another journal")
+        if request.epoch < self._journal.epoch:
+            raise Refusal(409, "stale_epoch", "a newer session has sent through this agent")
+        scope = self._supervisor.scope(request.channel_id)
+        if scope is None:
+            raise Refusal(404, "unknown_channel", "this agent has no such channel")
+        return scope
+
+    async def _send(self, request: SendRequest, scope: Scope) -> SendResult:
+        parts = scope.adapter.split(request.segments)
+        if not parts:
+            raise Refusal(400, "bad_request", "there is nothing to send")
+        entries = await self._journal.entries(request.message_id)
+        outcomes: list[PartOutcome] = []
+        for index, segments in enumerate(parts):
+            outcome = await self._part(request, scope, index, segments, entries.get(index))
+            outcomes.append(outcome)
+            if outcome.outcome != "sent":
+                break  # parts must not arrive out of order
+        return SendResult(parts=outcomes + [NOT_TRIED] * (len(parts) - len(outcomes)))
+
+    async def _part(
+        self,
+        request: SendRequest,
+        scope: Scope,
+        index: int,
+        segments: list[Segment],
+        entry: Entry | None,
+    ) -> PartOutcome:
+        kind = registry.kind(scope.spec.kind)
+        if entry is not None:
+            safe_s = kind.resend_safe_s
+            known = settled(entry, request.attempt, resend_safe_s=safe_s, now=self._clock())
+            if known is not None:
+                return known
+        await self._journal.trying(
+            request.message_id, index, attempt=request.attempt, now=self._clock()
+        )
+        part = Outgoing(
+            idempotency_key=f"{request.message_id}:{index}",
+            conversation=request.conversation,
+            reply_handle=request.reply_handle,
+            segments=segments,
+            author=request.author,
+        )
+        outcome = await _attempt(scope, part)
+        await self._journal.finish(request.message_id, index, outcome)
+        self._metrics.sends.labels(kind.name, outcome.outcome).inc()
+        return outcome
+
+
+def settled(entry: Entry, attempt: int, *, resend_safe_s: float, now: float) -> PartOutcome | None:
+    """What a journalled part must answer, or None when it may be tried (again)."""
+    if entry.outcome is not None and (attempt <= entry.attempt or entry.state == "sent"):
+        return entry.outcome
+    if entry.state == "failed" or now - entry.tried_at < resend_safe_s:
+        return None
+    return entry.outcome or UNKNOWN
+
+
+async def _attempt(scope: Scope, part: Outgoing) -> PartOutcome:
+    try:
+        async with asyncio.timeout(ATTEMPT_S):
+            sent = await scope.adapter.send(part)
+    except SendFailed as failed:
+        return PartOutcome(
+            outcome="failed",
+            error_class=failed.error_class,
+            detail=failed.detail,
+            retry_after_s=failed.retry_after_s,
+        )
+    except SendUnknown as unknown:
+        return PartOutcome(outcome="unknown", detail=str(unknown) or None)
+    except TimeoutError:
+        return PartOutcome(outcome="unknown", detail="the platform did not answer in time")
+    except Exception as error:
+        log.error("adapter failed while sending", channel_id=str(scope.spec.id), exc_info=True)
+        return PartOutcome(outcome="unknown", detail=f"the adapter raised {type(error).__name__}")
+    return PartOutcome(outcome="sent", platform_message_id=sent.platform_message_id)

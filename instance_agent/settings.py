@@ -1,0 +1,91 @@
+"""What the agent is told at its start: the command line, or BOTYARD_AGENT_* in the environment."""
+
+import argparse
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+_ENV = "BOTYARD_AGENT_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One agent's start."""
+
+    instance_id: UUID
+    generation: int
+    control_url: str
+    data_dir: Path
+    bootstrap_file: Path
+    listen_host: str
+    listen_port: int
+
+
+def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Parse the command line; prints usage and exits with 2 when something is missing or wrong."""
+    parser = _parser(environ)
+    given = parser.parse_args(argv)
+    host, port = given.listen
+    return Settings(
+        instance_id=given.instance_id,
+        generation=given.generation,
+        control_url=given.control_url,
+        data_dir=given.data_dir,
+        bootstrap_file=given.bootstrap_file,
+        listen_host=host,
+        listen_port=port,
+    )
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m instance_agent",
+        description="One tenant's bot: keeps its channels connected, reports what they hear, "
+        "sends what the control plane says.",
+        epilog="Each option may also stand in the environment, as BOTYARD_AGENT_INSTANCE_ID and "
+        "so on. Exit codes: 0 stopped, 1 failed, 2 bad options, 3 the data directory is in use, "
+        "4 the control plane refused the identity.",
+    )
+
+    def option(name: str, **how: object) -> None:
+        env = _ENV + name.removeprefix("--").upper().replace("-", "_")
+        default = environ.get(env, how.pop("default", None))
+        parser.add_argument(name, default=default, required=default is None, **how)  # type: ignore[arg-type]
+
+    option("--instance-id", type=UUID, metavar="UUID", help="whose bot this is")
+    option("--generation", type=int, metavar="N", help="generation of the desired instance")
+    option("--control-url", type=_url, metavar="URL", help="where the control plane is")
+    option("--data-dir", type=Path, metavar="DIR", help="kept from one start to the next")
+    option(
+        "--bootstrap-file", type=Path, metavar="FILE", help="single-use token; removed once read"
+    )
+    option(
+        "--listen",
+        type=_loopback,
+        metavar="HOST:PORT",
+        default="127.0.0.1:0",
+        help="loopback address of the agent's API, port 0 picks a free one (default: %(default)s)",
+    )
+    return parser
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError("must start with http:// or https://")
+    return text.rstrip("/")
+
+
+def _loopback(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(
+            "must be a loopback address with a port, since this API is plain HTTP"
+        )
+    return host, int(port)

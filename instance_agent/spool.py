@@ -1,0 +1,159 @@
+"""Events that nobody would repeat wait here, on disk, until the control plane has them."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from instance_agent.protocol import MAX_BATCH_BYTES, Limits
+from instance_agent.store import Store
+
+# Answers by how many rows and bytes the spool grew.
+Change = Callable[[sqlite3.Connection], tuple[int, int]]
+
+# Rejected events kept for a person to look at; the oldest make room.
+MAX_DEAD_LETTERS = 1000
+
+_SUPERSEDE = "DELETE FROM spool WHERE subject = ? RETURNING length(body)"
+_FORGET = "DELETE FROM spool WHERE seq = ? RETURNING length(body)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpoolState:
+    """How much waits. `oldest_at` is in Unix seconds, None when nothing does."""
+
+    depth: int = 0
+    bytes: int = 0
+    oldest_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spooled:
+    """One event in its wire form; `seq` is its place in the queue."""
+
+    seq: int
+    id: UUID
+    body: bytes
+
+
+class Spool:
+    """In order, bounded, and committed before `add` returns."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.max_bytes = Limits().spool_max_bytes
+        self.state = SpoolState()
+        self.dead_letters = 0
+        self.waiting = asyncio.Event()
+        self.empty = asyncio.Event()
+
+    async def load(self) -> None:
+        """Find what a predecessor left."""
+
+        def job(connection: sqlite3.Connection) -> tuple[int, int]:
+            row = connection.execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM spool")
+            depth, size = row.fetchone()
+            return depth, size
+
+        await self._change(job)
+
+    async def add(
+        self, event_id: UUID, body: bytes, *, at: float, subject: str | None = None
+    ) -> None:
+        """Keep an event; when the spool is full, it replaces older ones about its `subject`."""
+        full = self.state.bytes + len(body) > self.max_bytes
+
+        def job(connection: sqlite3.Connection) -> tuple[int, int]:
+            depth, size = _delete(connection, _SUPERSEDE, subject) if full else (0, 0)
+            connection.execute(
+                "INSERT INTO spool (id, subject, at, body) VALUES (?, ?, ?, ?)",
+                (str(event_id), subject, at, body),
+            )
+            return depth + 1, size + len(body)
+
+        await self._change(job)
+
+    async def head(self, limit: int) -> list[Spooled]:
+        """The oldest events, at most `limit` and one batch's bytes."""
+
+        def job(connection: sqlite3.Connection) -> list[Spooled]:
+            rows = connection.execute(
+                "SELECT seq, id, body FROM spool ORDER BY seq LIMIT ?", (limit,)
+            )
+            taken: list[Spooled] = []
+            size = 0
+            for seq, event_id, body in rows:
+                size += len(body)
+                if taken and size > MAX_BATCH_BYTES:
+                    break
+                taken.append(Spooled(seq=seq, id=UUID(event_id), body=body))
+            return taken
+
+        return await self._store.run(job)
+
+    async def settle(
+        self, done: Collection[Spooled], *, rejected: Mapping[UUID, str], now: float
+    ) -> None:
+        """Forget events that the control plane answered for; `rejected` has the reasons."""
+
+        def job(connection: sqlite3.Connection) -> tuple[int, int]:
+            depth = size = 0
+            for event in done:
+                if event.id in rejected:
+                    _bury(connection, event.id, rejected[event.id], event.body, now)
+                rows, length = _delete(connection, _FORGET, event.seq)
+                depth, size = depth + rows, size + length
+            return depth, size
+
+        await self._change(job)
+
+    async def bury(self, event_id: UUID, code: str, body: bytes, *, now: float) -> None:
+        """Keep a rejected event that was never spooled."""
+
+        def job(connection: sqlite3.Connection) -> tuple[int, int]:
+            _bury(connection, event_id, code, body, now)
+            return 0, 0
+
+        await self._change(job)
+
+    async def _change(self, job: Change) -> None:
+        # Shielded: a caller that is cancelled must not keep us from counting what was committed.
+        await asyncio.shield(asyncio.create_task(self._count(job), name="spool-change"))
+
+    async def _count(self, job: Change) -> None:
+
+        def measured(connection: sqlite3.Connection) -> tuple[int, int, float | None, int]:
+            depth, size = job(connection)
+            oldest = connection.execute("SELECT at FROM spool ORDER BY seq LIMIT 1").fetchone()
+            dead = connection.execute("SELECT count(*) FROM dead_letters").fetchone()[0]
+            return depth, size, oldest[0] if oldest else None, dead
+
+        depth, size, oldest_at, self.dead_letters = await self._store.run(measured)
+        self.state = SpoolState(
+            depth=self.state.depth + depth, bytes=self.state.bytes + size, oldest_at=oldest_at
+        )
+        present, absent = (
+            (self.waiting, self.empty) if self.state.depth else (self.empty, self.waiting)
+        )
+        present.set()
+        absent.clear()
+
+
+def _delete(connection: sqlite3.Connection, statement: str, value: object) -> tuple[int, int]:
+    """By how much the spool grew, so both are negative or zero."""
+    rows = connection.execute(statement, (value,)).fetchall()
+    return -len(rows), -sum(length for (length,) in rows)
+
+
+def _bury(
+    connection: sqlite3.Connection, event_id: UUID, code: str, body: bytes, now: float
+) -> None:
+    connection.execute(
+        "INSERT INTO dead_letters (id, code, at, body) VALUES (?, ?, ?, ?)",
+        (str(event_id), code, now, body),
+    )
+    connection.execute(
+        "DELETE FROM dead_letters WHERE seq <= (SELECT max(seq) FROM dead_letters) - ?",
+        (MAX_DEAD_LETTERS,),
+    )

@@ -1,0 +1,16 @@
+import pytest
+
+from adapters import registry
+
+
+class TestKind:
+    @pytest.mark.parametrize("name", registry.kinds())
+    def test_every_kind_has_all_its_parts(self, name):
+        kind = registry.kind(name)
+        assert kind.settings().model_json_schema()["type"] == "object"
+        assert isinstance(kind.adapter().exclusive, bool)
+        assert kind.resend_safe_s >= 0
+
+    def test_a_kind_that_is_not_installed_is_named(self):
+        with pytest.raises(registry.UnknownKind, match="fax"):
+            registry.kind("fax")

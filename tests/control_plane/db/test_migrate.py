@@ -1,0 +1,119 @@
+"""Migrations, each on an empty database of a real server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from control_plane.db.embedded import EmbeddedPostgres
+from control_plane.db.migrate import migrate, newest, role_of
+from control_plane.db.session import Database, driver
+from control_plane.kit.ids import new_id
+
+
+@pytest.fixture
+async def empty_name(ground) -> AsyncIterator[str]:
+    name = f"empty_{new_id().hex[-12:]}"
+    await ground.create(name, source="template1")
+    yield name
+    await ground.drop(name)
+
+
+@pytest.fixture
+def empty_url(ground, empty_name: str) -> str:
+    return ground.url(ground.owner, empty_name)
+
+
+async def version(ground, name: str) -> list[str]:
+    async with ground.connection(None, name) as connection:
+        return [row[0] for row in await connection.fetch("SELECT version_num FROM alembic_version")]
+
+
+async def count_tenants(app_url: str) -> int:
+    database = Database(app_url, pool_size=1)
+    try:
+        async with database.session() as session:
+            return await (await driver(session)).fetchval("SELECT count(*) FROM tenants")
+    finally:
+        await database.close()
+
+
+class TestMigrate:
+    async def test_brings_an_empty_database_to_the_newest_revision(
+        self, ground, empty_name: str, empty_url: str
+    ) -> None:
+        assert await migrate(empty_url, grant_to=ground.app) == newest()
+        assert await version(ground, empty_name) == [newest()]
+        assert await count_tenants(ground.url(ground.app, empty_name)) == 0
+
+    async def test_twice_is_once(self, ground, empty_name: str, empty_url: str) -> None:
+        for _ in range(2):
+            await migrate(empty_url, grant_to=ground.app)
+
+        assert await version(ground, empty_name) == [newest()]
+
+    async def test_two_at_the_same_moment_are_one(
+        self, ground, empty_name: str, empty_url: str
+    ) -> None:
+        done = await asyncio.gather(*(migrate(empty_url, grant_to=ground.app) for _ in range(2)))
+
+        assert done == [newest()] * 2
+        assert await version(ground, empty_name) == [newest()]
+
+    async def test_one_that_fails_leaves_nothing(
+        self, ground, empty_name: str, empty_url: str
+    ) -> None:
+        with pytest.raises(Exception, match="no_such_role"):
+            await migrate(empty_url, grant_to="no_such_role")
+
+        async with ground.connection(None, empty_name) as connection:
+            assert await connection.fetchval("SELECT to_regclass('tenants')") is None
+        assert await migrate(empty_url, grant_to=ground.app) == newest()
+
+    async def test_a_role_may_have_any_name(self, ground, empty_url: str) -> None:
+        name = f'Odd "{new_id().hex[-12:]}"; --'
+        quoted = '"' + name.replace('"', '""') + '"'
+        async with ground.connection(ground.owner, name_in(empty_url)) as connection:
+            await connection.execute(f"CREATE ROLE {quoted}")
+            await migrate(empty_url, grant_to=name)
+            granted = await connection.fetchval(
+                "SELECT pg_has_role($1::name, 'botyard_app', 'MEMBER')", name
+            )
+            await connection.execute(f"DROP ROLE {quoted}")
+
+        assert granted
+
+    async def test_the_first_one_of_an_embedded_server_needs_no_superuser(
+        self, tmp_path: Path
+    ) -> None:
+        postgres = EmbeddedPostgres(tmp_path / "postgres")
+        await postgres.start()
+        try:
+            await migrate(postgres.owner_url, grant_to=role_of(postgres.app_url))
+            assert await count_tenants(postgres.app_url) == 0
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await truncate(postgres.app_url)
+        finally:
+            await postgres.stop()
+
+
+async def truncate(app_url: str) -> None:
+    database = Database(app_url, pool_size=1)
+    try:
+        async with database.session() as session:
+            await (await driver(session)).execute("TRUNCATE tenants CASCADE")
+    finally:
+        await database.close()
+
+
+def name_in(url: str) -> str:
+    """The database in an address."""
+    return url.partition("@")[2].partition("/")[2].partition("?")[0]
+
+
+class TestRoleOf:
+    def test_is_who_logs_in(self) -> None:
+        assert role_of("postgresql+asyncpg://botyard:secret@host/db") == "botyard"
+        assert role_of("postgresql+asyncpg:///db") == ""

@@ -1,0 +1,133 @@
+"""Transactions that speak for somebody, on a real database."""
+
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlmodel import select
+
+from control_plane.access.models import AuditEntry
+from control_plane.db import session as module
+from control_plane.db.session import Database, Scope, driver, enter, hint
+from control_plane.kit.ids import new_id
+
+SETTINGS = """
+SELECT current_tenants() AS tenants, current_identity() AS identity, speaks_as_operator() AS operator
+"""
+
+
+async def insert_identity(database: Database, *, fails: bool = False) -> None:
+    async with database.session() as session:
+        await (await driver(session)).execute(
+            "INSERT INTO identities (id, email, password_hash, created_at)"
+            " VALUES ($1, 'a@example.com', '', now())",
+            new_id(),
+        )
+        hint(session, "identities")
+        if fails:
+            raise ZeroDivisionError
+
+
+class TestSession:
+    async def test_commits_at_the_end_and_then_hints(
+        self, database: Database, superuser: asyncpg.Connection
+    ) -> None:
+        told: list[set[str]] = []
+        database.on_hints = told.append
+        await insert_identity(database)
+
+        assert await superuser.fetchval("SELECT count(*) FROM identities") == 1
+        assert told == [{"identities"}]
+
+    async def test_an_error_leaves_nothing_and_tells_nobody(
+        self, database: Database, superuser: asyncpg.Connection
+    ) -> None:
+        told: list[set[str]] = []
+        database.on_hints = told.append
+        with pytest.raises(ZeroDivisionError):
+            await insert_identity(database, fails=True)
+
+        assert await superuser.fetchval("SELECT count(*) FROM identities") == 0
+        assert told == []
+
+    async def test_speaks_for_nobody_unless_told(self, database: Database) -> None:
+        async with database.session() as session:
+            row = await (await driver(session)).fetchrow(SETTINGS)
+
+        assert tuple(row) == (None, None, False)
+
+    async def test_speaks_for_its_scope(self, database: Database) -> None:
+        scope = Scope(tenants=(new_id(), new_id()), identity=new_id(), operator=True)
+        async with database.session(scope) as session:
+            row = await (await driver(session)).fetchrow(SETTINGS)
+
+        assert tuple(row) == (list(scope.tenants), scope.identity, True)
+
+    async def test_entering_another_scope_leaves_the_first(self, database: Database) -> None:
+        async with database.session(Scope(tenants=(new_id(),), operator=True)) as session:
+            await enter(session, Scope(identity=(identity := new_id())))
+            row = await (await driver(session)).fetchrow(SETTINGS)
+
+        assert tuple(row) == (None, identity, False)
+
+    async def test_no_connection_speaks_for_the_one_before(self, app_url: str) -> None:
+        database = Database(app_url, pool_size=1)
+        try:
+            async with database.session(Scope(tenants=(new_id(),), operator=True)):
+                pass
+            async with database.engine.connect() as connection:
+                row = (await connection.exec_driver_sql(SETTINGS)).one()
+        finally:
+            await database.close()
+
+        assert tuple(row) == (None, None, False)
+
+    async def test_waits_for_a_connection_but_not_for_ever(
+        self, app_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "POOL_TIMEOUT_S", 0.01)
+        database = Database(app_url, pool_size=1)
+        try:
+            async with database.session():
+                with pytest.raises(PoolTimeout):
+                    await insert_identity(database)
+        finally:
+            await database.close()
+
+    async def test_a_statement_and_an_idle_transaction_have_an_end(
+        self, database: Database
+    ) -> None:
+        async with database.session() as session:
+            connection = await driver(session)
+            limits = [
+                await connection.fetchval(f"SHOW {name}")
+                for name in ("statement_timeout", "idle_in_transaction_session_timeout")
+            ]
+
+        assert limits == ["30s", "30s"]
+
+
+class TestJson:
+    async def test_models_have_values_and_the_driver_has_text(self, database: Database) -> None:
+        tenant = new_id()
+        entry = AuditEntry(
+            id=new_id(),
+            tenant_id=tenant,
+            at=datetime(2026, 1, 1, tzinfo=UTC),
+            actor_kind="system",
+            action="test",
+            target_kind="test",
+            after={"name": "茶馆", "list": [1, None]},
+        )
+        async with database.session(Scope(tenants=(tenant,))) as session:
+            session.add(entry)
+        async with database.session(Scope(tenants=(tenant,))) as session:
+            read = (await session.exec(select(AuditEntry))).one()
+            text = await (await driver(session)).fetchval("SELECT after FROM audit")
+            absent = await (await driver(session)).fetchval("SELECT before IS NULL FROM audit")
+
+        assert read.after == {"name": "茶馆", "list": [1, None]}
+        assert read.before is None
+        assert absent
+        assert text == '{"list": [1, null], "name": "茶馆"}'

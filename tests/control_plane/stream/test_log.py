@@ -1,0 +1,121 @@
+"""The stream, on a real database."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from control_plane.db.session import Database, Scope
+from control_plane.stream import log
+from control_plane.stream.log import Entry
+
+
+async def append(database: Database, tenant_id, *numbers: int) -> None:
+    async with database.session(Scope(tenants=(tenant_id,))) as session:
+        entries = [Entry(type="test.counted", data={"n": n}) for n in numbers]
+        await log.append(session, tenant_id, entries)
+
+
+async def read(database: Database, tenant_id, *, after: int = 0, limit: int = 1000):
+    async with database.session(Scope(tenants=(tenant_id,))) as session:
+        return await log.read(session, tenant_id, epoch=1, after=after, limit=limit)
+
+
+@pytest.fixture
+async def tenant_id(people):
+    return (await people.owner()).tenant_id
+
+
+class TestAppend:
+    async def test_positions_have_no_gap_when_fifty_append_at_once(
+        self, database: Database, tenant_id
+    ) -> None:
+        await asyncio.gather(*(append(database, tenant_id, n, n + 100) for n in range(50)))
+
+        entries = await read(database, tenant_id)
+
+        assert [entry.seq for entry in entries] == list(range(1, 101))
+        # What one transaction appends stays together.
+        assert all(
+            second.data["n"] == first.data["n"] + 100
+            for first, second in zip(entries[::2], entries[1::2], strict=True)
+        )
+
+    async def test_a_transaction_that_fails_leaves_no_hole(
+        self, database: Database, tenant_id
+    ) -> None:
+        await append(database, tenant_id, 1)
+        with pytest.raises(ZeroDivisionError):
+            async with database.session(Scope(tenants=(tenant_id,))) as session:
+                await log.append(session, tenant_id, [Entry(type="test.lost", data={})])
+                raise ZeroDivisionError
+        await append(database, tenant_id, 2)
+
+        assert [(e.seq, e.data) for e in await read(database, tenant_id)] == [
+            (1, {"n": 1}),
+            (2, {"n": 2}),
+        ]
+
+    async def test_nothing_to_say_takes_no_position(self, database: Database, tenant_id) -> None:
+        await append(database, tenant_id)
+        await append(database, tenant_id, 7)
+
+        assert [entry.seq for entry in await read(database, tenant_id)] == [1]
+
+    async def test_listeners_are_told_after_the_commit(self, database: Database, tenant_id) -> None:
+        told: list[set[str]] = []
+        database.on_hints = told.append
+        async with database.session(Scope(tenants=(tenant_id,))) as session:
+            await log.append(session, tenant_id, [Entry(type="test.said", data={})])
+            assert told == []
+
+        assert told == [{log.topic(tenant_id)}]
+
+    async def test_a_failed_transaction_tells_nobody(self, database: Database, tenant_id) -> None:
+        told: list[set[str]] = []
+        database.on_hints = told.append
+        with pytest.raises(ZeroDivisionError):
+            async with database.session(Scope(tenants=(tenant_id,))) as session:
+                await log.append(session, tenant_id, [Entry(type="test.lost", data={})])
+                raise ZeroDivisionError
+
+        assert told == []
+
+    async def test_each_tenant_counts_for_itself(self, database: Database, people) -> None:
+        one, other = (await people.owner()).tenant_id, (await people.owner()).tenant_id
+        await append(database, one, 1, 2, 3)
+        await append(database, other, 9)
+
+        assert [entry.seq for entry in await read(database, other)] == [1]
+
+
+class TestRead:
+    async def test_gives_what_is_behind_a_position_oldest_first(
+        self, database: Database, tenant_id
+    ) -> None:
+        await append(database, tenant_id, *range(10))
+
+        entries = await read(database, tenant_id, after=4, limit=3)
+
+        assert [(entry.epoch, entry.seq, entry.data["n"]) for entry in entries] == [
+            (1, 5, 4),
+            (1, 6, 5),
+            (1, 7, 6),
+        ]
+
+    async def test_is_empty_at_the_end(self, database: Database, tenant_id) -> None:
+        await append(database, tenant_id, 1)
+
+        assert await read(database, tenant_id, after=1) == []
+
+    async def test_another_epoch_is_another_stream(
+        self, database: Database, tenant_id, superuser: asyncpg.Connection
+    ) -> None:
+        await append(database, tenant_id, 1)
+        await superuser.execute("UPDATE stream_heads SET epoch = 2, seq = 0")
+        await append(database, tenant_id, 2)
+
+        async with database.session(Scope(tenants=(tenant_id,))) as session:
+            entries = await log.read(session, tenant_id, epoch=2, after=0, limit=10)
+
+        assert [(entry.epoch, entry.seq, entry.data["n"]) for entry in entries] == [(2, 1, 2)]

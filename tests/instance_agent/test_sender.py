@@ -1,0 +1,201 @@
+import asyncio
+import dataclasses
+from types import SimpleNamespace
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from adapters import registry
+from adapters.base import SendFailed, SendUnknown, Sent
+from adapters.model import ConversationKey, Text
+from instance_agent.journal import KEPT_S, Entry, Journal
+from instance_agent.metrics import Metrics
+from instance_agent.problems import Refusal
+from instance_agent.protocol import PartOutcome, SendRequest
+from instance_agent.sender import MAX_RUNNING, UNKNOWN, Sender, settled
+from instance_agent.store import Store
+
+SENT = PartOutcome(outcome="sent", platform_message_id="p1")
+FAILED = PartOutcome(outcome="failed", error_class="server_busy")
+CHANNEL = uuid4()
+
+
+class Platform:
+    """An adapter that does what it is told, one entry of `does` per call."""
+
+    def __init__(self):
+        self.keys = []
+        self.does = []
+        self.called = asyncio.Event()
+        self.answer = asyncio.Event()
+        self.answer.set()
+
+    def split(self, segments):
+        return [[segment] for segment in segments]
+
+    async def send(self, part):
+        self.keys.append(part.idempotency_key)
+        self.called.set()
+        await self.answer.wait()
+        if self.does and (error := self.does.pop(0)):
+            raise error
+        return Sent(platform_message_id=f"p-{part.idempotency_key}")
+
+
+class Bench:
+    """A sender on a real journal, over a platform that recognises repeats for an hour."""
+
+    def __init__(self, store):
+        self.now = 1000.0
+        self.platform = Platform()
+        self.journal = Journal(store)
+        scope = SimpleNamespace(adapter=self.platform, spec=SimpleNamespace(kind="hour", id=1))
+        self.sender = Sender(
+            journal=self.journal,
+            supervisor=SimpleNamespace(scope={CHANNEL: scope}.get),
+            metrics=Metrics(),
+            clock=lambda: self.now,
+        )
+
+    def request(self, *texts, message_id=None, epoch=1):
+        return SendRequest(
+            message_id=message_id or uuid4(),
+            channel_id=CHANNEL,
+            epoch=epoch,
+            journal_id=self.journal.id,
+            conversation=ConversationKey(type="direct", id="v1"),
+            reply_handle={},
+            segments=[Text(text=text) for text in texts or ["您好"]],
+        )
+
+    async def outcomes(self, request, attempt=1):
+        request = msgspec.structs.replace(request, attempt=attempt)
+        return [part.outcome for part in (await self.sender.send(request)).parts]
+
+
+@pytest.fixture
+async def bench(tmp_path, monkeypatch):
+    hour = dataclasses.replace(registry.kind("webchat"), name="hour", resend_safe_s=3600)
+    monkeypatch.setitem(registry._KINDS, "hour", hour)
+    store = Store(tmp_path / "agent.db")
+    yield Bench(store)
+    await store.close()
+
+
+class TestSettled:
+    @pytest.mark.parametrize(
+        ("state", "outcome", "attempt", "age", "known"),
+        [
+            ("sent", SENT, 2, 0, SENT),
+            ("sent", SENT, 3, 10**6, SENT),
+            ("failed", FAILED, 2, 0, FAILED),
+            ("failed", FAILED, 3, 0, None),
+            ("failed", FAILED, 3, 60, None),
+            ("trying", None, 2, 59, None),
+            ("trying", None, 3, 59, None),
+            ("trying", None, 2, 60, UNKNOWN),
+            ("unknown", UNKNOWN, 2, 59, UNKNOWN),
+            ("unknown", UNKNOWN, 3, 59, None),
+            ("unknown", UNKNOWN, 3, 60, UNKNOWN),
+        ],
+    )
+    def test_only_what_cannot_double_is_tried_again(self, state, outcome, attempt, age, known):
+        entry = Entry(state=state, attempt=2, tried_at=1000, outcome=outcome)
+        assert settled(entry, attempt, resend_safe_s=60, now=1000 + age) == known
+
+    @pytest.mark.parametrize("attempt", [1, 2])
+    def test_a_platform_without_keys_is_never_sent_to_twice(self, attempt):
+        entry = Entry(state="trying", attempt=1, tried_at=1000, outcome=None)
+        assert settled(entry, attempt, resend_safe_s=0, now=1000) == UNKNOWN
+
+
+class TestSend:
+    async def test_a_repeat_joins_the_one_under_way(self, bench):
+        bench.platform.answer.clear()
+        request = bench.request()
+        first = asyncio.create_task(bench.sender.send(request))
+        await bench.platform.called.wait()
+        again = asyncio.create_task(bench.sender.send(request))
+        await asyncio.sleep(0)
+        bench.platform.answer.set()
+        assert await first == await again
+        assert bench.platform.keys == [f"{request.message_id}:0"]
+
+    async def test_a_caller_that_hangs_up_does_not_cut_the_call(self, bench):
+        bench.platform.answer.clear()
+        request = bench.request()
+        caller = asyncio.create_task(bench.sender.send(request))
+        await bench.platform.called.wait()
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        bench.platform.answer.set()
+        assert await bench.outcomes(request) == ["sent"]
+        assert bench.platform.keys == [f"{request.message_id}:0"]
+
+    async def test_after_a_failed_part_the_later_ones_wait(self, bench):
+        bench.platform.does = [None, SendFailed("rate_limited", "slow down", 7.0)]
+        request = bench.request("一", "二", "三")
+        result = await bench.sender.send(request)
+        assert [part.outcome for part in result.parts] == ["sent", "failed", "failed"]
+        assert (result.parts[1].error_class, result.parts[1].retry_after_s) == ("rate_limited", 7)
+        assert result.parts[2].error_class == "not_tried"
+        assert await bench.outcomes(request) == ["sent", "failed", "failed"]
+        assert await bench.outcomes(request, attempt=2) == ["sent"] * 3
+        sent = [key.rpartition(":")[2] for key in bench.platform.keys]
+        assert sent == ["0", "1", "1", "2"]
+
+    @pytest.mark.parametrize("end", [SendUnknown("cut"), ValueError("a bug"), TimeoutError()])
+    async def test_an_end_that_nobody_saw_is_unknown_and_resent_while_that_is_safe(
+        self, bench, end
+    ):
+        bench.platform.does = [end]
+        request = bench.request()
+        assert await bench.outcomes(request) == ["unknown"]
+        bench.now += 3599
+        assert await bench.outcomes(request) == ["unknown"]
+        assert await bench.outcomes(request, attempt=2) == ["sent"]
+
+    async def test_later_it_stays_unknown(self, bench):
+        bench.platform.does = [SendUnknown("cut")]
+        request = bench.request()
+        assert await bench.outcomes(request) == ["unknown"]
+        bench.now += 3600
+        assert await bench.outcomes(request, attempt=2) == ["unknown"]
+        assert len(bench.platform.keys) == 1
+
+    async def test_the_safe_time_counts_from_the_last_refusal(self, bench):
+        bench.platform.does = [SendFailed("server_busy", ""), SendUnknown("cut")]
+        request = bench.request()
+        assert await bench.outcomes(request) == ["failed"]
+        bench.now += 3000
+        assert await bench.outcomes(request, attempt=2) == ["unknown"]
+        bench.now += 3000
+        assert await bench.outcomes(request, attempt=3) == ["sent"]
+
+    async def test_too_many_at_once_come_back_later(self, bench):
+        bench.platform.answer.clear()
+        running = [
+            asyncio.create_task(bench.sender.send(bench.request())) for _ in range(MAX_RUNNING)
+        ]
+        await bench.platform.called.wait()
+        with pytest.raises(Refusal) as refused:
+            await bench.sender.send(bench.request())
+        assert (refused.value.status, refused.value.code) == (429, "busy")
+        bench.platform.answer.set()
+        assert len(await asyncio.gather(*running)) == MAX_RUNNING
+
+    async def test_an_older_epoch_is_refused_once_a_newer_was_seen(self, bench):
+        await bench.sender.send(bench.request(epoch=3))
+        with pytest.raises(Refusal) as refused:
+            await bench.sender.send(bench.request(epoch=2))
+        assert refused.value.code == "stale_epoch"
+
+
+class TestCleaning:
+    async def test_rows_leave_when_their_time_is_over(self, bench):
+        request = bench.request()
+        await bench.sender.send(request)
+        assert await bench.journal.clean(now=bench.now + KEPT_S) == 0
+        assert await bench.journal.clean(now=bench.now + KEPT_S + 1) == 1
+        assert await bench.journal.entries(request.message_id) == {}

@@ -1,0 +1,71 @@
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from instance_agent import settings
+
+ID = "018f0000-0000-7000-8000-000000000001"
+OPTIONS = {
+    "--instance-id": ID,
+    "--generation": "7",
+    "--control-url": "http://127.0.0.1:8080/",
+    "--data-dir": "/data",
+    "--bootstrap-file": "/token",
+}
+EXPECTED = settings.Settings(
+    instance_id=UUID(ID),
+    generation=7,
+    control_url="http://127.0.0.1:8080",
+    data_dir=Path("/data"),
+    bootstrap_file=Path("/token"),
+    listen_host="127.0.0.1",
+    listen_port=0,
+)
+
+
+def argv(**changes):
+    options = {**OPTIONS, **{f"--{key.replace('_', '-')}": v for key, v in changes.items()}}
+    return [word for pair in options.items() for word in pair]
+
+
+class TestRead:
+    def test_the_command_line(self):
+        assert settings.read(argv(), {}) == EXPECTED
+
+    def test_the_environment_fills_in_what_is_not_said(self):
+        environ = {
+            "BOTYARD_AGENT_" + key[2:].upper().replace("-", "_"): value
+            for key, value in OPTIONS.items()
+        }
+        assert settings.read([], environ) == EXPECTED
+        assert settings.read(["--generation", "8"], environ).generation == 8
+
+    def test_an_ipv6_loopback_address(self):
+        read = settings.read(argv(listen="[::1]:8443"), {})
+        assert (read.listen_host, read.listen_port) == ("::1", 8443)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"listen": "0.0.0.0:0"},
+            {"listen": "127.0.0.1"},
+            {"listen": "127.0.0.1:70000"},
+            {"control_url": "ftp://x"},
+            {"instance_id": "7"},
+            {"generation": "x"},
+        ],
+    )
+    def test_what_cannot_be_is_refused_with_2(self, changes, capsys):
+        with pytest.raises(SystemExit) as ended:
+            settings.read(argv(**changes), {})
+        assert ended.value.code == 2
+        assert "error: argument" in capsys.readouterr().err
+
+    def test_help_teaches(self, capsys):
+        with pytest.raises(SystemExit) as ended:
+            settings.read(["--help"], {})
+        assert ended.value.code == 0
+        text = capsys.readouterr().out
+        assert all(option in text for option in OPTIONS)
+        assert "Exit codes" in text

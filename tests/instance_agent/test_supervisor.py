@@ -1,0 +1,262 @@
+import asyncio
+import dataclasses
+from random import Random
+from typing import ClassVar
+from uuid import uuid4
+
+import httpx2
+import pytest
+from pydantic import BaseModel
+
+from adapters import registry
+from adapters.base import ChannelRefused
+from instance_agent import supervisor as module
+from instance_agent.metrics import Metrics
+from instance_agent.supervisor import ChannelSpec, Supervisor, Surroundings, SwapFailed
+
+CHANNEL, OTHER = uuid4(), uuid4()
+
+
+class Settings(BaseModel):
+    name: str
+    behaviour: str = "connect"
+
+
+class Account:
+    """An adapter that writes down its life."""
+
+    exclusive: ClassVar[bool] = False
+    life: ClassVar[list[str]] = []
+    hosts: ClassVar[dict[str, object]] = {}
+    end: ClassVar[asyncio.Event]
+
+    def __init__(self, settings, host):
+        self.settings, self.host = settings, host
+        self.hosts[settings.name] = host
+
+    async def probe(self):
+        pass
+
+    async def run(self):
+        self.life.append(f"start {self.settings.name}")
+        try:
+            await self._behave(self.settings.behaviour)
+        finally:
+            self.life.append(f"stop {self.settings.name}")
+
+    async def _behave(self, behaviour):
+        match behaviour:
+            case "connect":
+                self.host.connected()
+                await asyncio.Event().wait()
+            case "end":
+                self.host.connected()
+                await self.end.wait()
+            case "raise":
+                raise ValueError("with a secret inside")
+            case "return":
+                return
+            case "refuse":
+                raise ChannelRefused("/name", "no such account")
+
+
+class ExclusiveAccount(Account):
+    exclusive: ClassVar[bool] = True
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeKind:
+    name: str
+    type: type
+
+    def adapter(self):
+        return self.type
+
+
+class Statuses:
+    """What the supervisor reported, to be waited for."""
+
+    def __init__(self):
+        self.seen = []
+        self._changed = asyncio.Condition()
+
+    async def record(self, status):
+        self.seen.append((status.channel_id, status.state, status.reason))
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def until(self, *wanted):
+        await self.until_true(lambda: set(wanted) <= set(self.seen))
+
+    async def until_true(self, true):
+        async with asyncio.timeout(10), self._changed:
+            await self._changed.wait_for(true)
+
+
+class Never(Random):
+    """Back-off without waiting: full jitter at its best."""
+
+    def uniform(self, a, b):
+        return a
+
+
+@pytest.fixture(autouse=True)
+def kinds(monkeypatch):
+    for kind in (FakeKind("shared", Account), FakeKind("single", ExclusiveAccount)):
+        monkeypatch.setitem(registry._KINDS, kind.name, kind)
+    monkeypatch.setattr(Account, "life", [])
+    monkeypatch.setattr(Account, "hosts", {})
+    monkeypatch.setattr(Account, "end", asyncio.Event(), raising=False)
+
+
+@pytest.fixture
+def statuses():
+    return Statuses()
+
+
+@pytest.fixture
+async def supervisor(statuses):
+    async def report(channel_id, messages):
+        pass
+
+    async with httpx2.AsyncClient() as http:
+        around = Surroundings(
+            http=http,
+            control_url="http://control",
+            report=report,
+            metrics=Metrics(),
+            clock=lambda: 1000.0,
+            random=Never(),
+        )
+        made = Supervisor(around, statuses.record)
+        reporting = asyncio.create_task(made.report_states())
+        yield made
+        reporting.cancel()
+        await made.close()
+
+
+def spec(name, *, kind="shared", behaviour="connect", channel=CHANNEL):
+    return ChannelSpec(id=channel, kind=kind, settings=Settings(name=name, behaviour=behaviour))
+
+
+def restarts(supervisor):
+    return supervisor._around.metrics.restarts.labels("shared")._value.get()
+
+
+class TestScope:
+    @pytest.mark.parametrize(
+        ("behaviour", "reason"),
+        [
+            ("raise", "the adapter raised ValueError"),
+            ("return", "the adapter returned"),
+            ("refuse", "no such account"),
+        ],
+    )
+    async def test_an_adapter_that_ends_is_started_again(
+        self, supervisor, statuses, behaviour, reason
+    ):
+        await supervisor.swap([spec("a", behaviour=behaviour)])
+        await statuses.until((CHANNEL, "failed", reason))
+        await statuses.until_true(lambda: Account.life.count("start a") >= 3)
+        assert restarts(supervisor) >= 2
+        assert "secret" not in str(statuses.seen)
+
+    async def test_a_channel_that_fails_hurts_no_other(self, supervisor, statuses):
+        await supervisor.swap([spec("a", behaviour="end"), spec("b", channel=OTHER)])
+        await statuses.until((CHANNEL, "connected", None), (OTHER, "connected", None))
+        Account.end.set()
+        await statuses.until((CHANNEL, "failed", "the adapter returned"))
+        assert Account.life.count("start b") == 1
+        assert "stop b" not in Account.life
+
+    async def test_an_adapter_that_has_ended_is_not_heard(self, supervisor, statuses, monkeypatch):
+        monkeypatch.setattr(Never, "uniform", lambda self, a, b: b)
+        await supervisor.swap([spec("a", behaviour="return")])
+        await statuses.until((CHANNEL, "failed", "the adapter returned"))
+        Account.hosts["a"].connected()
+        assert [status.state for status in supervisor.statuses()] == ["failed"]
+
+    async def test_a_channel_that_was_removed_is_not_heard(self, supervisor, statuses):
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        await supervisor.swap([])
+        await statuses.until((CHANNEL, "stopped", None))
+        Account.hosts["a"].connected()
+        assert supervisor.statuses() == []
+        assert statuses.seen[-1] == (CHANNEL, "stopped", None)
+
+
+class TestSwap:
+    async def test_equal_settings_are_left_alone(self, supervisor):
+        await supervisor.swap([spec("a"), spec("b", channel=OTHER)])
+        await supervisor.swap([spec("a"), spec("c", channel=OTHER)])
+        assert Account.life.count("start a") == 1
+        assert "stop a" not in Account.life
+        assert Account.life[-2:] == ["start c", "stop b"]
+
+    async def test_an_exclusive_channel_stops_before_its_successor_starts(
+        self, supervisor, statuses
+    ):
+        await supervisor.swap([spec("a", kind="single")])
+        await statuses.until((CHANNEL, "connected", None))
+        await supervisor.swap([spec("b", kind="single")])
+        assert Account.life == ["start a", "stop a", "start b"]
+
+    @pytest.mark.parametrize(
+        ("kind", "life"),
+        [
+            ("shared", ["start a", "start b", "stop b"]),
+            ("single", ["start a", "stop a", "start b", "stop b", "start a"]),
+        ],
+    )
+    async def test_a_successor_that_fails_puts_everything_back(
+        self, supervisor, statuses, monkeypatch, kind, life
+    ):
+        monkeypatch.setattr(Never, "uniform", lambda self, a, b: b)
+        await supervisor.swap([spec("a", kind=kind)])
+        await statuses.until((CHANNEL, "connected", None))
+        statuses.seen.clear()
+        with pytest.raises(SwapFailed) as failed:
+            await supervisor.swap(
+                [spec("b", kind=kind, behaviour="refuse"), spec("c", channel=OTHER)]
+            )
+        assert (failed.value.channel_id, failed.value.reason) == (CHANNEL, "no such account")
+        await statuses.until((CHANNEL, "connected", None))
+        assert supervisor.specs() == {CHANNEL: spec("a", kind=kind)}
+        assert [step for step in Account.life if not step.endswith(" c")][: len(life)] == life
+
+    async def test_a_slow_successor_gets_the_benefit_of_the_doubt(self, supervisor, monkeypatch):
+        monkeypatch.setattr(module, "SETTLE_S", 0.01)
+        monkeypatch.setattr(Account, "_behave", lambda self, _: asyncio.Event().wait())
+        await supervisor.swap([spec("a")])
+        await supervisor.swap([spec("b")])
+        assert supervisor.specs() == {CHANNEL: spec("b")}
+
+
+class TestClose:
+    async def test_stops_every_channel_and_says_so(self, supervisor, statuses):
+        await supervisor.swap([spec("a"), spec("b", channel=OTHER)])
+        await statuses.until((CHANNEL, "connected", None), (OTHER, "connected", None))
+        await supervisor.close()
+        assert {(CHANNEL, "stopped", None), (OTHER, "stopped", None)} <= set(statuses.seen)
+        assert {"stop a", "stop b"} <= set(Account.life)
+
+    async def test_does_not_wait_for_one_that_will_not_end(self, supervisor, monkeypatch):
+        begun, release = asyncio.Event(), asyncio.Event()
+
+        async def deaf(self, _):
+            begun.set()
+            while not release.is_set():
+                try:
+                    await release.wait()
+                except asyncio.CancelledError:
+                    continue
+
+        monkeypatch.setattr(module, "STOP_S", 0.01)
+        monkeypatch.setattr(Account, "_behave", deaf)
+        await supervisor.swap([spec("a")])
+        async with asyncio.timeout(10):
+            await begun.wait()
+            await supervisor.close()
+        assert "stop a" not in Account.life
+        release.set()

@@ -1,0 +1,70 @@
+/** A list that comes page by page and stays whole while it is refreshed. */
+
+import { ref } from 'vue'
+import type { Ref } from 'vue'
+import { ApiError } from '../api/problem'
+import type { Page } from '../api/types'
+import { useResource } from './resource'
+import type { Resource } from './resource'
+
+/** A refresh that missed more pages than this starts the list anew. */
+const MAX_CATCH_UP_PAGES = 5
+
+export interface Pages<T> extends Resource<Page<T>> {
+  loadMore: () => Promise<void>
+  isLoadingMore: Ref<boolean>
+}
+
+type FetchPage<T> = (cursor: string | null, signal: AbortSignal) => Promise<Page<T>>
+
+export function usePages<T extends { id: string }>(fetchPage: FetchPage<T>): Pages<T> {
+  const resource: Resource<Page<T>> = useResource(
+    (signal) => catchUp((cursor) => fetchPage(cursor, signal), () => resource.data.value),
+    ({ items }) => items.length === 0,
+  )
+  const isLoadingMore = ref(false)
+
+  async function loadMore(): Promise<void> {
+    const next = resource.data.value?.next
+    if (!next || isLoadingMore.value) return
+    isLoadingMore.value = true
+    try {
+      const older = await fetchPage(next, new AbortController().signal)
+      const shown = resource.data.value?.items ?? []
+      resource.data.value = { items: merge(shown, older.items), next: older.next }
+    } catch (failure) {
+      if (!(failure instanceof ApiError)) throw failure
+      resource.error.value = failure
+    } finally {
+      isLoadingMore.value = false
+    }
+  }
+
+  return { ...resource, loadMore, isLoadingMore }
+}
+
+/** Reads from the top until the list joins what is already shown, so that nothing in between lacks. */
+export async function catchUp<T extends { id: string }>(
+  fetchPage: (cursor: string | null) => Promise<Page<T>>,
+  shown: () => Page<T> | null,
+): Promise<Page<T>> {
+  const known = new Set(shown()?.items.map(({ id }) => id))
+  let { items, next } = await fetchPage(null)
+  if (known.size === 0) return { items, next }
+  for (let page = 1; page < MAX_CATCH_UP_PAGES && next !== null; page += 1) {
+    if (items.some(({ id }) => known.has(id))) break
+    const older = await fetchPage(next)
+    items = merge(items, older.items)
+    next = older.next
+  }
+  // Read again: the older pages may have been asked for meanwhile.
+  const latest = shown()
+  const joins = next !== null && items.some(({ id }) => known.has(id))
+  return latest && joins ? { items: merge(items, latest.items), next: latest.next } : { items, next }
+}
+
+/** `fresh` first, then what only `older` has. */
+export function merge<T extends { id: string }>(fresh: T[], older: T[]): T[] {
+  const known = new Set(fresh.map(({ id }) => id))
+  return [...fresh, ...older.filter(({ id }) => !known.has(id))]
+}

@@ -1,0 +1,49 @@
+/** Who is signed in; every page asks here. */
+
+import { computed, shallowRef } from 'vue'
+import { api } from './api/api'
+import { ApiError } from './api/problem'
+import type { Me } from './api/types'
+
+const me = shallowRef<Me | null>(null)
+let restored: Promise<void> | undefined
+
+export const signedIn = {
+  me: computed(() => me.value),
+  isOperator: computed(() => me.value?.identity.operator === true),
+  isTenantMember: computed(() => me.value !== null && me.value.tenant_id !== null),
+  tenantName: computed(
+    () => me.value?.memberships.find(({ tenant_id: id }) => id === me.value?.tenant_id)?.tenant_name,
+  ),
+
+  /** Continues the sign-in of an earlier visit, once; without one nobody is signed in. */
+  restore(): Promise<void> {
+    restored ??= api
+      .refresh()
+      .then(load)
+      .catch((error: unknown) => {
+        restored = undefined
+        if (!(error instanceof ApiError) || !error.isRefusal) throw error
+        restored = Promise.resolve()
+      })
+    return restored
+  },
+
+  async signIn(email: string, password: string): Promise<void> {
+    await api.signIn(email, password)
+    await load()
+  },
+
+  async signOut(): Promise<void> {
+    await api.signOut()
+    me.value = null
+  },
+
+  forget(): void {
+    me.value = null
+  },
+}
+
+async function load(): Promise<void> {
+  me.value = await api.get<Me>('/auth/me')
+}

@@ -1,0 +1,35 @@
+/** What a state means at a glance; the words stand beside it, so colour never speaks alone. */
+
+export type Tone = 'neutral' | 'good' | 'busy' | 'warning' | 'bad'
+
+const TONES: Record<string, Tone> = {
+  active: 'good',
+  bot: 'good',
+  connected: 'good',
+  healthy: 'good',
+  running: 'good',
+  sent: 'good',
+  configuring: 'busy',
+  connecting: 'busy',
+  human: 'busy',
+  provisioning: 'busy',
+  queued: 'busy',
+  sending: 'busy',
+  starting: 'busy',
+  stopping: 'busy',
+  degraded: 'warning',
+  pending: 'warning',
+  unconfirmed: 'warning',
+  unknown: 'warning',
+  waiting: 'warning',
+  withheld: 'warning',
+  crash_loop: 'bad',
+  expired: 'bad',
+  failed: 'bad',
+  rejected: 'bad',
+  suspended: 'bad',
+}
+
+export function toneOf(state: string): Tone {
+  return TONES[state] ?? 'neutral'
+}

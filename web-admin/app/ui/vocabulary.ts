@@ -1,0 +1,13 @@
+/** The words for states that the server names; one that we do not know is shown as it is. */
+
+import { useI18n } from 'vue-i18n'
+
+type Vocabulary = 'condition' | 'delivery' | 'owner' | 'phase' | 'role' | 'tenantState' | 'waitingReason'
+
+export function useVocabulary() {
+  const { t, te } = useI18n()
+  return (vocabulary: Vocabulary, word: string): string => {
+    const key = `${vocabulary}.${word}`
+    return te(key) || te(key, 'zh-CN') ? t(key) : word
+  }
+}

@@ -1,0 +1,122 @@
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { Connection, retryDelay } from './connection'
+import type { Link } from './connection'
+import { FakeNetwork } from './socket.fixture'
+
+describe('retryDelay', () => {
+  it('stays between half a second and twenty, and reaches both', () => {
+    fc.assert(
+      fc.property(fc.nat(200), fc.double({ min: 0, max: 1, noNaN: true }), (failures, chance) => {
+        const delay = retryDelay(failures, () => chance)
+        expect(delay).toBeGreaterThanOrEqual(500)
+        expect(delay).toBeLessThanOrEqual(20_000)
+      }),
+    )
+    expect(retryDelay(0, () => 0)).toBe(500)
+    expect(retryDelay(0, () => 1)).toBe(1_000)
+    expect(retryDelay(9, () => 1)).toBe(20_000)
+  })
+})
+
+describe('Connection', () => {
+  let network: FakeNetwork
+  let links: Link[]
+  let connection: Connection
+
+  beforeEach(() => {
+    vi.useFakeTimers()
+    network = new FakeNetwork()
+    links = []
+    connection = new Connection({
+      openSocket: network.open,
+      hello: () => ({ type: 'resume', visitor: null, last_id: 'm1' }),
+      onFrame: () => undefined,
+      onLink: (link) => links.push(link),
+      random: () => 1,
+      now: Date.now,
+    })
+    connection.wake()
+  })
+
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  function close(code: number): void {
+    network.last.onclose?.({ code })
+  }
+
+  it('says where it stopped and is live after the welcome only', () => {
+    network.last.onopen?.()
+    expect(network.last.sent).toEqual([{ type: 'resume', visitor: null, last_id: 'm1' }])
+    expect(links).toEqual(['connecting'])
+    network.last.welcome()
+    expect(links).toEqual(['connecting', 'live'])
+  })
+
+  it('sends nothing before the welcome', () => {
+    connection.send({ type: 'message', id: 'c1', text: 'early' })
+    network.last.welcome()
+    expect(network.last.sent).toHaveLength(1)
+  })
+
+  it('comes back after every close, later each time the server fails at once', () => {
+    for (const delay of [1_000, 2_000, 4_000, 8_000, 16_000, 20_000, 20_000]) {
+      const before = network.sockets.length
+      network.last.welcome()
+      close(1013)
+      vi.advanceTimersByTime(delay - 1)
+      expect(network.sockets).toHaveLength(before)
+      vi.advanceTimersByTime(1)
+      expect(network.sockets).toHaveLength(before + 1)
+    }
+  })
+
+  it('waits little again after a link that lived', () => {
+    close(1006)
+    vi.advanceTimersByTime(1_000)
+    network.last.welcome()
+    vi.advanceTimersByTime(10_000)
+    close(1012)
+    vi.advanceTimersByTime(1_000)
+    expect(network.sockets).toHaveLength(3)
+  })
+
+  it.each([
+    [4404, 'unknown'],
+    [4410, 'closed'],
+  ])('never comes back after %i', (code, link) => {
+    close(code)
+    vi.advanceTimersByTime(60_000)
+    connection.wake()
+    connection.reconnect()
+    expect(links.at(-1)).toBe(link)
+    expect(network.sockets).toHaveLength(1)
+  })
+
+  it('gives up a server that does not welcome it', () => {
+    network.last.onopen?.()
+    vi.advanceTimersByTime(10_000)
+    expect(network.last.isClosed).toBe(true)
+    expect(links.at(-1)).toBe('waiting')
+  })
+
+  it('tries at once when woken, but leaves a running attempt alone', () => {
+    connection.wake()
+    expect(network.sockets).toHaveLength(1)
+    close(1006)
+    connection.wake()
+    expect(network.sockets).toHaveLength(2)
+  })
+
+  it('hears nothing more from a socket that it gave up', () => {
+    const [old] = network.sockets
+    network.last.welcome()
+    connection.reconnect()
+    expect(old?.isClosed).toBe(true)
+    old?.onclose?.({ code: 4404 })
+    network.last.welcome()
+    expect(links.at(-1)).toBe('live')
+  })
+})

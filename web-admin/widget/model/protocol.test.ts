@@ -1,0 +1,68 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { parseFrame } from './protocol'
+
+const wireMessage = {
+  type: 'message',
+  id: 'm1',
+  sender: { kind: 'human', name: '小王' },
+  segments: [{ type: 'text', text: '您好' }, { type: 'image' }],
+  at: '2026-01-01T00:00:00Z',
+  client_id: null,
+}
+const message = {
+  id: 'm1',
+  sender: { kind: 'human', name: '小王' },
+  segments: [
+    { type: 'text', text: '您好' },
+    { type: 'image', text: null },
+  ],
+  at: '2026-01-01T00:00:00Z',
+  clientId: null,
+}
+
+describe('parseFrame', () => {
+  it.each([
+    [wireMessage, { type: 'message', message }],
+    [
+      { type: 'welcome', visitor: 'v', messages: [wireMessage, { id: 7 }], reset: false },
+      { type: 'welcome', visitor: 'v', messages: [message], reset: false },
+    ],
+    [
+      { type: 'ack', id: 'c1', message_id: 'm1' },
+      { type: 'ack', id: 'c1', messageId: 'm1' },
+    ],
+    [
+      { type: 'state', owner: 'waiting' },
+      { type: 'state', owner: 'waiting', name: null },
+    ],
+    [
+      { type: 'error', code: 'too_long', detail: 'Too long.', id: 'c1' },
+      { type: 'error', code: 'too_long', detail: 'Too long.', id: 'c1' },
+    ],
+  ])('reads %j', (wire, frame) => {
+    expect(parseFrame(JSON.stringify(wire))).toEqual(frame)
+  })
+
+  it.each([
+    '{',
+    '[]',
+    'null',
+    '{"type":"news"}',
+    '{"type":"ack","id":"c1"}',
+    '{"type":"state","owner":"nobody"}',
+    '{"type":"message","id":"m1","sender":{"kind":"robot"},"segments":[]}',
+  ])('ignores %s', (text) => {
+    expect(parseFrame(text)).toBeNull()
+  })
+
+  it('never throws, whatever arrives', () => {
+    const frames = fc.record({ type: fc.constantFrom('welcome', 'ack', 'message', 'state', 'error') })
+    fc.assert(
+      fc.property(frames, fc.object(), (frame, rest) => {
+        const parsed = parseFrame(JSON.stringify({ ...rest, ...frame }))
+        expect(parsed === null || parsed.type === frame.type).toBe(true)
+      }),
+    )
+  })
+})

@@ -1,0 +1,103 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { Session } from './session'
+import { FakeNetwork } from './socket.fixture'
+import { conversationStorage } from './storage'
+import type { ConversationStorage } from './storage'
+import { memoryStorage } from './storage.fixture'
+
+describe('Session', () => {
+  let network: FakeNetwork
+  let storage: ConversationStorage
+  let session: Session
+
+  beforeEach(() => {
+    vi.useFakeTimers({ now: 0 })
+    network = new FakeNetwork()
+    storage = conversationStorage(memoryStorage(), 'token')
+    session = start()
+  })
+
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  function start(): Session {
+    let count = 0
+    const started = new Session({
+      openSocket: network.open,
+      storage,
+      newId: () => `c${(count += 1)}`,
+      random: () => 0,
+      now: Date.now,
+    })
+    started.wake()
+    return started
+  }
+
+  const first = { type: 'message', id: 'c1', text: '你好' }
+  const answer = {
+    type: 'message',
+    id: 'm2',
+    sender: { kind: 'bot', name: null },
+    segments: [{ type: 'text', text: '9:00–18:00' }],
+    at: '2026-01-01T00:00:00Z',
+    client_id: null,
+  }
+
+  it('sends what was written before the connection, after the welcome', () => {
+    session.compose('你好')
+    network.last.welcome()
+    expect(network.last.sent).toEqual([{ type: 'resume', visitor: null, last_id: null }, first])
+  })
+
+  it('resends unchanged over a new connection until it is acknowledged', () => {
+    network.last.welcome()
+    session.compose('你好')
+    session.reconnect()
+    network.last.welcome()
+    expect(network.last.sent[1]).toEqual(first)
+    network.last.receive({ type: 'ack', id: 'c1', message_id: 'm1' })
+    session.reconnect()
+    network.last.welcome()
+    expect(network.last.sent).toHaveLength(1)
+  })
+
+  it('continues after a reload with the same visitor, position and unsent messages', () => {
+    network.last.welcome([answer])
+    session.compose('你好')
+    session = start()
+    expect(session.conversation.value.messages).toMatchObject([{ id: 'm2' }])
+    network.last.welcome()
+    expect(network.last.sent).toEqual([{ type: 'resume', visitor: 'secret', last_id: 'm2' }, first])
+  })
+
+  it('connects anew when the oldest message stays unconfirmed, whatever else is written', () => {
+    network.last.welcome()
+    session.compose('你好')
+    vi.advanceTimersByTime(14_000)
+    session.compose('在吗')
+    vi.advanceTimersByTime(1_000)
+    expect(network.sockets).toHaveLength(2)
+    network.last.welcome()
+    expect(network.last.sent.slice(1)).toMatchObject([{ id: 'c1' }, { id: 'c2' }])
+  })
+
+  it('is content once everything is confirmed', () => {
+    network.last.welcome()
+    session.compose('你好')
+    network.last.receive({ type: 'ack', id: 'c1', message_id: 'm1' })
+    vi.advanceTimersByTime(60_000)
+    expect(network.sockets).toHaveLength(1)
+  })
+
+  it('sends a refused message again under a new id', () => {
+    network.last.welcome()
+    session.compose('你好')
+    network.last.receive({ type: 'error', code: 'rate_limited', detail: 'Slow down.', id: 'c1' })
+    const [refused] = session.conversation.value.outbox
+    if (!refused) throw new Error('the refused message is gone')
+    session.retry(refused)
+    expect(network.last.sent.at(-1)).toEqual({ ...first, id: 'c2' })
+    expect(session.conversation.value.outbox).toMatchObject([{ id: 'c2', refusal: null }])
+  })
+})
