@@ -59,6 +59,11 @@ def verify(
     return message_id
 
 
+def signed_content(message_id: str, timestamp: str, body: bytes) -> bytes:
+    """The bytes that are signed."""
+    return f"{message_id}.{timestamp}.".encode() + body
+
+
 def _signatures(header: str) -> list[str]:
     parts = [part.partition(",") for part in header.split()[:_MAX_SIGNATURES]]
     return [value for version, _, value in parts if version == "v1" and value.isascii()]
@@ -69,5 +74,5 @@ def _digest(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
         key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except binascii.Error as error:
         raise SignatureError("the webhook secret is not base64") from error
-    signed = f"{message_id}.{timestamp}.".encode() + body
+    signed = signed_content(message_id, timestamp, body)
     return base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()

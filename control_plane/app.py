@@ -36,7 +36,7 @@ API = "/api/v1"
 MAX_BODY_BYTES = 1024 * 1024
 
 _PAGE_POLICY = (
-    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'self'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 
@@ -91,6 +91,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
         openapi_url=f"{API}/openapi.json",
         docs_url=f"{API}/docs",
         redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
         responses=errors.RESPONSES,
         generate_unique_id_function=_operation_id,
     )

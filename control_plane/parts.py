@@ -1,7 +1,7 @@
 """The parts of a process, wired once: what each command runs is a choice among them."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,7 +30,7 @@ from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
 from control_plane.webchat.sockets import Sockets
 
-# What a stopping process waits for its parts, all together, before it leaves anyway.
+# What a stopping process waits for each group of parts before it goes on without them.
 STOP_WITHIN_S = 12.0
 
 log = structlog.get_logger()
@@ -163,18 +163,24 @@ class Led:
         self._loop.stop()
 
 
-async def run_until(parts: list[Stoppable], stopping: asyncio.Event) -> None:
-    """Run parts until `stopping` is set, then stop them in time; one that fails ends all."""
-    tasks = {asyncio.create_task(part.run(), name=part.name) for part in parts}
+async def run_until(groups: Sequence[Sequence[Stoppable]], stopping: asyncio.Event) -> None:
+    """Run parts until `stopping` is set or one ends, then stop them, one group after the other."""
+    tasks = [
+        [asyncio.create_task(part.run(), name=part.name) for part in group] for group in groups
+    ]
+    every = [task for group in tasks for task in group]
     stop = asyncio.create_task(stopping.wait())
-    done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
-    for part in parts:
-        part.stop()
-    _, late = await asyncio.wait(tasks, timeout=STOP_WITHIN_S)
-    for task in late:
-        log.warning("part did not stop in time", part=task.get_name())
-        task.cancel()
+    ended, _ = await asyncio.wait([*every, stop], return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
-    await asyncio.gather(*tasks, stop, return_exceptions=True)
-    for task in tasks & done:
-        task.result()
+    for group, running in zip(groups, tasks, strict=True):
+        for part in group:
+            part.stop()
+        if running:
+            _, late = await asyncio.wait(running, timeout=STOP_WITHIN_S)
+            for task in late:
+                log.warning("part did not stop in time", part=task.get_name())
+                task.cancel()
+    await asyncio.gather(*every, stop, return_exceptions=True)
+    for task in every:
+        if task in ended:
+            task.result()

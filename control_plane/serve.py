@@ -68,7 +68,8 @@ class HttpServer:
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; raises PortTaken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named TCP, or asyncio leaves Nagle's algorithm on and small answers wait 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -90,4 +91,4 @@ async def run(parts: list[Stoppable]) -> None:
     """Run parts until a signal comes."""
     stopping = asyncio.Event()
     stop_on_signals(stopping)
-    await run_until(parts, stopping)
+    await run_until([parts], stopping)

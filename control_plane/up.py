@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from control_plane.app import create_app
+from control_plane.db import leases
 from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate, role_of
 from control_plane.fleet.provision.base import Provisioner, ProvisionError
@@ -22,7 +23,7 @@ from control_plane.kit.backoff import full_jitter
 from control_plane.kit.clock import SystemClock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_token
-from control_plane.parts import Background, Parts, build, run_until
+from control_plane.parts import Background, Parts, Stoppable, build, run_until
 from control_plane.seed import FirstRun, first_run
 from control_plane.serve import HttpServer, listen, stop_on_signals
 from control_plane.settings import Settings
@@ -66,6 +67,10 @@ async def up(settings: Settings, screen: Screen) -> None:
                 clock=SystemClock(),
                 public_url=settings.base_url,
             )
+            if postgres is not None:
+                # Nobody else can be on our own database: what a killed start held is free again.
+                async with parts.house.database.session() as session:
+                    await leases.release_all(session)
             try:
                 await _serve(settings, data_dir, parts, postgres, listener, stopping, screen)
             finally:
@@ -91,21 +96,42 @@ async def _serve(
     )
     parts.provisioner = provisioner
     http = HttpServer(create_app(parts, web_pages=settings.web_pages), listener, parts.sockets)
-    running = [http, *parts.api(), *parts.workers(), *parts.controllers(provisioner, settings.cell)]
-    running.append(Background("bus", parts.bus.run()))
+    # The agents end while there is still somebody to tell; the database ends last.
+    groups: list[list[Stoppable]] = [
+        parts.controllers(provisioner, settings.cell),
+        [_Agents(provisioner, screen)],
+        [http, *parts.api(), *parts.workers()],
+        [Background("bus", parts.bus.run())],
+    ]
     if postgres is not None:
-        running.append(Background("postgres", _keep_up(postgres)))
+        groups[-1].append(Background("postgres", _keep_up(postgres)))
     screen.ready(found, settings.base_url)
     try:
-        await run_until(running, stopping)
+        await run_until(groups, stopping)
     finally:
-        screen.stopping()
-        await _stop_agents(provisioner)
         await provisioner.close()
 
 
+class _Agents:
+    """The agents of this machine as a part: Ctrl-C stops them, the next start brings them back."""
+
+    name = "agents"
+
+    def __init__(self, provisioner: Provisioner, screen: Screen) -> None:
+        self._provisioner = provisioner
+        self._screen = screen
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        await self._stopping.wait()
+        self._screen.stopping()
+        await _stop_agents(self._provisioner)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+
 async def _stop_agents(provisioner: Provisioner) -> None:
-    """Ctrl-C stops the bots too; the next start brings them back."""
     ids = [item.instance_id async for item in provisioner.inventory()]
     stops = [provisioner.stop(instance_id, grace=AGENT_GRACE) for instance_id in ids]
     for outcome in await asyncio.gather(*stops, return_exceptions=True):

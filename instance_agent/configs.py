@@ -137,7 +137,8 @@ class Configs:
     def _is_newer(revision: Revision, applied: Revision) -> bool:
         if (revision.number, revision.sha256) == (applied.number, applied.sha256):
             return False
-        if revision.number <= applied.number:
+        # The same number with another digest: the channels, compiled in, have changed.
+        if revision.number < applied.number:
             raise Refusal(409, "stale_revision", f"revision {applied.number} is already applied")
         return True
 

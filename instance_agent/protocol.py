@@ -154,7 +154,11 @@ class Revision(Struct, frozen=True, kw_only=True):
 
 
 class ConfigUpdate(Struct, frozen=True, kw_only=True):
-    """Body of POST /astrbot-api/v1/config/update."""
+    """Body of POST /astrbot-api/v1/config/update.
+
+    Numbers never go back; the same number comes again with another digest when the channels that
+    are compiled into the document have changed.
+    """
 
     revision: int
     sha256: str

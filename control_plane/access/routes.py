@@ -82,6 +82,7 @@ async def me(
     return MeOut(
         identity=IdentityOut(id=actor.identity_id, email=actor.email, operator=actor.operator),
         tenant_id=actor.tenant_id,
+        member_id=actor.member_id,
         memberships=await service.memberships(session, actor.identity_id),
         permissions=sorted(actor.permissions),
     )

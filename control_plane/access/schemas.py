@@ -61,5 +61,6 @@ class MeOut(BaseModel):
 
     identity: IdentityOut
     tenant_id: UUID | None
+    member_id: UUID | None
     memberships: list[MembershipOut]
     permissions: list[str] = Field(description="In the tenant of the access token.")

@@ -18,7 +18,7 @@ import structlog
 from control_plane.bus.hints import POLL_S, Bus
 from control_plane.db import leases
 from control_plane.db.leases import Lease, LeaseLost
-from control_plane.db.session import Database
+from control_plane.db.session import DATABASE_ERRORS, Database
 from control_plane.kit.backoff import full_jitter
 from control_plane.kit.ids import new_token
 from control_plane.kit.metrics import LEASES_LOST, LOOP_FAILURES, LOOP_SUCCESS, WORK_SECONDS
@@ -28,6 +28,8 @@ LEASE = timedelta(seconds=15)
 RENEW_EVERY_S = 5.0
 # How long a stopping loop waits for handlers before it leaves their rows to others.
 STOP_WITHIN_S = 8.0
+# Between tries to give a row back while the database is away.
+_FINISH_AGAIN_S = 0.5
 _RETRY_BASE = timedelta(seconds=0.5)
 _RETRY_CAP = timedelta(minutes=5)
 
@@ -131,11 +133,22 @@ class WorkLoop:
             outcome = "failed"
             again = full_jitter(lease.attempts, base=_RETRY_BASE, cap=_RETRY_CAP)
         WORK_SECONDS.labels(self.name, outcome).observe(time.monotonic() - started)
-        try:
-            async with self._database.session() as session:
-                await leases.finish(session, lease, again_after=again, failed=outcome == "failed")
-        except Exception as error:  # the lease runs out by itself
-            self._failed("finish", error)
+        await self._finish(lease, again, failed=outcome == "failed")
+
+    async def _finish(self, lease: Lease, again: timedelta | None, *, failed: bool) -> None:
+        """Give the row back; while the database is away, for as long as the lease would last."""
+        deadline = time.monotonic() + self._settings.lease.total_seconds()
+        while True:
+            try:
+                async with self._database.session() as session:
+                    await leases.finish(session, lease, again_after=again, failed=failed)
+            except DATABASE_ERRORS as error:
+                self._failed("finish", error)
+                if time.monotonic() > deadline or self._stopping.is_set():
+                    return
+                await asyncio.sleep(_FINISH_AGAIN_S)
+            else:
+                return
 
     async def _renew(self) -> None:
         while True:

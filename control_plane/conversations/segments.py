@@ -58,6 +58,8 @@ def _sendable(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
         raise ValueError("only text segments can be sent")
     if any(not item["text"].strip() or len(item["text"]) > MAX_TEXT for item in value):
         raise ValueError(f"a text has 1 to {MAX_TEXT} characters")
+    if any("\0" in item["text"] for item in value):
+        raise ValueError("a text has no NUL character")
     return value
 
 

@@ -31,8 +31,11 @@ SET version = work.version + 1, due_at = least(work.due_at, excluded.due_at)
 """
 
 _CALL_TENANT = """
-UPDATE work SET version = version + 1, due_at = least(due_at, now())
-WHERE kind = $1 AND tenant_id = $2
+WITH rows AS (
+    SELECT kind, key FROM work WHERE kind = $1 AND tenant_id = $2 ORDER BY key FOR UPDATE
+)
+UPDATE work AS w SET version = version + 1, due_at = least(due_at, now())
+FROM rows WHERE w.kind = rows.kind AND w.key = rows.key
 """
 
 _CALL_KEY = """
@@ -70,10 +73,21 @@ FROM picked WHERE w.kind = picked.kind AND w.key = picked.key
 RETURNING w.kind, w.key, w.tenant_id, w.token, w.version, w.attempts
 """
 
+_RELEASE_ALL = """
+UPDATE work SET owner = NULL, token = NULL, expires_at = NULL WHERE token IS NOT NULL
+"""
+
 _HOLD = "SELECT 1 FROM work WHERE kind = $1 AND key = $2 AND token = $3 FOR UPDATE"
 
 _RENEW = """
-UPDATE work SET expires_at = now() + $2::interval WHERE token = ANY ($1::uuid[])
+WITH rows AS (
+    SELECT w.kind, w.key FROM work AS w
+    JOIN unnest($1::text[], $2::uuid[], $3::uuid[]) AS held (kind, key, token)
+        USING (kind, key, token)
+    ORDER BY w.kind, w.key FOR UPDATE OF w
+)
+UPDATE work AS w SET expires_at = now() + $4::interval
+FROM rows WHERE w.kind = rows.kind AND w.key = rows.key
 """
 
 _FORGET = "DELETE FROM work WHERE kind = $1 AND key = $2 AND token = $3 AND version = $4"
@@ -152,6 +166,11 @@ async def claim(
     return [Lease(**dict(row)) for row in rows]
 
 
+async def release_all(session: AsyncSession) -> None:
+    """Take every lease back: only for a start that knows itself to be alone on this database."""
+    await (await driver(session)).execute(_RELEASE_ALL)
+
+
 async def hold(session: AsyncSession, lease: Lease) -> None:
     """Lock the row for this transaction; raises LeaseLost when it is no longer ours."""
     held = await (await driver(session)).fetchval(_HOLD, lease.kind, lease.key, lease.token)
@@ -161,7 +180,13 @@ async def hold(session: AsyncSession, lease: Lease) -> None:
 
 async def renew(session: AsyncSession, leases: Sequence[Lease], lease: timedelta) -> None:
     """Keep these leases for another while, in one statement."""
-    await (await driver(session)).execute(_RENEW, [item.token for item in leases], lease)
+    await (await driver(session)).execute(
+        _RENEW,
+        [item.kind for item in leases],
+        [item.key for item in leases],
+        [item.token for item in leases],
+        lease,
+    )
 
 
 async def finish(

@@ -45,9 +45,10 @@ _NO_AGENT = timedelta(seconds=5)
 _ASK_AGAIN = timedelta(seconds=1)
 # Deliveries within one lease before other conversations get their turn.
 _BATCH = 20
-# Refusals after which the same call may succeed: another agent takes over, or is not ready yet.
+# Refusals after which the same call may succeed: another agent takes over, or is not ready yet,
+# or has enough to do.
 _PASSING = frozenset(
-    {"journal_mismatch", "stale_epoch", "draining", "unknown_channel", "unauthorized"}
+    {"journal_mismatch", "stale_epoch", "draining", "unknown_channel", "unauthorized", "busy"}
 )
 
 _QUEUE = """
@@ -181,12 +182,12 @@ class Lanes:
                 return _NO_AGENT
             if head["state"] == DeliveryState.QUEUED and head["due_at"] > now:
                 return head["due_at"] - now  # type: ignore[no-any-return]
-            attempt = await self._attempt(session, head, agent, now)
+            attempt = await self._attempt(session, lease, head, agent, now)
             await leases.hold(session, lease)
         return attempt
 
     async def _attempt(
-        self, session: AsyncSession, head: Any, agent: AgentAddress, now: datetime
+        self, session: AsyncSession, lease: Lease, head: Any, agent: AgentAddress, now: datetime
     ) -> Attempt | timedelta:
         connection = await driver(session)
         past = await connection.fetch(_ATTEMPTS, head["id"])
@@ -202,7 +203,7 @@ class Lanes:
                     agent=agent,
                 )
             lost = [PartOutcome(outcome="unknown", detail="the agent's journal is gone")]
-            return await self._record(session, head, last, lost, first_at)
+            return await self._record(session, lease, head, last, lost, first_at)
         attempt_id, number = new_id(), len(past) + 1
         await connection.execute(
             _BEGIN, attempt_id, head["tenant_id"], head["id"], number, agent.journal_id, now
@@ -243,13 +244,15 @@ class Lanes:
         """Record the outcome; the pause before the lane goes on, None for at once."""
         async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
             row = {"id": attempt.attempt_id, "number": attempt.number}
-            pause = await self._record(session, attempt.delivery, row, parts, attempt.first_at)
-            await leases.hold(session, lease)
+            pause = await self._record(
+                session, lease, attempt.delivery, row, parts, attempt.first_at
+            )
         return pause or None
 
     async def _record(
         self,
         session: AsyncSession,
+        lease: Lease,
         delivery: Any,
         attempt: Any,
         parts: Sequence[PartOutcome],
@@ -268,16 +271,17 @@ class Lanes:
         await (await driver(session)).execute(_END, attempt["id"], now, outcome, body)
         pause = verdict.again_after or timedelta(0)
         await _mark(session, delivery, verdict, attempts=attempt["number"], due_at=now + pause)
-        await _append(session, delivery, verdict)
+        await _tell(session, lease, delivery, verdict)
         return pause
 
 
 def _hopeless(head: Any, now: datetime) -> Verdict | None:
-    if head["state"] != DeliveryState.QUEUED:
-        return None
+    queued = head["state"] == DeliveryState.QUEUED
     if head["deleted_at"] is not None:
-        return Verdict(state=DeliveryState.FAILED, error_class="channel_deleted")
-    if now - head["created_at"] > MAX_AGE:
+        # An open attempt may have sent it, and soon nobody is left to ask.
+        state = DeliveryState.FAILED if queued else DeliveryState.UNCONFIRMED
+        return Verdict(state=state, error_class="channel_deleted")
+    if queued and now - head["created_at"] > MAX_AGE:
         return Verdict(state=DeliveryState.EXPIRED, error_class="too_old")
     return None
 
@@ -291,11 +295,8 @@ async def _mark(
 
 
 async def _tell(session: AsyncSession, lease: Lease, delivery: Any, verdict: Verdict) -> None:
+    # Work before stream, as everywhere: the other way round locks up with a take-over.
     await leases.hold(session, lease)
-    await _append(session, delivery, verdict)
-
-
-async def _append(session: AsyncSession, delivery: Any, verdict: Verdict) -> None:
     data = {
         "conversation_id": str(delivery["conversation_id"]),
         "message_id": str(delivery["message_id"]),

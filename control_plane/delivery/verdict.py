@@ -39,11 +39,12 @@ def judge(
     `resend_safe` is how long the platform recognises a repeated send; an unknown outcome is
     resent only within it, otherwise a person decides.
     """
-    failed = next((part for part in parts if part.outcome == "failed"), None)
-    if failed is not None:
-        return _after_failure(failed, attempt, rng)
-    if all(part.outcome == "sent" for part in parts):
+    # The agent stops at the first part that was not sent: what follows it was not tried.
+    stopped_at = next((part for part in parts if part.outcome != "sent"), None)
+    if stopped_at is None:
         return Verdict(state=DeliveryState.SENT)
+    if stopped_at.outcome == "failed":
+        return _after_failure(stopped_at, attempt, rng)
     if age < resend_safe and attempt < MAX_ATTEMPTS:
         return _again(attempt, None, rng)
     return Verdict(state=DeliveryState.UNCONFIRMED, error_class="unknown_outcome")

@@ -38,7 +38,7 @@ class Want(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Desired:
-    """What should be. `config` is the digest of the compiled document."""
+    """What should be. `config` names the revision and what was compiled from it."""
 
     want: Want
     generation: int
@@ -68,7 +68,7 @@ class Starts:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What is. Digests as in `Desired.config`; None for never."""
+    """What is. `applied` and `rejected` are named as `Desired.config`; None for never."""
 
     workload: Workload
     sessions: tuple[SessionView, ...] = ()

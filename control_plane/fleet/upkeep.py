@@ -59,6 +59,8 @@ class Leader:
                 seconds=_EVERY[name].total_seconds(),
                 next_run_time=self._clock.now(),
                 id=name,
+                # However late a paused process wakes up, the job is still due, and due once.
+                misfire_grace_time=None,
                 coalesce=True,
                 max_instances=1,
             )

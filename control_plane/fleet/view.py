@@ -55,8 +55,8 @@ class View:
             workload=workload,
             sessions=self.sessions,
             starts=starts or self.starts,
-            applied=self.state.applied_sha256,
-            rejected=self.state.rejected_sha256,
+            applied=_name(self.state.applied, self.state.applied_sha256),
+            rejected=_name(self.state.rejected, self.state.rejected_sha256),
             pending_restart=self.state.pending_restart,
             channels=self.channels,
         )
@@ -78,7 +78,7 @@ async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View 
         desired=Desired(
             want=_want(instance.desired, tenant_state),
             generation=instance.generation,
-            config=update.sha256,
+            config=_name(update.revision, update.sha256) or "",
         ),
         state=state,
         sessions=tuple(_session(row) for row in sessions),
@@ -118,6 +118,11 @@ def starts_to(starts: Starts) -> dict[str, Any]:
         "not_before": starts.not_before.isoformat() if starts.not_before else None,
         "last_lines": list(starts.last_lines),
     }
+
+
+def _name(number: int | None, sha256: str | None) -> str | None:
+    """What tells one configuration from another: an older one published again has a new number."""
+    return f"{number}:{sha256}" if number is not None and sha256 is not None else None
 
 
 def _want(desired: str, tenant_state: str) -> Want:

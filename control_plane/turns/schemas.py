@@ -10,10 +10,19 @@ from control_plane.turns import matching
 # Entries of one tenant's list: what a person still keeps in order by hand.
 MAX_ANSWERS = 2_000
 
+# PostgreSQL cannot hold U+0000 in text.
+_NO_NUL = r"^[^\x00]*$"
+
 Question = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=matching.MAX_LENGTH)
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=matching.MAX_LENGTH, pattern=_NO_NUL
+    ),
 ]
-Reply = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000)]
+Reply = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000, pattern=_NO_NUL),
+]
 
 
 class AnswerItem(Body):

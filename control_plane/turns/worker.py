@@ -115,7 +115,8 @@ class Turns:
             conversation = await conversations.lock(session, lease.key)
             still_ours = conversation.owner_version == turn.owner_version
             entries: list[Entry] = []
-            conversation.turned_number = turn.through_number
+            # A person who was there and left again has dealt with more than this turn saw.
+            conversation.turned_number = max(conversation.turned_number, turn.through_number)
             if still_ours:
                 document = await _document(session, lease.key)
                 entries = await self._answer(session, conversation, decision, document)

@@ -68,10 +68,14 @@ class TestUpdate:
         assert outcome == {"outcome": "applied", "revision": 1, "errors": []}
         assert len(control_plane.of_type("config.applied")) == 1
 
-    @pytest.mark.parametrize(("number", "name"), [(0, "old"), (1, "same number, other document")])
-    async def test_an_older_one_is_refused(self, agent, revision, web, number, name):
-        stale = revision(number, {FIRST: web}, persona={"name": name})
-        body = ConfigUpdate(revision=number, sha256=stale.sha256, document=stale.document)
+    async def test_the_same_number_with_other_channels_is_applied(self, agent, revision, web):
+        changed = revision(1, {FIRST: web}, persona={"name": "same number, other document"})
+        assert (await agent.update(changed))["outcome"] == "applied"
+        assert (await agent.health())["config"]["applied_sha256"] == changed.sha256
+
+    async def test_an_older_one_is_refused(self, agent, revision, web):
+        stale = revision(0, {FIRST: web}, persona={"name": "old"})
+        body = ConfigUpdate(revision=0, sha256=stale.sha256, document=stale.document)
         answer = await agent.call(
             "POST", "/astrbot-api/v1/config/update", content=msgspec.json.encode(body)
         )

@@ -129,9 +129,7 @@ class TestSpool:
         applied = [event.data["revision"] for event in control_plane.of_type("config.applied")]
         assert applied == [1, 2, 3, 4]
 
-    async def test_a_rejected_event_holds_up_no_other(
-        self, agent, control_plane, revision, web
-    ):
+    async def test_a_rejected_event_holds_up_no_other(self, agent, control_plane, revision, web):
         control_plane.rejects = lambda event: event.data.get("revision") == 2
         for number in (2, 3):
             update = revision(number, {CHANNEL: web}, persona={"name": f"第{number}"})

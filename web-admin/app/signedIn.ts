@@ -16,6 +16,11 @@ export const signedIn = {
     () => me.value?.memberships.find(({ tenant_id: id }) => id === me.value?.tenant_id)?.tenant_name,
   ),
 
+  /** For hiding what would be refused; the server decides. */
+  may(permission: string): boolean {
+    return me.value?.permissions.includes(permission) === true
+  },
+
   /** Continues the sign-in of an earlier visit, once; without one nobody is signed in. */
   restore(): Promise<void> {
     restored ??= api

@@ -9,7 +9,7 @@ const STORAGE_KEY = 'botyard.webchat.language'
 
 const zh = {
   title: '在线客服',
-  greetingTitle: '您好 👋',
+  greetingTitle: '您好',
   greeting: '有什么可以帮您？请在下方留言。',
   log: '对话记录',
   you: '您',
@@ -43,7 +43,7 @@ export type Word = keyof typeof zh
 
 const en: Record<Word, string> = {
   title: 'Chat with us',
-  greetingTitle: 'Hello 👋',
+  greetingTitle: 'Hello',
   greeting: 'How can we help? Leave us a message below.',
   log: 'Conversation',
   you: 'You',

@@ -83,3 +83,6 @@ GRANT EXECUTE ON FUNCTION prune(timestamptz, timestamptz, integer) TO botyard_ap
 
 -- A month of head room behind and three before us, so that a wrong clock fails no insert.
 SELECT ensure_partitions(now() - interval '1 month', now() + interval '3 months');
+
+-- They had to be able to create only while functions were given to them.
+REVOKE CREATE ON SCHEMA public FROM botyard_search, botyard_upkeep;

@@ -73,8 +73,9 @@ async def running(bus: PostgresBus) -> AsyncIterator[None]:
             await task
 
 
-LISTENERS = """
-SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+KILL = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
 
@@ -124,10 +125,7 @@ class TestPostgresBus:
             async with running(bus):
                 await one.wait(0)
                 await two.wait(0)
-                killed = await superuser.fetch(
-                    f"SELECT pg_terminate_backend(pid) FROM ({LISTENERS})"
-                )
-                assert len(killed) == 1
+                assert len(await superuser.fetch(KILL)) == 1
 
                 assert await one.wait(PATIENCE_S)
                 assert await two.wait(PATIENCE_S)

@@ -94,7 +94,7 @@ class TestWorkLoop:
             lease = await bench.next()
 
         assert (lease.key, lease.tenant_id) == row
-        assert await superuser.fetchval("SELECT count(*) FROM work") == 0
+        assert await superuser.fetchval("SELECT count(*) FROM work WHERE kind = 'turn'") == 0
 
     async def test_finds_what_was_there_before_it_started(self, bench: Bench) -> None:
         await bench.call()
@@ -112,7 +112,7 @@ class TestWorkLoop:
         assert first.key == second.key
         due = await superuser.fetchrow(
             "SELECT token, due_at - now() BETWEEN interval '50 minutes' AND interval '1 hour' AS ok"
-            " FROM work"
+            " FROM work WHERE kind = 'turn'"
         )
         assert dict(due) == {"token": None, "ok": True}
 
@@ -164,7 +164,7 @@ class TestFailure:
         assert waits == [
             (attempt, timedelta(seconds=0.5), timedelta(minutes=5)) for attempt in (1, 2)
         ]
-        assert await superuser.fetchval("SELECT attempts FROM work") == 0
+        assert await superuser.fetchval("SELECT attempts FROM work WHERE kind = 'turn'") == 0
 
     async def test_of_one_row_stops_no_other(self, bench: Bench) -> None:
         bench.answers = [ValueError("bad row")]
@@ -199,7 +199,7 @@ class TestFailure:
             await bench.call()
             lease = await bench.next()
 
-        found = await superuser.fetchrow("SELECT token, attempts FROM work")
+        found = await superuser.fetchrow("SELECT token, attempts FROM work WHERE kind = 'turn'")
         assert dict(found) == {"token": lease.token, "attempts": 1}
 
 
@@ -227,6 +227,7 @@ class TestLease:
                 await renewed.wait()
             kept = await superuser.fetchrow(
                 "SELECT token, expires_at > now() + interval '1 minute' AS kept FROM work"
+                " WHERE kind = 'turn'"
             )
             bench.gate.set()
 
@@ -254,7 +255,7 @@ class TestStop:
             bench.gate.set()
 
         assert bench.ended == ["worked"]
-        assert await superuser.fetchval("SELECT count(*) FROM work") == 0
+        assert await superuser.fetchval("SELECT count(*) FROM work WHERE kind = 'turn'") == 0
 
     async def test_cancels_what_does_not_end_and_leaves_its_row_to_others(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch, superuser: asyncpg.Connection
@@ -266,7 +267,7 @@ class TestStop:
             lease = await bench.next()
 
         assert bench.ended == ["cancelled"]
-        assert await superuser.fetchval("SELECT token FROM work") == lease.token
+        assert await superuser.fetchval("SELECT token FROM work WHERE kind = 'turn'") == lease.token
 
     async def test_takes_nothing_new(self, bench: Bench) -> None:
         async with bench.running() as loop:

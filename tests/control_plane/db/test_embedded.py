@@ -410,11 +410,12 @@ class TestStop:
         self, postgres: EmbeddedPostgres, tmp_path: Path
     ) -> None:
         await postgres.stop()
+        others = {child.pid for child in psutil.Process().children()}
         pid_file = tmp_path / "postgres" / "data" / "postmaster.pid"
         start = asyncio.create_task(postgres.start())
         while not pid_file.exists():  # noqa: ASYNC110 - a file sends no event
             await asyncio.sleep(0)
-        children = psutil.Process().children()
+        children = [child for child in psutil.Process().children() if child.pid not in others]
         start.cancel()
         with pytest.raises(asyncio.CancelledError):
             await start

@@ -9,7 +9,7 @@ import pytest
 
 from control_plane.db import leases
 from control_plane.db.leases import Lease, LeaseLost
-from control_plane.db.session import Database
+from control_plane.db.session import Database, driver
 from control_plane.kit.ids import new_id
 
 MINUTE = timedelta(minutes=1)
@@ -30,6 +30,12 @@ async def claim(database: Database, limit: int = 10, lease=MINUTE, **how) -> lis
 async def finish(database: Database, lease: Lease, again=None, **how) -> None:
     async with database.session() as session:
         await leases.finish(session, lease, again_after=again, **how)
+
+
+async def write_under(database: Database, lease: Lease) -> None:
+    async with database.session() as session:
+        await (await driver(session)).execute("INSERT INTO written VALUES ('the old holder')")
+        await leases.hold(session, lease)
 
 
 @pytest.fixture
@@ -224,17 +230,13 @@ class TestHold:
         assert new.token != old.token
 
         with pytest.raises(LeaseLost):
-            async with database.session() as session:
-                await (await session.connection()).exec_driver_sql(
-                    "INSERT INTO written VALUES ('the old holder')"
-                )
-                await leases.hold(session, old)
+            await write_under(database, old)
         await finish(database, old)
         async with database.session() as session:
             await leases.renew(session, [old], MINUTE)
 
         assert await superuser.fetchval("SELECT count(*) FROM written") == 0
-        assert await superuser.fetchval("SELECT token FROM work") == new.token
+        assert await superuser.fetchval("SELECT token FROM work WHERE kind = 'turn'") == new.token
 
     async def test_a_takeover_waits_for_who_holds_and_then_finds_the_row_leased(
         self, database: Database, row
@@ -277,7 +279,7 @@ class TestFinish:
         [lease] = await claim(database)
         await finish(database, lease)
 
-        assert await superuser.fetchval("SELECT count(*) FROM work") == 0
+        assert await superuser.fetchval("SELECT count(*) FROM work WHERE kind = 'turn'") == 0
 
     async def test_what_is_due_later_waits(
         self, database: Database, row, superuser: asyncpg.Connection
@@ -286,7 +288,9 @@ class TestFinish:
         [lease] = await claim(database)
         await finish(database, lease, MINUTE)
 
-        found = await superuser.fetchrow("SELECT *, due_at > now() AS waits FROM work")
+        found = await superuser.fetchrow(
+            "SELECT *, due_at > now() AS waits FROM work WHERE kind = 'turn'"
+        )
         assert (found["waits"], found["token"], found["expires_at"]) == (True, None, None)
         assert await claim(database) == []
 

@@ -13,7 +13,7 @@ from control_plane.db.session import Database, Scope, driver, enter, hint
 from control_plane.kit.ids import new_id
 
 SETTINGS = """
-SELECT current_tenants() AS tenants, current_identity() AS identity, speaks_as_operator() AS operator
+SELECT current_tenants(), current_identity(), speaks_as_operator()
 """
 
 

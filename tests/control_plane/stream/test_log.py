@@ -16,6 +16,12 @@ async def append(database: Database, tenant_id, *numbers: int) -> None:
         await log.append(session, tenant_id, entries)
 
 
+async def append_and_fail(database: Database, tenant_id) -> None:
+    async with database.session(Scope(tenants=(tenant_id,))) as session:
+        await log.append(session, tenant_id, [Entry(type="test.lost", data={})])
+        raise ZeroDivisionError
+
+
 async def read(database: Database, tenant_id, *, after: int = 0, limit: int = 1000):
     async with database.session(Scope(tenants=(tenant_id,))) as session:
         return await log.read(session, tenant_id, epoch=1, after=after, limit=limit)
@@ -46,9 +52,7 @@ class TestAppend:
     ) -> None:
         await append(database, tenant_id, 1)
         with pytest.raises(ZeroDivisionError):
-            async with database.session(Scope(tenants=(tenant_id,))) as session:
-                await log.append(session, tenant_id, [Entry(type="test.lost", data={})])
-                raise ZeroDivisionError
+            await append_and_fail(database, tenant_id)
         await append(database, tenant_id, 2)
 
         assert [(e.seq, e.data) for e in await read(database, tenant_id)] == [
@@ -75,9 +79,7 @@ class TestAppend:
         told: list[set[str]] = []
         database.on_hints = told.append
         with pytest.raises(ZeroDivisionError):
-            async with database.session(Scope(tenants=(tenant_id,))) as session:
-                await log.append(session, tenant_id, [Entry(type="test.lost", data={})])
-                raise ZeroDivisionError
+            await append_and_fail(database, tenant_id)
 
         assert told == []
 

@@ -1,11 +1,22 @@
 /** The tenant's question-and-answer list, read and written as a whole. */
 
 import { api } from '../api/api'
-import type { Answer } from '../api/types'
+import type { Answer, Page } from '../api/types'
 
+/** The server's largest page. */
+const PAGE_SIZE = '200'
+
+/** All of it, however many pages: saving the list deletes what is not in it. */
 export async function getAnswers(signal: AbortSignal): Promise<Answer[]> {
-  const { items } = await api.get<{ items: Answer[] }>('/answers', { signal })
-  return items.map(({ question, answer }) => ({ question, answer }))
+  const answers: Answer[] = []
+  let cursor: string | null = null
+  do {
+    const query: Record<string, string | null> = { cursor, limit: PAGE_SIZE }
+    const page: Page<Answer> = await api.get('/answers', { query, signal })
+    answers.push(...page.items.map(({ question, answer }) => ({ question, answer })))
+    cursor = page.next
+  } while (cursor !== null)
+  return answers
 }
 
 export async function putAnswers(items: Answer[]): Promise<void> {

@@ -2,7 +2,7 @@
 
 export interface FieldProblem {
   path: string
-  detail: string
+  message: string
 }
 
 export class ApiError extends Error {
@@ -44,12 +44,12 @@ export function describeProblem(error: ApiError, t: (key: string) => string): st
   if (error.status === 403) return t('problem.denied')
   if (error.status === 429) return t('problem.tooMany')
   if (error.status >= 500) return t('problem.server')
-  const fields = error.errors.map(({ path, detail }) => (path ? `${path}: ${detail}` : detail))
+  const fields = error.errors.map(({ path, message }) => `${path}: ${message}`)
   return [error.detail, ...fields].filter(Boolean).join('\n') || t('problem.unexpected')
 }
 
 function fieldProblem(value: Record<string, unknown>): FieldProblem {
-  return { path: textOf(value.path), detail: textOf(value.detail) }
+  return { path: textOf(value.path), message: textOf(value.message) }
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

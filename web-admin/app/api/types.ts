@@ -33,9 +33,9 @@ export interface Tenant {
 
 export interface Condition {
   type: string
-  status: string
-  reason: string | null
-  message: string | null
+  status: boolean
+  reason: string
+  message: string
   at: string
 }
 
@@ -70,8 +70,8 @@ export interface Conversation {
   owner_version: number
   waiting_reason: string | null
   last_number: number
-  last_message_at: string | null
-  preview: string | null
+  last_message_at: string
+  preview: string
 }
 
 export interface Segment {

@@ -22,7 +22,7 @@ export function listMessages(
   cursor: string | null,
   signal: AbortSignal,
 ): Promise<Page<Message>> {
-  return api.get(`/conversations/${id}/messages`, { query: { cursor }, signal })
+  return api.get(`/conversations/${id}/messages`, { query: { cursor, order: 'desc' }, signal })
 }
 
 export async function sendReply(id: string, text: string, idempotencyKey: string): Promise<void> {

@@ -2,7 +2,7 @@
 
 import { useI18n } from 'vue-i18n'
 
-type Vocabulary = 'condition' | 'delivery' | 'owner' | 'phase' | 'role' | 'tenantState' | 'waitingReason'
+type Vocabulary = 'condition' | 'delivery' | 'owner' | 'phase' | 'reason' | 'tenantState'
 
 export function useVocabulary() {
   const { t, te } = useI18n()

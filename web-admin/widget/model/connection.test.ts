@@ -117,6 +117,6 @@ describe('Connection', () => {
     expect(old?.isClosed).toBe(true)
     old?.onclose?.({ code: 4404 })
     network.last.welcome()
-    expect(links.at(-1)).toBe('live')
+    expect(links).toEqual(['connecting', 'live', 'connecting', 'live'])
   })
 })

@@ -4,7 +4,7 @@
  * server's id, the visitor's own also by the id that this browser gave them.
  */
 
-import type { Message, Owner, ServerFrame } from './protocol'
+import type { Heading, Message, Owner, ServerFrame } from './protocol'
 
 /** Unsent messages kept at most; then the composer asks to wait, nothing is dropped. */
 export const MAX_OUTBOX_MESSAGES = 100
@@ -23,7 +23,10 @@ export interface Outgoing {
   refusal: Refusal | null
 }
 
-/** `provisional`: acknowledged, but the server has not yet told us its place in the order. */
+/**
+ * `provisional`: acknowledged, but its place in the server's order was not told. A server may leave
+ * out what the same page wrote, so it can stay that way.
+ */
 export type Shown = Message & { provisional: boolean }
 
 export interface Conversation {
@@ -33,6 +36,7 @@ export interface Conversation {
   messages: Shown[]
   outbox: Outgoing[]
   owner: { kind: Owner; name: string | null }
+  heading: Heading
   problem: Refusal | null
 }
 
@@ -47,6 +51,7 @@ export const emptyConversation: Conversation = {
   messages: [],
   outbox: [],
   owner: { kind: 'bot', name: null },
+  heading: { title: null, greeting: null },
   problem: null,
 }
 
@@ -74,7 +79,7 @@ function onFrame(state: Conversation, frame: ServerFrame): Conversation {
   switch (frame.type) {
     case 'welcome': {
       const kept = frame.reset ? { ...state, messages: [], lastId: null } : state
-      const welcomed = { ...kept, visitor: frame.visitor, problem: null }
+      const welcomed = { ...kept, visitor: frame.visitor, heading: frame.heading, problem: null }
       return frame.messages.reduce(received, welcomed)
     }
     case 'message':

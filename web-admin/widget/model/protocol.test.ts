@@ -25,8 +25,14 @@ describe('parseFrame', () => {
   it.each([
     [wireMessage, { type: 'message', message }],
     [
-      { type: 'welcome', visitor: 'v', messages: [wireMessage, { id: 7 }], reset: false },
-      { type: 'welcome', visitor: 'v', messages: [message], reset: false },
+      { type: 'welcome', visitor: 'v', messages: [wireMessage, { id: 7 }], reset: false, title: '店', greeting: '' },
+      {
+        type: 'welcome',
+        visitor: 'v',
+        messages: [message],
+        reset: false,
+        heading: { title: '店', greeting: null },
+      },
     ],
     [
       { type: 'ack', id: 'c1', message_id: 'm1' },

@@ -22,8 +22,14 @@ export interface Message {
   clientId: string | null
 }
 
+/** The channel's own words; null where the tenant has chosen none. */
+export interface Heading {
+  title: string | null
+  greeting: string | null
+}
+
 export type ServerFrame =
-  | { type: 'welcome'; visitor: string; messages: Message[]; reset: boolean }
+  | { type: 'welcome'; visitor: string; messages: Message[]; reset: boolean; heading: Heading }
   | { type: 'ack'; id: string; messageId: string }
   | { type: 'message'; message: Message }
   | { type: 'state'; owner: Owner; name: string | null }
@@ -88,6 +94,7 @@ function parseWelcome(frame: Record<string, unknown>): ServerFrame | null {
     visitor: frame.visitor,
     messages: frame.messages.map(parseMessage).filter((message) => message !== null),
     reset: frame.reset === true,
+    heading: { title: textOrNull(frame.title), greeting: textOrNull(frame.greeting) },
   }
 }
 

@@ -5,7 +5,7 @@
  */
 
 import { emptyConversation, MAX_OUTBOX_MESSAGES } from './conversation'
-import type { Conversation, Outgoing } from './conversation'
+import type { Conversation, Outgoing, Shown } from './conversation'
 import { parseMessage } from './protocol'
 
 /** Messages shown at once after a reload; at 4,000 characters each still well below the quota. */
@@ -44,14 +44,17 @@ function load(area: Storage, prefix: string, outPrefix: string): Conversation {
   const visitor = area.getItem(`${prefix}visitor`)
   const outbox = loadOutbox(area, outPrefix)
   const transcript = readJson(area, `${prefix}transcript`)
-  if (visitor === null || typeof transcript?.lastId !== 'string' || !Array.isArray(transcript.messages)) {
+  if (visitor === null || !Array.isArray(transcript?.messages)) {
     return { ...emptyConversation, visitor, outbox }
   }
-  const messages = transcript.messages
-    .map((value: unknown) => parseMessage(value))
-    .filter((message) => message !== null)
-    .map((message) => ({ ...message, provisional: false }))
-  return { ...emptyConversation, visitor, outbox, messages, lastId: transcript.lastId }
+  const messages = transcript.messages.map(readShown).filter((message) => message !== null)
+  const lastId = typeof transcript.lastId === 'string' ? transcript.lastId : null
+  return { ...emptyConversation, visitor, outbox, messages, lastId }
+}
+
+function readShown(value: unknown): Shown | null {
+  const message = parseMessage(value)
+  return message && { ...message, provisional: (value as Partial<Shown>).provisional === true }
 }
 
 function loadOutbox(area: Storage, outPrefix: string): Outgoing[] {
@@ -88,9 +91,8 @@ function saveTranscript(area: Storage, prefix: string, previous: Conversation, n
   }
   if (next.messages === previous.messages) return
   const messages = next.messages
-    .filter(({ provisional }) => !provisional)
     .slice(-MAX_STORED_MESSAGES)
-    .map(({ id, sender, segments, at, clientId }) => ({ id, sender, segments, at, client_id: clientId }))
+    .map(({ clientId, ...message }) => ({ ...message, client_id: clientId }))
   area.setItem(`${prefix}transcript`, JSON.stringify({ lastId: next.lastId, messages }))
 }
 

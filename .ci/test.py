@@ -1,0 +1,79 @@
+"""Runs every check and test, one step after the other, and says what failed.
+
+`test.py` runs all, `test.py <folder>` one part, `test.py --check` only reads the sources.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+WEB = ROOT / "web-admin"
+PACKAGES = ["adapters", "alembic", "benchmarks", "control_plane", "instance_agent", "tests", ".ci"]
+
+Step = tuple[str, list[str], Path]
+
+
+def tool(name: str) -> str:
+    return str(BIN / name)
+
+
+def checks() -> list[Step]:
+    """What reads the sources."""
+    return [
+        ("style", [tool("ruff"), "check", *PACKAGES], ROOT),
+        ("format", [tool("ruff"), "format", "--check", *PACKAGES], ROOT),
+        ("types", [tool("mypy")], ROOT),
+        ("layers", [tool("lint-imports"), "--no-logo"], ROOT),
+        ("web sources", ["npm", "run", "--silent", "check"], WEB),
+        ("web budget", ["npm", "run", "--silent", "budget"], WEB),
+    ]
+
+
+def tests(part: str) -> list[Step]:
+    """What runs the code; the Python tests last, since they tell most."""
+    workers = str(os.cpu_count() or 2)
+    pytest = [tool("pytest"), "-q", "-n", workers, "--dist", "worksteal"]
+    web = ("web tests", ["npm", "run", "--silent", "test"], WEB)
+    if not part:
+        return [web, ("tests", pytest, ROOT)]
+    if Path(part).parts[:1] == ("web-admin",):
+        return [web]
+    return [(part, [*pytest, part], ROOT)]
+
+
+def run(steps: Sequence[Step]) -> list[str]:
+    """The names of the steps that failed."""
+    failed = []
+    for name, command, folder in steps:
+        print(f"\n── {name}", flush=True)
+        started = time.monotonic()
+        code = subprocess.run(command, cwd=folder, check=False).returncode
+        print(f"── {name}: {'ok' if code == 0 else 'FAILED'}, {time.monotonic() - started:.0f} s")
+        if code != 0:
+            failed.append(name)
+    return failed
+
+
+def main(arguments: Sequence[str]) -> int:
+    if shutil.which("npm") is None:
+        print("Node 20 or newer is needed for the web pages and their checks.")
+        return 1
+    only_checks = "--check" in arguments
+    part = next((word for word in arguments if not word.startswith("-")), "")
+    steps = checks() if only_checks or not part else []
+    if not only_checks:
+        steps = [*steps, *tests(part)]
+    failed = run(steps)
+    if failed:
+        print(f"\nFailed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""`python -m benchmarks [name]`: measure, print a table, write benchmarks/latest.json."""
+
+import asyncio
+import json
+import os
+import platform
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import agent
+
+Figures = dict[str, dict[str, Any]]
+
+FILE = Path(__file__).with_name("latest.json")
+SOURCES: list[Callable[[], Awaitable[Figures]]] = [agent.figures]
+
+console = Console()
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def holds(figure: dict[str, Any]) -> bool:
+    """Whether the ratio meets the goal, such as `<=1.5` or `>=0.5`."""
+    goal: str = figure["goal"]
+    limit = float(goal[2:])
+    ratio: float = figure["ratio"]
+    return ratio <= limit if goal.startswith("<=") else ratio >= limit
+
+
+async def measure(only: str) -> Figures:
+    """All figures, or those whose name contains `only`."""
+    measured: Figures = {}
+    for source in SOURCES:
+        console.print(f"[dim]•[/dim] measuring {source.__module__.removeprefix('benchmarks.')}")
+        measured |= await source()
+    return {name: figure for name, figure in measured.items() if only in name}
+
+
+def show(figures: Figures) -> None:
+    table = Table("figure", "value", "beside", "ratio", "goal", "")
+    for name, figure in figures.items():
+        unit = figure["unit"]
+        table.add_row(
+            name,
+            f"{figure['value']:.4g} {unit}",
+            f"{figure['beside']}: {figure['beside_value']:.4g} {unit}",
+            f"{figure['ratio']:.2f}",
+            figure["goal"],
+            "[green]holds[/green]" if holds(figure) else "[red]missed[/red]",
+        )
+    console.print(table)
+
+
+def main() -> int:
+    only = sys.argv[1] if len(sys.argv) > 1 else ""
+    figures = asyncio.run(measure(only))
+    if not figures:
+        console.print(f"There is no figure named {only!r}.")
+        return 2
+    show(figures)
+    kept = json.loads(FILE.read_text())["figures"] if only and FILE.exists() else {}
+    content = {"machine": machine(), "figures": kept | figures}
+    FILE.write_text(json.dumps(content, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

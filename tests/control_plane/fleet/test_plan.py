@@ -1,0 +1,603 @@
+"""`plan`: the table of its invariants, and a small world that it must always bring to rest."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from control_plane.fleet.plan import (
+    BACKOFF_CAP,
+    CRASH_LOOP,
+    SILENT_AFTER,
+    START_WITHIN,
+    STEADY_AFTER,
+    Action,
+    Activate,
+    Desired,
+    Destroy,
+    EndSessions,
+    Observed,
+    PushConfig,
+    SessionView,
+    Start,
+    Starts,
+    Stop,
+    Want,
+    account,
+    backoff,
+    forgive,
+    plan,
+)
+from control_plane.fleet.provision.base import ABSENT, Workload, WorkloadState
+from control_plane.instances.sessions import DEAD_AFTER
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TICK = timedelta(seconds=1)
+A, B = UUID(int=1), UUID(int=2)
+UP = frozenset({WorkloadState.STARTING, WorkloadState.RUNNING, WorkloadState.STOPPING})
+
+
+def desired(want: Want = Want.RUNNING, *, generation: int = 2, config: str = "new") -> Desired:
+    return Desired(want=want, generation=generation, config=config)
+
+
+def workload(
+    state: WorkloadState = WorkloadState.RUNNING,
+    *,
+    generation: int = 2,
+    up_for: timedelta = timedelta(seconds=10),
+    code: int | None = None,
+) -> Workload:
+    return Workload(
+        state=state,
+        generation=generation,
+        ref="run-1",
+        started_at=NOW - up_for,
+        exit_code=code,
+        exited_at=NOW if state == WorkloadState.EXITED else None,
+        last_lines=("boom",) if state == WorkloadState.EXITED else (),
+    )
+
+
+def agent(
+    session_id: UUID = A,
+    state: str = "active",
+    *,
+    generation: int = 2,
+    ready: bool = True,
+    silent_for: timedelta = timedelta(0),
+) -> SessionView:
+    return SessionView(
+        id=session_id,
+        state=state,
+        generation=generation,
+        ready=ready,
+        seen_at=NOW - silent_for,
+    )
+
+
+def observed(work: Workload, *sessions: SessionView, **more) -> Observed:
+    return Observed(workload=work, sessions=sessions, **{"applied": "new", **more})
+
+
+RUNNING = workload()
+EXITED = workload(WorkloadState.EXITED, code=1)
+STARTING = workload(WorkloadState.STARTING)
+STOPPING = workload(WorkloadState.STOPPING)
+OLDER = workload(generation=1)
+WAITS = Starts(failures=2, ended_ref="run-1", not_before=NOW + TICK)
+WAITED = Starts(failures=2, ended_ref="run-1", not_before=NOW)
+
+
+def row(name: str, wanted: Desired, seen: Observed, *actions: Action):
+    return pytest.param(wanted, seen, list(actions), id=name)
+
+
+class TestAtMostOneAgent:
+    """Invariant 1."""
+
+    @pytest.mark.parametrize(
+        ("wanted", "seen", "actions"),
+        [
+            row("starts over nothing", desired(), observed(ABSENT), Start()),
+            row("starts over an ended one", desired(), observed(EXITED), Start()),
+            row(
+                "ends what sessions an ended one left, first",
+                desired(),
+                observed(EXITED, agent()),
+                EndSessions(),
+                Start(),
+            ),
+            row(
+                "has an older generation replaced",
+                desired(),
+                observed(OLDER, agent(generation=1)),
+                EndSessions(),
+                Start(),
+            ),
+            row(
+                "has an older one replaced that is still starting",
+                desired(),
+                observed(replace(STARTING, generation=1)),
+                Start(),
+            ),
+            row("waits for one that is stopping", desired(), observed(STOPPING, agent())),
+            row(
+                "waits for an older one that is stopping",
+                desired(),
+                observed(replace(STOPPING, generation=1), agent(generation=1)),
+            ),
+            row("waits for one that is starting", desired(), observed(STARTING)),
+            row(
+                "leaves a newer one alone: this view is old",
+                desired(),
+                observed(workload(generation=3), agent(generation=3)),
+            ),
+        ],
+    )
+    def test_a_new_one_only_where_none_is(self, wanted, seen, actions) -> None:
+        assert plan(wanted, seen, NOW) == actions
+
+
+class TestAtRest:
+    """Invariant 2."""
+
+    @pytest.mark.parametrize(
+        ("wanted", "seen", "actions"),
+        [
+            row("running", desired(), observed(RUNNING, agent())),
+            row(
+                "running what it has, since it refused the newest",
+                desired(),
+                observed(RUNNING, agent(), applied="old", rejected="new"),
+            ),
+            row("running without a channel", desired(), observed(RUNNING, agent(), channels=())),
+            row(
+                "running, a standby that is not ready beside it",
+                desired(),
+                observed(RUNNING, agent(A), agent(B, "standby", ready=False)),
+            ),
+            row(
+                "running, silent but not for long",
+                desired(),
+                observed(RUNNING, agent(silent_for=SILENT_AFTER)),
+            ),
+            row("stopped, never started", desired(Want.STOPPED), observed(ABSENT)),
+            row("stopped, after it ran", desired(Want.STOPPED), observed(EXITED)),
+            row("deleted", desired(Want.DELETED), observed(ABSENT)),
+        ],
+    )
+    def test_nothing_is_done(self, wanted, seen, actions) -> None:
+        assert plan(wanted, seen, NOW) == actions == []
+
+
+class TestStopAndDelete:
+    @pytest.mark.parametrize("work", [STARTING, RUNNING, STOPPING], ids=lambda w: str(w.state))
+    def test_an_agent_that_is_up_is_stopped_before_its_sessions_end(self, work: Workload) -> None:
+        actions = plan(desired(Want.STOPPED), observed(work, agent()), NOW)
+
+        assert actions == [Stop(reason="stop asked for"), EndSessions()]
+
+    @pytest.mark.parametrize("work", [ABSENT, EXITED], ids=lambda w: str(w.state))
+    def test_sessions_do_not_outlive_a_stopped_agent(self, work: Workload) -> None:
+        assert plan(desired(Want.STOPPED), observed(work, agent()), NOW) == [EndSessions()]
+
+    @pytest.mark.parametrize(
+        "work", [STARTING, RUNNING, STOPPING, EXITED], ids=lambda w: str(w.state)
+    )
+    def test_deleting_ends_sessions_and_removes_whatever_is_there(self, work: Workload) -> None:
+        actions = plan(desired(Want.DELETED), observed(work, agent()), NOW)
+
+        assert actions == [EndSessions(), Destroy()]
+
+
+class TestEndedByItself:
+    """Invariant 3."""
+
+    @pytest.mark.parametrize(
+        ("wanted", "seen", "actions"),
+        [
+            row("not before its time", desired(), observed(EXITED, starts=WAITS)),
+            row(
+                "its sessions end at once",
+                desired(),
+                observed(EXITED, agent(), starts=WAITS),
+                EndSessions(),
+            ),
+            row("when its time has come", desired(), observed(EXITED, starts=WAITED), Start()),
+            row(
+                "however often it ended",
+                desired(),
+                observed(EXITED, starts=replace(WAITED, failures=CRASH_LOOP + 7)),
+                Start(),
+            ),
+        ],
+    )
+    def test_it_is_started_again(self, wanted, seen, actions) -> None:
+        assert plan(wanted, seen, NOW) == actions
+
+    @pytest.mark.parametrize(
+        ("failures", "seconds"),
+        [(0, 0), (1, 0), (2, 1), (3, 2), (4, 4), (9, 128), (10, 256), (11, 300), (10_000, 300)],
+    )
+    def test_the_wait_doubles_from_the_second_failure_to_a_limit(
+        self, failures: int, seconds: int
+    ) -> None:
+        assert backoff(failures) == timedelta(seconds=seconds) <= BACKOFF_CAP
+
+
+class TestServing:
+    """Invariant 4, and who may act for the instance."""
+
+    @pytest.mark.parametrize(
+        ("wanted", "seen", "actions"),
+        [
+            row(
+                "a first session acts at once",
+                desired(),
+                observed(RUNNING, agent(B, "standby", ready=False)),
+                Activate(session_id=B),
+            ),
+            row(
+                "a ready standby takes over",
+                desired(),
+                observed(RUNNING, agent(A), agent(B, "standby")),
+                Activate(session_id=B),
+            ),
+            row(
+                "a standby takes over from a silent one",
+                desired(),
+                observed(
+                    RUNNING,
+                    agent(A, silent_for=DEAD_AFTER + TICK),
+                    agent(B, "standby", ready=False),
+                ),
+                Activate(session_id=B),
+            ),
+            row(
+                "the newest standby counts",
+                desired(),
+                observed(RUNNING, agent(A, "standby"), agent(B, "standby")),
+                Activate(session_id=B),
+            ),
+            row(
+                "a session of another generation does not act",
+                desired(),
+                observed(RUNNING, agent(A, "standby", generation=1)),
+            ),
+            row(
+                "no session in time: stop",
+                desired(),
+                observed(workload(up_for=START_WITHIN + TICK)),
+                Stop(reason="no session after its start"),
+            ),
+            row("no session yet: wait", desired(), observed(workload(up_for=START_WITHIN))),
+            row(
+                "silent for too long: stop",
+                desired(),
+                observed(RUNNING, agent(silent_for=SILENT_AFTER + TICK)),
+                Stop(reason="silent"),
+            ),
+            row(
+                "another configuration: push",
+                desired(),
+                observed(RUNNING, agent(), applied="old"),
+                PushConfig(),
+            ),
+            row(
+                "no configuration yet: push",
+                desired(),
+                observed(RUNNING, agent(), applied=None),
+                PushConfig(),
+            ),
+            row(
+                "an earlier one was refused: push",
+                desired(),
+                observed(RUNNING, agent(), applied="old", rejected="older"),
+                PushConfig(),
+            ),
+            row(
+                "it asked for a restart: stop",
+                desired(),
+                observed(RUNNING, agent(), applied="old", pending_restart=True),
+                Stop(reason="the configuration needs a restart"),
+            ),
+            row(
+                "nobody to push to",
+                desired(),
+                observed(RUNNING, agent(generation=1), applied="old"),
+            ),
+        ],
+    )
+    def test_one_acts_and_runs_the_configuration(self, wanted, seen, actions) -> None:
+        assert plan(wanted, seen, NOW) == actions
+
+
+class TestAccount:
+    def test_the_same_end_counts_once(self) -> None:
+        once = account(Starts(), EXITED, NOW)
+
+        assert once == Starts(failures=1, ended_ref="run-1", not_before=NOW, last_lines=("boom",))
+        assert account(once, EXITED, NOW + TICK) == once
+
+    def test_ends_in_a_row_add_up_and_the_wait_starts_at_the_end(self) -> None:
+        before = Starts(failures=3, ended_ref="run-0", last_lines=("older",))
+
+        assert account(before, EXITED, NOW + TICK) == Starts(
+            failures=4,
+            ended_ref="run-1",
+            not_before=NOW + timedelta(seconds=4),
+            last_lines=("boom",),
+        )
+
+    @pytest.mark.parametrize(("up_for", "failures"), [(STEADY_AFTER, 1), (STEADY_AFTER - TICK, 8)])
+    def test_a_long_run_breaks_the_row(self, up_for: timedelta, failures: int) -> None:
+        ended = workload(WorkloadState.EXITED, up_for=up_for, code=-9)
+
+        assert account(Starts(failures=7), ended, NOW).failures == failures
+
+    def test_a_clean_end_is_no_failure(self) -> None:
+        ended = workload(WorkloadState.EXITED, code=0)
+
+        assert account(Starts(failures=2), ended, NOW) == Starts(ended_ref="run-1")
+
+    def test_an_end_without_a_time_happened_now(self) -> None:
+        ended = replace(EXITED, started_at=None, exited_at=None)
+
+        assert account(Starts(failures=1), ended, NOW).not_before == NOW + TICK
+
+    @pytest.mark.parametrize("work", [ABSENT, STARTING, RUNNING, STOPPING], ids=lambda w: w.state)
+    def test_only_ends_count(self, work: Workload) -> None:
+        assert account(WAITS, work, NOW) == WAITS
+
+
+class TestForgive:
+    def test_a_steady_run_makes_failures_forgotten(self) -> None:
+        assert forgive(WAITS, workload(up_for=STEADY_AFTER), NOW) == Starts(ended_ref="run-1")
+
+    @pytest.mark.parametrize(
+        "work",
+        [ABSENT, workload(up_for=STEADY_AFTER - TICK), replace(EXITED, started_at=None)],
+        ids=["absent", "not yet steady", "ended"],
+    )
+    def test_nothing_else_does(self, work: Workload) -> None:
+        assert forgive(WAITS, work, NOW) == WAITS
+
+    def test_without_failures_there_is_nothing_to_forgive(self) -> None:
+        clean = Starts(ended_ref="run-0")
+
+        assert forgive(clean, workload(up_for=STEADY_AFTER), NOW) is clean
+
+
+# --- the world -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Process:
+    """One agent of the world; `session` is what its bootstrap opened."""
+
+    session: UUID | None = None
+
+
+@dataclass
+class World:
+    """What a provisioner and a database would hold, with agents that do as they are told."""
+
+    want: Want = Want.RUNNING
+    generation: int = 1
+    config: int = 1
+    verdicts: dict[str, str] = field(default_factory=dict)
+    slow: bool = False
+    now: datetime = NOW
+    workload: Workload = ABSENT
+    process: Process = field(default_factory=Process)
+    sessions: list[SessionView] = field(default_factory=list)
+    starts: Starts = Starts()
+    applied: str | None = None
+    rejected: str | None = None
+    pending_restart: bool = False
+    made: int = 0
+
+    @property
+    def desired(self) -> Desired:
+        return Desired(want=self.want, generation=self.generation, config=f"c{self.config}")
+
+    def look(self) -> list[Action]:
+        """One round of the reconciler."""
+        self.starts = forgive(
+            account(self.starts, self.workload, self.now), self.workload, self.now
+        )
+        seen = Observed(
+            workload=self.workload,
+            sessions=tuple(self.sessions),
+            starts=self.starts,
+            applied=self.applied,
+            rejected=self.rejected,
+            pending_restart=self.pending_restart,
+        )
+        actions = plan(self.desired, seen, self.now)
+        for action in actions:
+            self._act(action)
+        return actions
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case Start():
+                self._start()
+            case Stop(reason=reason):
+                assert self.workload.state in UP
+                self._stop(reason)
+            case Destroy():
+                self.workload = ABSENT
+            case EndSessions(keep=keep):
+                self.sessions = [s for s in self.sessions if s.id in keep]
+            case Activate(session_id=session_id):
+                # The former active one drains, which a view does not show.
+                self.sessions = [
+                    replace(s, state="active") if s.id == session_id else s
+                    for s in self.sessions
+                    if s.state == "standby"
+                ]
+            case PushConfig():
+                self._push()
+
+    def _start(self) -> None:
+        up = self.workload.state in UP
+        assert not (up and self.workload.generation == self.generation), "two agents"
+        assert not self.sessions, "a former agent may still act"
+        self.made += 1
+        self.process = Process()
+        self.pending_restart = False
+        self.workload = Workload(
+            state=WorkloadState.STARTING if self.slow else WorkloadState.RUNNING,
+            generation=self.generation,
+            ref=f"run-{self.made}",
+            started_at=self.now,
+        )
+
+    def _stop(self, reason: str) -> None:
+        if self.slow and self.workload.state != WorkloadState.STOPPING:
+            self.workload = replace(self.workload, state=WorkloadState.STOPPING)
+            return
+        self.end(0)
+        if reason != "silent":
+            self.starts = Starts(ended_ref=self.workload.ref)
+
+    def _push(self) -> None:
+        active = next(s for s in self.sessions if s.state == "active")
+        if active.id != self.process.session or self.workload.state != WorkloadState.RUNNING:
+            return  # the call does not reach anybody
+        verdict = self.verdicts.get(self.desired.config, "applied")
+        if verdict == "needs_restart":
+            self.pending_restart = True
+        else:
+            self._decide(verdict)
+
+    def _decide(self, verdict: str) -> None:
+        if verdict == "rejected":
+            self.rejected = self.desired.config
+        else:
+            self.applied, self.rejected = self.desired.config, None
+
+    # What happens by itself.
+
+    def end(self, code: int) -> None:
+        if self.workload.state in UP:
+            self.workload = replace(
+                self.workload, state=WorkloadState.EXITED, exit_code=code, exited_at=self.now
+            )
+
+    def arrive(self) -> None:
+        """Starting becomes running, stopping becomes stopped."""
+        if self.workload.state == WorkloadState.STARTING:
+            self.workload = replace(self.workload, state=WorkloadState.RUNNING)
+        elif self.workload.state == WorkloadState.STOPPING:
+            self.end(0)
+
+    def bootstrap(self) -> None:
+        """The agent opens its session; the exchange refuses an older generation."""
+        right = self.workload.generation == self.generation and self.want == Want.RUNNING
+        if self.workload.state != WorkloadState.RUNNING or self.process.session or not right:
+            return
+        self.process.session = self._open_session()
+        self.applied, self.pending_restart = None, False
+
+    def ghost(self) -> None:
+        """The late exchange of an agent that is gone already."""
+        if self.made and self.want == Want.RUNNING:
+            self._open_session()
+
+    def _open_session(self) -> UUID:
+        session_id = UUID(int=1_000 + self.made * 100 + len(self.sessions) + self.now.second)
+        while any(s.id == session_id for s in self.sessions):
+            session_id = UUID(int=session_id.int + 1)
+        self.sessions.append(
+            SessionView(
+                id=session_id,
+                state="standby",
+                generation=self.generation,
+                ready=False,
+                seen_at=self.now,
+            )
+        )
+        return session_id
+
+    def beat(self) -> None:
+        """The agent takes the configuration it was given, and says that it lives."""
+        mine = self.process.session
+        if self.workload.state != WorkloadState.RUNNING or mine is None:
+            return
+        if not any(s.id == mine for s in self.sessions):
+            self.end(0)  # it hears 410 and leaves
+            return
+        if self.applied is None and self.rejected != self.desired.config:
+            verdict = self.verdicts.get(self.desired.config, "applied")
+            self._decide("rejected" if verdict == "rejected" else "applied")
+        self.sessions = [
+            replace(s, seen_at=self.now, ready=True) if s.id == mine else s for s in self.sessions
+        ]
+
+    def wish(self, want: Want) -> None:
+        if self.want != Want.DELETED:
+            self.want, self.generation = want, self.generation + 1
+
+    def publish(self, verdict: str) -> None:
+        self.config += 1
+        self.verdicts[self.desired.config] = verdict
+
+
+happenings = st.lists(
+    st.one_of(
+        st.sampled_from(["look", "arrive", "bootstrap", "ghost", "beat"]).map(lambda name: (name,)),
+        st.tuples(st.just("end"), st.sampled_from([0, 1, -9])),
+        st.tuples(st.just("pass"), st.integers(0, 90)),
+        st.tuples(st.just("wish"), st.sampled_from([Want.RUNNING, Want.STOPPED, Want.DELETED])),
+        st.tuples(st.just("publish"), st.sampled_from(["applied", "rejected", "needs_restart"])),
+    ),
+    max_size=40,
+)
+
+
+def happen(world: World, name: str, *details) -> None:
+    if name == "pass":
+        world.now += timedelta(seconds=details[0])
+    else:
+        getattr(world, name)(*details)
+
+
+class TestWorld:
+    @given(slow=st.booleans(), events=happenings)
+    @settings(deadline=None, max_examples=300)
+    def test_comes_to_rest_as_wanted_when_nothing_more_happens(
+        self, slow: bool, events: list[tuple]
+    ) -> None:
+        world = World(slow=slow)
+        for event in events:
+            happen(world, *event)
+        quiet = 0
+        # Longer than the longest back-off and the patience with a ghost together.
+        for _ in range(200):
+            world.arrive()
+            world.bootstrap()
+            world.beat()
+            quiet = 0 if world.look() else quiet + 1
+            world.now += 5 * TICK
+
+        assert quiet > 20
+        match world.want:
+            case Want.DELETED:
+                assert (world.workload, world.sessions) == (ABSENT, [])
+            case Want.STOPPED:
+                assert world.workload.state not in UP
+                assert world.sessions == []
+            case Want.RUNNING:
+                assert (world.workload.state, world.workload.generation) == (
+                    WorkloadState.RUNNING,
+                    world.generation,
+                )
+                active = [s.id for s in world.sessions if s.state == "active"]
+                assert active == [world.process.session]
+                assert world.desired.config in (world.applied, world.rejected)

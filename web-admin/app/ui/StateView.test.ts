@@ -1,0 +1,43 @@
+// @vitest-environment happy-dom
+import { describe, expect, it } from 'vitest'
+import { createApp, h } from 'vue'
+import { ApiError } from '../api/problem'
+import type { ResourceState } from '../async/resource'
+import { i18n } from '../i18n'
+import zhCN from '../locales/zh-CN.json'
+import StateView from './StateView.vue'
+
+function render(state: ResourceState, error: ApiError | null, onRetry = () => undefined): HTMLElement {
+  const root = document.createElement('div')
+  const props = { state, error, emptyTitle: 'nothing yet', onRetry }
+  createApp({ render: () => h(StateView, props, () => 'content') }).use(i18n).mount(root)
+  return root
+}
+
+const down = new ApiError(503, 'unavailable', '')
+
+describe('StateView', () => {
+  it.each([
+    ['loading', null, zhCN.state.loading],
+    ['denied', new ApiError(403, 'forbidden', ''), zhCN.state.denied],
+    ['failed', down, zhCN.problem.server],
+    ['empty', null, 'nothing yet'],
+  ] as const)('says what %s means instead of content', (state, error, text) => {
+    const shown = render(state, error).textContent
+    expect(shown).toContain(text)
+    expect(shown).not.toContain('content')
+  })
+
+  it('shows the content, and says when it is an earlier state', () => {
+    expect(render('ready', null).textContent.trim()).toBe('content')
+    const stale = render('ready', down).textContent
+    expect(stale).toContain('content')
+    expect(stale).toContain(zhCN.state.stale)
+  })
+
+  it('offers to try again after a failure', () => {
+    let retries = 0
+    render('failed', down, () => void (retries += 1)).querySelector('button')?.click()
+    expect(retries).toBe(1)
+  })
+})
