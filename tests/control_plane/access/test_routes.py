@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from http.cookies import SimpleCookie
+from uuid import UUID
 
 import asyncpg
 import httpx2
