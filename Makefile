@@ -55,7 +55,7 @@ $(VENV)/.dev: $(VENV)/.up requirements-dev.lock
 	@touch $@
 
 web-admin/node_modules/.installed: web-admin/package-lock.json
-	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' 2>/dev/null || \
+	@node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' 2>/dev/null || \
 		{ echo "Node 20 or newer is needed to build the web pages."; exit 1; }
 	@echo "• fetching what builds the web pages (about half a minute, once)"
 	@cd web-admin && npm ci --silent

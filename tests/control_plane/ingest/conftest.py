@@ -144,12 +144,10 @@ class Agents:
 
     async def succeed(self, agent: Agent) -> None:
         """A new agent becomes active, so that this one drains."""
-        for session_id in (agent.session_id, None):
-            if session_id is None:
-                given = await self._bootstrap(agent.tenant_id, agent.instance_id)
-                session_id = given.session_id  # noqa: PLW2901
-            scope = Scope(tenants=(agent.tenant_id,))
-            async with self._parts.house.database.session(scope) as session:
+        newer = await self._bootstrap(agent.tenant_id, agent.instance_id)
+        scope = Scope(tenants=(agent.tenant_id,))
+        async with self._parts.house.database.session(scope) as session:
+            for session_id in (agent.session_id, newer.session_id):
                 await activate(session, instance_id=agent.instance_id, session_id=session_id)
 
     async def _bootstrap(self, tenant_id: UUID, instance_id: UUID) -> Any:

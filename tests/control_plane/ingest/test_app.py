@@ -1,12 +1,14 @@
 """Signed events through the whole application."""
 
 import asyncio
+from datetime import timedelta
 
 import asyncpg
 import msgspec
 import pytest
 
 from adapters import standard_webhooks
+from adapters.model import Text
 from adapters.standard_webhooks import SIGNATURE, TIMESTAMP, TOLERANCE_S
 from control_plane.ingest import commit
 from control_plane.kit.ids import new_id
@@ -173,7 +175,7 @@ class TestRejected:
             agent.message("k1"),
             msgspec.structs.replace(wrong_id, id=new_id()),
             malformed,
-            agent.message("k4", segments=agent_segments(51)),
+            agent.message("k4", segments=[Text(text="x")] * 51),
             agent.message("k5", visitor="v" * 501),
             agent.event("channel.status", {"channel_id": "none"}),
             agent.message("k6"),
@@ -190,12 +192,6 @@ class TestRejected:
             ("stored", None),
         ]
         assert [number for number, _ in await kept.texts()] == [1, 2]
-
-
-def agent_segments(count: int) -> list:
-    from adapters.model import Text
-
-    return [Text(text="x")] * count
 
 
 class TestSignature:
@@ -276,8 +272,6 @@ class TestSignature:
     async def test_a_revoked_secret_is_noticed_within_half_a_minute(
         self, agent, clock, superuser: asyncpg.Connection
     ) -> None:
-        from datetime import timedelta
-
         await agent.post(agent.message("k1"))
         await superuser.execute(
             "UPDATE credentials SET revoked_at = now() WHERE kind = 'webhook'"
@@ -375,8 +369,6 @@ class TestDrain:
         assert await kept.count("messages") == 1
 
     async def test_the_active_agent_is_seen(self, agents, agent, clock, kept) -> None:
-        from datetime import timedelta
-
         clock.advance(timedelta(minutes=1))
 
         assert statuses(await agent.post(agent.beat())) == ["stored"]
