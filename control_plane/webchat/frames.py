@@ -58,8 +58,10 @@ def read(data: str | bytes) -> Frame:
 
 
 def _check(frame: Write) -> None:
-    if not 0 < len(frame.id) <= MAX_CLIENT_ID:
-        raise BadFrame("invalid_id", f"An id has 1 to {MAX_CLIENT_ID} characters.")
+    if not 0 < len(frame.id) <= MAX_CLIENT_ID or "\0" in frame.id:
+        raise BadFrame(
+            "invalid_id", f"An id has 1 to {MAX_CLIENT_ID} characters, none of them NUL."
+        )
     if not frame.text.strip():
         raise BadFrame("empty_message", "There is nothing to say.", frame.id)
     if len(frame.text) > MAX_TEXT:

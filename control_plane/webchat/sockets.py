@@ -36,11 +36,12 @@ from control_plane.webchat.store import Place
 MAX_SOCKETS = 10_000
 # A page that takes longer than this to take a frame is cut; it resumes.
 SEND_WITHIN_S = 20.0
+# Between looks for a stranger's first word in another of their tabs, should its hint be lost.
+_STRANGER_POLL_S = 30.0
 # Own messages remembered to be not echoed to the page that wrote them.
 _MAX_OWN = 500
 
 UNKNOWN_CHANNEL = 4404
-CHANNEL_CLOSED = 4410
 TRY_LATER = 1013
 
 OPEN = Gauge("botyard_webchat_sockets", "Visitors connected to this process.")
@@ -56,9 +57,7 @@ class Guest:
     place: Place
     settings: Settings
     secret: str = ""
-    visitor: "asyncio.Future[UUID]" = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    visitor: UUID | None = None
     seq: int = 0
     owner: tuple[str, int] | None = None
     own: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_OWN))
@@ -66,10 +65,6 @@ class Guest:
     @property
     def scope(self) -> Scope:
         return Scope(tenants=(self.place.tenant_id,))
-
-    def is_known_as(self, visitor_id: UUID) -> None:
-        if not self.visitor.done():
-            self.visitor.set_result(visitor_id)
 
 
 class Closed(Exception):
@@ -173,7 +168,7 @@ class Sockets:
             if visitor is not None:
                 guest.seq, reset = await store.position(session, visitor, resume.last_id)
                 messages = await store.behind(session, visitor, guest.seq)
-                guest.is_known_as(visitor)
+                guest.visitor = visitor
         if messages:
             guest.seq = messages[-1][0]
         await _send(
@@ -213,7 +208,7 @@ class Sockets:
                 segments=encode([Text(text=text)]),
                 now=now,
             )
-        guest.is_known_as(visitor)
+        guest.visitor = visitor
         body = {
             "type": "message",
             "visitor": {"id": str(visitor)},
@@ -252,15 +247,27 @@ class Sockets:
 
     async def _tell(self, socket: WebSocket, guest: Guest) -> None:
         """Show new messages and who answers, whenever a hint or the poll says look."""
-        visitor_id = await guest.visitor
+        visitor_id = await self._visitor(guest)
         told = store.topic(visitor_id)
         owned = conversations.topic(guest.place.channel_id, str(visitor_id))
         with self._house.bus.listen(told, owned) as wake:
             while True:
-                await self._show_news(socket, guest, visitor_id)
-                await wake.wait()
+                if not await self._show_news(socket, guest, visitor_id):
+                    await wake.wait()
 
-    async def _show_news(self, socket: WebSocket, guest: Guest, visitor_id: UUID) -> None:
+    async def _visitor(self, guest: Guest) -> UUID:
+        """Who this is, as soon as they have written, here or in another tab."""
+        with self._house.bus.listen(store.arrival(guest.place.channel_id, guest.secret)) as wake:
+            while guest.visitor is None:
+                async with self._house.database.session(guest.scope) as session:
+                    found = await store.find_visitor(session, guest.place.channel_id, guest.secret)
+                if found is not None:
+                    return found
+                await wake.wait(_STRANGER_POLL_S)
+        return guest.visitor
+
+    async def _show_news(self, socket: WebSocket, guest: Guest, visitor_id: UUID) -> bool:
+        """Send what is new; whether there may be more."""
         async with self._house.database.session(guest.scope) as session:
             news = await store.behind(session, visitor_id, guest.seq)
             conversation = await conversations.find(
@@ -275,6 +282,7 @@ class Sockets:
             if owner != guest.owner:
                 guest.owner = owner
                 await _send(socket, {"type": "state", "owner": conversation.owner})
+        return len(news) == store.PAGE
 
 
 async def _send(socket: WebSocket, frame: object) -> None:

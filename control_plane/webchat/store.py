@@ -61,6 +61,11 @@ def topic(visitor_id: UUID) -> str:
     return f"visitor.{visitor_id}"
 
 
+def arrival(channel_id: UUID, secret: str) -> str:
+    """What to listen to for the first word of whoever holds `secret`."""
+    return f"stranger.{channel_id}.{fingerprint(secret).hex()}"
+
+
 def from_visitor(client_id: str) -> str:
     """The key of a message that a visitor wrote."""
     return f"in:{client_id}"
@@ -98,9 +103,11 @@ async def ensure_visitor(
 ) -> UUID:
     """The visitor who holds `secret`; made with their first message."""
     connection = await driver(session)
-    await connection.execute(
+    made = await connection.execute(
         _NEW_VISITOR, new_id(), place.tenant_id, place.channel_id, fingerprint(secret), now
     )
+    if made == "INSERT 0 1":
+        hint(session, arrival(place.channel_id, secret))
     visitor: UUID = await connection.fetchval(_VISITOR, place.channel_id, fingerprint(secret))
     return visitor
 

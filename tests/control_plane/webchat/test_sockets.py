@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from adapters.model import Text
+from control_plane.bus.hints import Wake
 from control_plane.channels import callbacks
 from control_plane.conversations.segments import encode
 from control_plane.webchat import sockets, store
@@ -25,9 +26,7 @@ MESSAGES = "SELECT count(*) FROM webchat_messages"
 
 async def fill(bot: Bot, count: int) -> list[str]:
     """Show the one visitor that many messages at once; their texts."""
-    place = Place(
-        tenant_id=bot.tenant_id, instance_id=bot.instance_id, channel_id=bot.channel_id
-    )
+    place = Place(tenant_id=bot.tenant_id, instance_id=bot.instance_id, channel_id=bot.channel_id)
     texts = [f"第{number}条" for number in range(count)]
     async with bot.session() as session:
         connection = await (await session.connection()).get_raw_connection()
@@ -198,9 +197,15 @@ class TestResume:
         assert answer["client_id"] is None
         assert answer["sender"] == {"kind": "bot", "name": "小花"}
 
-    async def test_from_far_behind_gives_everything_in_order(
-        self, page: Open, agent: StandIn, bot: Bot
+    async def test_from_far_behind_gives_everything_in_order_without_waiting_for_more(
+        self, page: Open, agent: StandIn, bot: Bot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        async def hints_only(wake: Wake, _timeout_s: float = 0) -> bool:
+            await wake._event.wait()
+            wake._event.clear()
+            return True
+
+        monkeypatch.setattr(Wake, "wait", hints_only)
         async with page() as tab:
             await tab.resume()
             first = await tab.write("m-1")
