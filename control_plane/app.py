@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -63,6 +64,18 @@ async def metrics() -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
+@system.get(f"{API}/docs")
+async def docs() -> Response:
+    """The API's own page; its scripts are ours, so it works without the internet."""
+    return get_swagger_ui_html(
+        openapi_url=f"{API}/openapi.json",
+        title="Botyard API",
+        swagger_js_url="/api-docs-assets/swagger-ui-bundle.js",
+        swagger_css_url="/api-docs-assets/swagger-ui.css",
+        swagger_favicon_url="/api-docs-assets/favicon-32x32.png",
+    )
+
+
 @system.get("/")
 async def home() -> Response:
     """People who type the address want the dashboard."""
@@ -89,9 +102,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
         title="Botyard",
         version="1",
         openapi_url=f"{API}/openapi.json",
-        docs_url=f"{API}/docs",
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         responses=errors.RESPONSES,
         generate_unique_id_function=_operation_id,
     )
@@ -117,8 +129,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
         app.include_router(router, prefix=API)
     for router in (channels.public_router, webchat.router, system):
         app.include_router(router)
-    assets = web_pages / "webchat"
-    app.mount("/webchat-assets", StaticFiles(directory=assets, check_dir=False))
+    for path, folder in (("/webchat-assets", "webchat"), ("/api-docs-assets", "api-docs")):
+        app.mount(path, StaticFiles(directory=web_pages / folder, check_dir=False))
     _describe_segments(app)
     ingest = IngestApp(parts.verifier, parts.commits, parts.house.clock)
     return Front(app, ingest)

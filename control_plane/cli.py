@@ -10,7 +10,6 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 
 from control_plane import doctor as checks
 from control_plane import logs, serve
@@ -18,8 +17,9 @@ from control_plane.db import migrate as migrations
 from control_plane.db.postgres_process import EmbeddedPostgresError
 from control_plane.kit.clock import SystemClock
 from control_plane.kit.crypto import Keyring
+from control_plane.kit.errors import BotyardError
 from control_plane.parts import Background, Parts, Stoppable, build
-from control_plane.seed import FILE, FirstRun
+from control_plane.seed import FILE, FirstRun, make_operator
 from control_plane.serve import HttpServer, PortTaken
 from control_plane.settings import Settings
 from control_plane.up import AlreadyUp
@@ -50,7 +50,7 @@ def main() -> None:
     """Entry point: plain words instead of a traceback for what people can put right."""
     try:
         cli()
-    except (PortTaken, AlreadyUp, EmbeddedPostgresError) as error:
+    except (PortTaken, AlreadyUp, EmbeddedPostgresError, BotyardError) as error:
         _fail(str(error))
     except ValidationError as error:
         for item in error.errors(include_input=False):
@@ -122,6 +122,17 @@ def migrate() -> None:
 
 
 @cli.command()
+def operator(email: Annotated[str, typer.Argument(help="Their e-mail address.")]) -> None:
+    """Make somebody an operator, who approves tenants and watches the fleet; prints a password.
+
+    `botyard up` makes the first one by itself.
+    """
+    settings = _settings()
+    password = asyncio.run(_make_operator(settings, email))
+    out.print(f"{email}  {password}", soft_wrap=True)
+
+
+@cli.command()
 def doctor(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
     """Check this machine and say in plain words what is wrong and what to do."""
     settings = _settings(data_dir=data_dir, host=host, port=port)
@@ -144,17 +155,16 @@ class Terminal:
         out.print(f"[dim]•[/dim] {text}")
 
     def ready(self, found: FirstRun | None, url: str) -> None:
-        table = Table(show_header=False, box=None, padding=(0, 2))
-        table.add_row("Dashboard", f"{url}/app/")
-        table.add_row("API docs", f"{url}/api/v1/docs")
+        rows = [("Dashboard", f"{url}/app/"), ("API docs", f"{url}/api/v1/docs")]
         if found is not None:
-            table.add_row("Operator", f"{found.operator['email']}  {found.operator['password']}")
-            table.add_row("Demo admin", f"{found.demo['email']}  {found.demo['password']}")
-        out.print()
-        out.print("[bold green]Botyard is up.[/bold green]")
-        out.print(table, soft_wrap=True)
-        if found is not None:
-            out.print(f"  Demo web chat  {found.demo.get('webchat_url', '')}", soft_wrap=True)
+            rows += [
+                ("Operator", f"{found.operator['email']}  {found.operator['password']}"),
+                ("Demo admin", f"{found.demo['email']}  {found.demo['password']}"),
+                ("Demo web chat", found.demo.get("webchat_url", "")),
+            ]
+        out.print("\n[bold green]Botyard is up.[/bold green]")
+        for name, value in rows:
+            out.print(f"  {name:<15}{value}", soft_wrap=True)
         out.print(
             f"The same stands in {self._settings.data_dir / FILE}. Ctrl-C stops everything.",
             soft_wrap=True,
@@ -175,6 +185,14 @@ async def _api(settings: Settings) -> None:
             await serve.run([http, *parts.api(), Background("bus", parts.bus.run())])
         finally:
             await parts.close()
+
+
+async def _make_operator(settings: Settings, email: str) -> str:
+    parts = _parts(settings)
+    try:
+        return await make_operator(parts.house, email)
+    finally:
+        await parts.close()
 
 
 async def _background(settings: Settings, choose: Callable[[Parts], list[Stoppable]]) -> None:

@@ -20,6 +20,7 @@ from control_plane.channels import service as channels
 from control_plane.channels.schemas import ChannelIn
 from control_plane.db.session import Scope, driver, enter
 from control_plane.instances import service as instances
+from control_plane.kit.errors import Conflict
 from control_plane.kit.ids import new_token
 from control_plane.tenants import service as tenants
 from control_plane.turns import answers
@@ -83,6 +84,23 @@ async def first_run(house: House, data_dir: Path) -> FirstRun | None:
         demo=complete["demo"],
         new=known is None,
     )
+
+
+async def make_operator(house: House, email: str) -> str:
+    """A new operator; the password, which nobody can read again. Raises Conflict if known."""
+    password = new_token()[:20]
+    password_hash = await passwords.hash_password(password)
+    async with house.database.session() as session:
+        if await access.find_identity(session, email) is not None:
+            raise Conflict("email_taken", f"There is an account for {email} already.")
+        await access.create_identity(
+            session,
+            email=email,
+            password_hash=password_hash,
+            operator=True,
+            now=house.clock.now(),
+        )
+    return password
 
 
 async def _make(house: House, secrets: dict[str, Any]) -> None:

@@ -115,10 +115,11 @@ class Callbacks:
                 agent = await sessions.active_agent(session, self._keys, instance)
             if row is None:
                 return None
-            if agent is None:
-                return await self._give_up_if_old(lease, row) or _RETRY
-            if not await self._pass(lease, agent, row):
+            if agent is not None and await self._pass(lease, agent, row):
+                continue
+            if self._clock.now() - row["received_at"] < MAX_AGE:
                 return _RETRY
+            await self._settle(lease, row["id"], "too old")
         return timedelta(0)
 
     async def _find(self, token: str) -> Known:
@@ -195,12 +196,6 @@ class Callbacks:
         dead = None if answer.status < 400 else f"the adapter answered {answer.status}"
         await self._settle(lease, row["id"], dead)
         return True
-
-    async def _give_up_if_old(self, lease: Lease, row: Any) -> timedelta | None:
-        if self._clock.now() - row["received_at"] < MAX_AGE:
-            return None
-        await self._settle(lease, row["id"], "too old")
-        return timedelta(0)
 
     async def _settle(self, lease: Lease, callback_id: UUID, dead: str | None) -> None:
         async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:

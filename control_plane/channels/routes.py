@@ -17,6 +17,8 @@ from control_plane.kit.paging import Page, Window, cursor, cut
 
 router = APIRouter(tags=["channels"], route_class=TransactionRoute)
 public_router = APIRouter(tags=["callbacks"])
+# Platforms choose; what their adapter does not take, it refuses.
+ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 Reader = Annotated[Call, permit(Permission.CHANNELS_READ)]
 Writer = Annotated[Call, permit(Permission.CHANNELS_WRITE)]
@@ -76,13 +78,13 @@ async def delete_channel(channel_id: UUID, call: Writer) -> None:
 
 @public_router.api_route(
     "/im/{token}",
-    methods=["GET", "POST"],
+    methods=ANY_METHOD,
     dependencies=[Depends(stranger)],
     include_in_schema=False,
 )
 @public_router.api_route(
     "/im/{token}/{rest:path}",
-    methods=["GET", "POST"],
+    methods=ANY_METHOD,
     dependencies=[Depends(stranger)],
     include_in_schema=False,
 )

@@ -54,6 +54,7 @@ class IngestApp:
             raise BadRequest("malformed_batch", str(error)[:256]) from None
         if len(batch.events) > MAX_BATCH_EVENTS:
             raise BadRequest("too_many_events", f"A batch has at most {MAX_BATCH_EVENTS} events.")
+        _check_checkpoints(batch)
         results = await self._commits.submit(proven, batch, self._clock.now())
         answer = _encoder.encode(EventResults(results=results))
         return Response(answer, 202, media_type="application/json")
@@ -65,6 +66,17 @@ def _instance(request: Request) -> UUID:
         return UUID(match.group(1) if match else "")
     except ValueError:
         raise not_found("instance") from None
+
+
+def _check_checkpoints(batch: EventBatch) -> None:
+    """What could never be stored is refused here, or its agent would repeat it for ever."""
+    for channel, value in batch.checkpoints.items():
+        try:
+            UUID(channel)
+        except ValueError:
+            raise BadRequest("malformed_batch", "A checkpoint names no channel.") from None
+        if "\0" in value:
+            raise BadRequest("malformed_batch", "A checkpoint holds U+0000.")
 
 
 async def _read(request: Request) -> bytes:

@@ -25,8 +25,6 @@ WRITERS = 2
 MAX_GROUP_EVENTS = 1_000
 # Batches that may wait; past that the agents are told to come back.
 MAX_WAITING = 2_000
-# How long a stopping process still writes what waits.
-STOP_WITHIN_S = 5.0
 
 GROUP_EVENTS = Histogram(
     "botyard_ingest_group_events", "Events per group.", buckets=(1, 2, 5, 10, 50, 100, 500, 1000)

@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.db import leases
 from control_plane.db.session import Database, Scope, driver
 from control_plane.ingest.commit import Pending
-from control_plane.ingest.store import read_messages, store_messages
+from control_plane.ingest.store import read_messages, storable, store_messages
 from control_plane.instances import service as instances
 from control_plane.kit.errors import Conflict, Gone
 from control_plane.stream import log as stream
@@ -140,15 +140,16 @@ async def _other_events(
 
 
 async def _apply(session: AsyncSession, pending: Pending, event: Event) -> list[Entry]:
+    data = storable(event.data)
     match event.type:
         case "channel.status":
-            return await _channel(session, pending, msgspec.convert(event.data, ChannelStatus))
+            return await _channel(session, pending, msgspec.convert(data, ChannelStatus))
         case "config.applied":
-            return await _applied(session, pending, msgspec.convert(event.data, ConfigApplied))
+            return await _applied(session, pending, msgspec.convert(data, ConfigApplied))
         case "config.rejected":
-            return await _rejected(session, pending, msgspec.convert(event.data, ConfigRejected))
+            return await _rejected(session, pending, msgspec.convert(data, ConfigRejected))
         case "instance.heartbeat":
-            await _heartbeat(session, pending, msgspec.convert(event.data, Heartbeat))
+            await _heartbeat(session, pending, msgspec.convert(data, Heartbeat))
     return []
 
 

@@ -116,7 +116,7 @@ def read_messages(pending: Pending, results: list[EventResult | None]) -> list[A
         if event.type != "message.received":
             continue
         try:
-            message = msgspec.convert(_storable(event.data), MessageReceived)
+            message = msgspec.convert(storable(event.data), MessageReceived)
         except msgspec.ValidationError:
             results[index] = EventResult(id=event.id, status="rejected", code="malformed")
             continue
@@ -157,6 +157,18 @@ async def store_messages(
     }
     await leases.call(session, TURN, bots)
     return entries
+
+
+def storable(value: Any) -> Any:
+    """PostgreSQL cannot hold U+0000 in text: it becomes U+FFFD, and the message is kept."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    if isinstance(value, dict):
+        # The dedupe key is only hashed, and the agent has hashed it as it came.
+        return {k: v if k == "dedupe_key" else storable(v) for k, v in value.items()}
+    return value
 
 
 async def _own_channels(session: AsyncSession, arrivals: Sequence[Arrival]) -> list[Arrival]:
@@ -287,18 +299,6 @@ async def _insert_messages(
         hint(session, topic(message.channel_id, message.conversation.id))
     await (await driver(session)).execute(_MESSAGES, *map(list, zip(*rows, strict=True)))
     return entries
-
-
-def _storable(value: Any) -> Any:
-    """PostgreSQL cannot hold U+0000 in text: it becomes U+FFFD, and the message is kept."""
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        # The dedupe key is only hashed, and the agent has hashed it as it came.
-        return {k: v if k == "dedupe_key" else _storable(v) for k, v in value.items()}
-    return value
 
 
 def _entry(conversation: Any, message_id: UUID, number: int, message: MessageReceived) -> Entry:

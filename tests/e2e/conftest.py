@@ -255,21 +255,40 @@ async def up(tmp_path: Path) -> AsyncIterator[Up]:
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.fixture
-async def visitor(up: Up) -> AsyncIterator[Visitor]:
-    """A visitor of the demo's web chat, connected as long as the test runs."""
+@contextlib.asynccontextmanager
+async def page_of(webchat_url: str | Callable[[], str]) -> AsyncIterator[Visitor]:
+    """A visitor on a web chat's page, connected as long as the block runs."""
 
     def address() -> str:
-        url: str = up.first_run["demo"]["webchat_url"]
+        url = webchat_url if isinstance(webchat_url, str) else webchat_url()
         return url.replace("http", "ws", 1) + "/ws"
 
     page = Visitor(address)
     living = asyncio.create_task(page.live())
-    yield page
-    living.cancel()
-    await asyncio.gather(living, return_exceptions=True)
+    try:
+        yield page
+    finally:
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
+
+
+@pytest.fixture
+async def visitor(up: Up) -> AsyncIterator[Visitor]:
+    """A visitor of the demo's web chat, connected as long as the test runs."""
+    async with page_of(lambda: str(up.first_run["demo"]["webchat_url"])) as page:
+        yield page
 
 
 @pytest.fixture(name="until")
 def _until() -> Any:
     return until
+
+
+@pytest.fixture(name="page_of")
+def _page_of() -> Any:
+    return page_of
+
+
+@pytest.fixture(name="free_port")
+def _free_port() -> Any:
+    return free_port

@@ -1,5 +1,7 @@
 """What a newcomer does, from outside, on a machine that has nothing."""
 
+import os
+import signal
 import stat
 
 import httpx2
@@ -65,7 +67,7 @@ class TestFirstStart:
 class TestOwnBot:
     """A second company, from registration to a bot that people can take over."""
 
-    async def test_a_company_registers_is_approved_and_runs_its_bot(self, up, visitor, until):
+    async def test_a_company_registers_is_approved_and_runs_its_bot(self, up, page_of, until):
         operator = await up.sign_in("operator")
         company = {"company": "书店", "email": "boss@books.example", "password": "a long password"}
         registered = await operator.post("/auth/register", json=company)
@@ -89,8 +91,8 @@ class TestOwnBot:
         assert (await client.put("/answers", json={"items": items})).status_code == 200
         await until(lambda: running(client, bot), "the bot runs")
 
-        page = type(visitor)(lambda: channel.json()["webchat_url"].replace("http", "ws") + "/ws")
-        await self._chat(client, page, until)
+        async with page_of(channel.json()["webchat_url"]) as page:
+            await self._chat(client, page, until)
         await self._configure(client, bot, until)
         demo = await up.sign_in()
         assert (await demo.get(f"/instances/{bot}")).status_code == 404
@@ -99,9 +101,6 @@ class TestOwnBot:
         assert gone.json()["code"] == "instance_not_found"
 
     async def _chat(self, client, page, until):
-        import asyncio
-
-        living = asyncio.create_task(page.live())
         await page.say("1", "请问有没有红楼梦呀")
         await page.sees(lambda page: page.answers == ["有，二楼古典文学区。"])
         conversation = (await client.get("/conversations")).json()["items"][0]
@@ -133,8 +132,6 @@ class TestOwnBot:
 
         await until(delivered, "every delivery is sent")
         assert (await client.post(f"{path}/close")).json()["owner"] == "closed"
-        living.cancel()
-        await asyncio.gather(living, return_exceptions=True)
 
     async def _configure(self, client, bot, until):
         bad = {"document": {"rules": {"answer_threshold": 7}, "persona": {"name": ""}}}
@@ -176,9 +173,6 @@ class TestOwnBot:
 
 class TestCrashLoop:
     async def test_an_agent_that_keeps_dying_is_shown_with_its_last_words(self, up, until):
-        import os
-        import signal
-
         client = await up.sign_in()
         bot = (await client.get("/instances")).json()["items"][0]["id"]
         await until(lambda: running(client, bot), "the bot runs")

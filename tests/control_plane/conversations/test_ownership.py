@@ -95,13 +95,12 @@ class Colleagues(RuleBasedStateMachine):
     def act(self, member, action: Action, seen: int | None) -> None:
         before = self.now
         expected = None if seen is None else before.version - seen
+        after, code = before, None
         try:
             after = change(before, action, member_id=member, expected_version=expected)
         except Conflict as refused:
-            stale = expected not in (None, before.version)
-            assert (refused.code == "owner_changed") == stale
-            return
-        assert expected in (None, before.version)
+            code = refused.code
+        assert (code == "owner_changed") == (expected not in (None, before.version))
         if after is not before:
             assert after.version == before.version + 1
             robbed = before.owner == Owner.HUMAN and before.member_id != member

@@ -138,8 +138,8 @@ class TestRace:
     ) -> None:
         conversation = await bot.hears("你好")
         [message_id] = await bot.says(conversation, "一")
-        begin = Gated(Lanes._attempt, after=True)
-        monkeypatch.setattr(Lanes, "_attempt", lambda *given: begin(*given))
+        begin = Gated(leases.hold, after=True)
+        monkeypatch.setattr(leases, "hold", begin)
         work = asyncio.create_task(worker.once())
         await begin.wait()
         taking = asyncio.create_task(take_over(bot, conversation))

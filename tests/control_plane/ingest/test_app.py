@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -301,6 +302,15 @@ class TestBounds:
     ) -> None:
         assert code(await agent.send(body)) == (400, "malformed_batch")
         assert code(await agent.send(body, {})) == (401, "invalid_signature")
+
+    @pytest.mark.parametrize("checkpoints", [{"no channel": "x"}, {str(UUID(int=1)): "cur\0sor"}])
+    async def test_a_checkpoint_that_cannot_be_kept_is_refused_for_good(
+        self, agent, kept, checkpoints: dict
+    ) -> None:
+        answer = await agent.post(agent.message("k1"), checkpoints=checkpoints)
+
+        assert code(answer) == (400, "malformed_batch")
+        assert await kept.count("messages") == 0
 
     async def test_an_address_that_names_no_instance_is_not_there(self, agent, client) -> None:
         answer = await client.post(f"/api/v1/instances/{'-' * 36}/events", content=b"{}")

