@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "screenshots"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 NEEDED = ["chromium", "fonts-noto-cjk"]
-# A first start makes a database and a demo tenant; on a busy machine that takes half a minute.
-START_WITHIN_S = 120
+# Between two lines of a first start; making the database takes longest, seconds on a busy machine.
+SILENT_S = 60
 # Parts and agents have bounded stops of their own, which add up to less than this.
 STOP_WITHIN_S = 60
 # The last line that `botyard up` prints on its way up.
-UP = b"Ctrl-C stops everything."
+UP = "Ctrl-C stops everything."
 
 
 def main() -> int:
@@ -33,9 +33,9 @@ def main() -> int:
         return 1
     with tempfile.TemporaryDirectory(prefix="botyard-screenshots-") as folder:
         data = Path(folder) / "data"
-        with running(data) as is_up:
-            if not is_up:
-                print("Botyard did not come up; make up shows why.")
+        with running(data) as said:
+            if UP not in said:
+                print(f"Botyard did not come up. It said:\n{said}")
                 return 1
             code = walk(data / "first-run.json")
     if code == 0:
@@ -56,12 +56,12 @@ def has_browser() -> bool:
 
 
 @contextlib.contextmanager
-def running(data: Path) -> Iterator[bool]:
-    """A `botyard up` on a free port; whether it came up. Ctrl-C stops it."""
+def running(data: Path) -> Iterator[str]:
+    """A `botyard up` on a free port, and what it said on its way up; Ctrl-C stops it."""
     command = [str(Path(sys.executable).with_name("botyard")), "up", "--port", "0"]
     process = subprocess.Popen([*command, "--data-dir", str(data)], stdout=subprocess.PIPE)
     try:
-        yield came_up(process)
+        yield words(process)
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -71,18 +71,18 @@ def running(data: Path) -> Iterator[bool]:
             process.wait()
 
 
-def came_up(process: subprocess.Popen[bytes]) -> bool:
-    """Read until it says so, ends, or takes too long."""
+def words(process: subprocess.Popen[bytes]) -> str:
+    """What it says until it is up, ends, or falls silent for too long."""
     assert process.stdout is not None  # noqa: S101 - we asked for a pipe
     said = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        while selector.select(START_WITHIN_S):
+        while UP.encode() not in said and selector.select(SILENT_S):
             chunk = os.read(process.stdout.fileno(), 4096)
-            said += chunk
-            if UP in said or not chunk:
+            if not chunk:
                 break
-    return UP in said
+            said += chunk
+    return said.decode(errors="replace")
 
 
 def walk(first_run: Path) -> int:

@@ -74,7 +74,10 @@ def up(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
 
 @cli.command()
 def api(host: Host = None, port: Port = None) -> None:
-    """Serve HTTP and sockets: dashboards, agents, platforms' callbacks. Run as many as you like."""
+    """Serve HTTP and sockets: dashboards, agents, platforms' callbacks. Run as many as you like.
+
+    Needs BOTYARD_DATABASE_URL and BOTYARD_SECRET_KEYS, the same for all processes.
+    """
     settings = _settings(host=host, port=port)
     logs.to_stdout("api")
     asyncio.run(_api(settings))
@@ -82,7 +85,10 @@ def api(host: Host = None, port: Port = None) -> None:
 
 @cli.command()
 def worker() -> None:
-    """Run turns, deliver messages, pass on callbacks that waited. Run as many as you like."""
+    """Run turns, deliver messages, pass on callbacks that waited. Run as many as you like.
+
+    Needs BOTYARD_DATABASE_URL and BOTYARD_SECRET_KEYS, the same for all processes.
+    """
     settings = _settings()
     logs.to_stdout("worker")
     asyncio.run(_background(settings, lambda parts: parts.workers()))
@@ -90,7 +96,10 @@ def worker() -> None:
 
 @cli.command()
 def controller(data_dir: DataDir = None) -> None:
-    """Make instances what they should be, with agents as processes of this machine."""
+    """Make instances what they should be, with agents as processes of this machine.
+
+    Needs BOTYARD_DATABASE_URL and BOTYARD_SECRET_KEYS, the same for all processes.
+    """
     settings = _settings(data_dir=data_dir)
     logs.to_stdout("controller")
     asyncio.run(_controller(settings))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import asyncpg
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from control_plane.db import postgres_process
 from control_plane.settings import Settings
@@ -62,10 +63,13 @@ async def _node(_settings: Settings) -> Finding:
     path = shutil.which("node")
     if path is None:
         return Finding(about="Node", ok=False, says="not found", advice=advice)
-    said = await asyncio.to_thread(
-        subprocess.run, [path, "--version"], capture_output=True, text=True, check=False
-    )
-    version = said.stdout.strip()
+    try:
+        said = await asyncio.to_thread(
+            subprocess.run, [path, "--version"], capture_output=True, text=True, check=False
+        )
+        version = said.stdout.strip()
+    except OSError:  # a program of another machine, or a script without its interpreter
+        version = ""
     major = version.removeprefix("v").partition(".")[0]
     new_enough = major.isdigit() and int(major) >= MIN_NODE
     return Finding(about="Node", ok=new_enough, says=version or "does not start", advice=advice)
@@ -143,12 +147,12 @@ async def _database(settings: Settings) -> Finding:
     if settings.database_url is None:
         return _embedded()
     advice = "Check BOTYARD_DATABASE_URL and that the server is running and reachable."
-    url = make_url(settings.database_url.get_secret_value()).set(drivername="postgresql")
     try:
+        url = make_url(settings.database_url.get_secret_value()).set(drivername="postgresql")
         connection = await asyncpg.connect(
             url.render_as_string(hide_password=False), timeout=_PATIENCE_S
         )
-    except (OSError, TimeoutError, asyncpg.PostgresError, ValueError) as error:
+    except (OSError, TimeoutError, asyncpg.PostgresError, ValueError, ArgumentError) as error:
         says = f"cannot connect: {type(error).__name__}"
         return Finding(about="Database", ok=False, says=says, advice=advice)
     try:

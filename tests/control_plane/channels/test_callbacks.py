@@ -333,9 +333,7 @@ class TestStoreFull:
         assert sorted(answer.status_code for answer in answers) == [200] * 3 + [503] * 5
         assert len(await bench.stored()) == 3
 
-    async def test_dead_letters_take_no_room(
-        self, bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_dead_letters_take_no_room(self, bench, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(callbacks, "MAX_WAITING", 1)
         await bench.deliver(b"1")
         await bench.superuser.execute("UPDATE callbacks SET dead_reason = 'too old'")

@@ -395,7 +395,7 @@ class World:
     workload: Workload = ABSENT
     process: Process = field(default_factory=Process)
     sessions: list[SessionView] = field(default_factory=list)
-    starts: Starts = Starts()
+    starts: Starts = field(default_factory=Starts)
     applied: str | None = None
     rejected: str | None = None
     pending_restart: bool = False

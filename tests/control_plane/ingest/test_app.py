@@ -274,9 +274,7 @@ class TestSignature:
         self, agent, clock, superuser: asyncpg.Connection
     ) -> None:
         await agent.post(agent.message("k1"))
-        await superuser.execute(
-            "UPDATE credentials SET revoked_at = now() WHERE kind = 'webhook'"
-        )
+        await superuser.execute("UPDATE credentials SET revoked_at = now() WHERE kind = 'webhook'")
 
         clock.advance(timedelta(seconds=30))
 

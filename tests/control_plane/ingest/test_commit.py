@@ -156,9 +156,7 @@ class TestFailure:
 
 
 class TestBounds:
-    async def test_only_so_many_may_wait(
-        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_only_so_many_may_wait(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(commit, "MAX_WAITING", 2)
         held = await keep_both_writers_busy(desk)
         answers = [desk.submit("a"), desk.submit("b")]

@@ -170,9 +170,10 @@ class TestChannelStatus:
             await dispatcher.write([agent.pending(agent.event("channel.status", status))])
 
         assert await superuser.fetchval("SELECT proof_at FROM channels") == proofs[1]
-        assert await superuser.fetchval(
-            "SELECT count(*) FROM stream WHERE type = 'channel.status'"
-        ) == 1
+        assert (
+            await superuser.fetchval("SELECT count(*) FROM stream WHERE type = 'channel.status'")
+            == 1
+        )
 
 
 class TestConfiguration:
@@ -197,9 +198,10 @@ class TestConfiguration:
 
         state = await self.state(superuser)
         assert (state["applied"], state["last_good"], state["rejected"]) == (3, 3, None)
-        assert await superuser.fetchval(
-            "SELECT count(*) FROM stream WHERE type = 'config.applied'"
-        ) == 1
+        assert (
+            await superuser.fetchval("SELECT count(*) FROM stream WHERE type = 'config.applied'")
+            == 1
+        )
 
     async def test_rejected_says_where_and_falling_back_does_not_unsay_it(
         self, agent, dispatcher, superuser: asyncpg.Connection
@@ -248,9 +250,7 @@ class TestHeartbeat:
             await superuser.execute("UPDATE work SET due_at = now() + interval '1 hour'")
             await dispatcher.write([agent.pending(agent.beat(spool_depth=spool_depth))])
             due.append(
-                await superuser.fetchval(
-                    "SELECT due_at <= now() FROM work WHERE kind = 'instance'"
-                )
+                await superuser.fetchval("SELECT due_at <= now() FROM work WHERE kind = 'instance'")
             )
 
         # The first says that a configuration is applied, the second nothing new.

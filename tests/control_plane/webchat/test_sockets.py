@@ -113,6 +113,18 @@ class TestWrite:
         assert await superuser.fetchval(MESSAGES) == 1
         assert len({json.loads(body)["id"] for body in agent.callbacks}) == 1
 
+    async def test_is_not_echoed_to_the_page_that_wrote_it(
+        self, page: Open, agent: StandIn, platform: Platform, visitor_id
+    ) -> None:
+        async with page() as tab:
+            await tab.resume()
+            await tab.send({"type": "message", "id": "m-1", "text": "问"})
+            ack = await tab.next()
+            await platform.post(await visitor_id(), "1", "答")
+            answer = await tab.next()
+
+        assert (ack["type"], words(answer)) == ("ack", "答")
+
     async def test_while_the_agent_is_away_is_kept_and_acknowledged(
         self, page: Open, superuser: asyncpg.Connection
     ) -> None:

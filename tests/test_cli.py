@@ -1,0 +1,367 @@
+"""The program: help that teaches, settings that are checked, and a doctor who says what to do."""
+
+import asyncio
+import fcntl
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from control_plane import doctor
+from control_plane.cli import cli
+from control_plane.doctor import MIN_FREE_BYTES, MIN_NODE, Finding
+from control_plane.settings import Settings
+
+KEY = "k" * 32
+PATIENCE_S = 60
+"""Longest wait for a program that ends by itself."""
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting but those of the test, and no line broken for a narrow terminal."""
+    for name in os.environ:
+        if name.startswith("BOTYARD_"):
+            monkeypatch.delenv(name)
+    for name, value in {"COLUMNS": "200", "TERMINAL_WIDTH": "200", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The program as people start it."""
+    return subprocess.run(
+        [sys.executable, "-c", "from control_plane.cli import main; main()", *words],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def helps(*words: str) -> str:
+    answer = CliRunner().invoke(cli, [*words, "--help"])
+    assert answer.exit_code == 0
+    return answer.output
+
+
+class TestHelp:
+    def test_says_what_there_is_and_where_to_begin(self) -> None:
+        text = helps()
+
+        for command in ("up", "api", "worker", "controller", "agent", "migrate", "doctor"):
+            assert re.search(rf"^\W*{command}\b", text, re.MULTILINE)
+        assert "botyard up is all you need" in text
+        assert "BOTYARD_DATABASE_URL" in text
+
+    def test_without_a_command_is_help(self) -> None:
+        assert "botyard up is all you need" in CliRunner().invoke(cli, []).output
+
+    @pytest.mark.parametrize(
+        ("command", "names"),
+        [
+            ("up", ["--data-dir", "--host", "--port", "first-run.json", "Ctrl-C"]),
+            ("api", ["--host", "--port", "BOTYARD_DATABASE_URL", "BOTYARD_SECRET_KEYS"]),
+            ("worker", ["BOTYARD_DATABASE_URL", "BOTYARD_SECRET_KEYS"]),
+            ("controller", ["--data-dir", "BOTYARD_DATABASE_URL", "BOTYARD_SECRET_KEYS"]),
+            ("migrate", ["BOTYARD_OWNER_DATABASE_URL"]),
+            ("doctor", ["--data-dir", "--host", "--port"]),
+        ],
+    )
+    def test_of_a_command_names_what_it_needs(self, command: str, names: list[str]) -> None:
+        text = helps(command)
+
+        assert [name for name in names if name not in text] == []
+
+    def test_of_the_agent_is_the_agents_own(self) -> None:
+        answer = run("agent", "--help")
+
+        assert answer.returncode == 0
+        assert "--bootstrap-file" in answer.stdout
+
+
+class TestSettings:
+    def test_come_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BOTYARD_SECRET_KEYS", f"{KEY},{KEY[::-1]}x")
+        monkeypatch.setenv("BOTYARD_PORT", "9000")
+
+        settings = Settings()
+
+        assert [key.get_secret_value() for key in settings.secret_keys] == [KEY, KEY + "x"]
+        assert settings.base_url == "http://127.0.0.1:9000"
+
+    def test_the_public_address_is_what_it_is_said_to_be(self) -> None:
+        assert Settings(public_url="https://bots.example").base_url == "https://bots.example"
+
+    def test_secrets_do_not_show(self) -> None:
+        settings = Settings(database_url="postgresql://u:hush@h/d", secret_keys=KEY)
+
+        assert "hush" not in repr(settings)
+        assert KEY not in repr(settings)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("BOTYARD_SECRET_KEYS", f"{KEY},too-short"), ("BOTYARD_PORT", "99999")],
+    )
+    def test_wrong_ones_are_named_and_not_shown(self, name: str, value: str) -> None:
+        answer = run("doctor", **{name: value})
+
+        assert answer.returncode == 2
+        assert answer.stdout.startswith(f"{name}: ")
+        assert value not in answer.stdout + answer.stderr
+        assert "Traceback" not in answer.stderr
+
+    @pytest.mark.parametrize("command", ["api", "worker", "controller"])
+    def test_a_process_without_its_settings_says_which_it_needs(self, command: str) -> None:
+        answer = CliRunner().invoke(cli, [command])
+
+        assert answer.exit_code == 1
+        assert "Set BOTYARD_DATABASE_URL and BOTYARD_SECRET_KEYS" in answer.output
+
+    def test_migrate_without_its_settings_says_which_it_needs(self) -> None:
+        answer = CliRunner().invoke(cli, ["migrate"])
+
+        assert answer.exit_code == 1
+        assert "Set BOTYARD_OWNER_DATABASE_URL" in answer.output
+
+
+class TestUp:
+    """What stops it before it starts, in plain words."""
+
+    def test_a_folder_that_is_in_use(self, tmp_path: Path) -> None:
+        with (tmp_path / "up.lock").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            answer = run("up", "--data-dir", str(tmp_path), "--port", "0")
+
+        assert answer.returncode == 1
+        assert f"another botyard uses {tmp_path}" in answer.stdout
+        assert "botyard doctor" in answer.stdout
+        assert answer.stderr == ""
+
+    def test_a_port_that_is_taken(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            answer = run("up", "--data-dir", str(tmp_path), "--port", port)
+
+        assert answer.returncode == 1
+        assert f"127.0.0.1:{port} cannot be listened on: Address already in use" in answer.stdout
+        assert answer.stderr == ""
+        # Nothing was begun.
+        assert not (tmp_path / "postgres").exists()
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    """Web pages as `make up` builds them."""
+    for name in ("app", "webchat"):
+        (tmp_path / "dist" / name).mkdir(parents=True)
+        (tmp_path / "dist" / name / "index.html").touch()
+    return tmp_path / "dist"
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Puts a program named node, and no other, on the path."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+
+    def install(content: str) -> None:
+        program = folder / "node"
+        program.write_text(content)
+        program.chmod(0o755)
+
+    install("#!/bin/sh\necho v22.1.0\n")
+    return install
+
+
+@pytest.fixture
+def settings(tmp_path: Path, pages: Path, node) -> Settings:
+    """A machine on which all is well."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return Settings(data_dir=tmp_path / "data", web_pages=pages, port=port)
+
+
+def look(settings: Settings, about: str) -> Finding:
+    return next(f for f in asyncio.run(doctor.examine(settings)) if f.about == about)
+
+
+class TestDoctor:
+    def test_finds_nothing_where_all_is_well(self, settings: Settings) -> None:
+        findings = asyncio.run(doctor.examine(settings))
+
+        assert [finding.about for finding in findings if not finding.ok] == []
+        assert [finding.about for finding in findings] == [
+            "Python",
+            "Node",
+            "Web pages",
+            "Disk",
+            "Data folder",
+            "Port",
+            "Clock",
+            "Database",
+        ]
+        # Looking leaves nothing behind.
+        assert not settings.data_dir.exists()
+
+    def test_a_port_that_is_taken(self, settings: Settings) -> None:
+        with socket.create_server((settings.host, settings.port)):
+            found = look(settings, "Port")
+
+        assert (found.ok, found.says) == (
+            False,
+            f"127.0.0.1:{settings.port}: Address already in use",
+        )
+        assert "choose another --port" in found.advice
+
+    def test_a_disk_that_is_full(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        left = MIN_FREE_BYTES - 1
+        monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(left, 0, left))
+
+        found = look(settings, "Disk")
+
+        assert (found.ok, found.says) == (False, "1.0 GiB free")
+        assert "Free some space" in found.advice
+
+    @pytest.mark.parametrize(
+        ("program", "says"),
+        [
+            ("#!/bin/sh\necho v18.20.4\n", "v18.20.4"),
+            ("#!/bin/sh\nexit 1\n", "does not start"),
+            ("#!/no/such/shell\n", "does not start"),
+            ("\x7fELF of another machine", "does not start"),
+        ],
+        ids=["too old", "broken", "without its shell", "for another machine"],
+    )
+    def test_a_node_that_cannot_build(
+        self, settings: Settings, node, program: str, says: str
+    ) -> None:
+        node(program)
+
+        found = look(settings, "Node")
+
+        assert (found.ok, found.says) == (False, says)
+        assert f"Install Node {MIN_NODE} or newer" in found.advice
+
+    def test_no_node(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", "")
+
+        assert look(settings, "Node").says == "not found"
+
+    def test_pages_that_are_not_built(self, settings: Settings) -> None:
+        (settings.web_pages / "webchat" / "index.html").unlink()
+
+        found = look(settings, "Web pages")
+
+        assert (found.ok, found.says) == (False, f"not built in {settings.web_pages}")
+        assert found.advice == "Run make up, which builds them."
+
+    def test_a_clock_behind_what_was_written_before(self, settings: Settings) -> None:
+        settings.data_dir.mkdir()
+        file = settings.data_dir / "first-run.json"
+        file.touch()
+        tomorrow = time.time() + 24 * 3600
+        os.utime(file, (tomorrow, tomorrow))
+
+        found = look(settings, "Clock")
+
+        assert not found.ok
+        assert "behind by" in found.says
+        assert "Set the clock" in found.advice
+
+    def test_a_folder_that_cannot_be_written_to(self, settings: Settings, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+
+        found = look(
+            settings.model_copy(update={"data_dir": tmp_path / "file" / "x"}), "Data folder"
+        )
+
+        assert (found.ok, found.says) == (False, f"{tmp_path / 'file'}: Not a directory")
+        assert "--data-dir" in found.advice
+
+
+class TestDoctorsDatabase:
+    async def look(self, url: str) -> Finding:
+        return await doctor._database(Settings(database_url=url))
+
+    async def test_the_applications_role_is_well(self, app_url: str) -> None:
+        found = await self.look(app_url)
+
+        assert found.ok
+        assert found.says.startswith("PostgreSQL ")
+
+    async def test_a_superuser_is_refused(self, ground, database_name: str) -> None:
+        found = await self.look(ground.url(None, database_name))
+
+        assert (found.ok, found.says) == (False, "its role passes every wall between tenants")
+        assert "neither superuser nor BYPASSRLS" in found.advice
+
+    async def test_a_server_with_another_time(
+        self, app_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(doctor, "MAX_CLOCK_OFF_S", -1)
+
+        found = await self.look(app_url)
+
+        assert (found.ok, found.advice) == (False, "Set both clocks.")
+        assert found.says.startswith("its clock and ours differ by ")
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql+asyncpg://app:hush@127.0.0.1:{closed}/botyard",
+            "postgresql+asyncpg://app:hush@127.0.0.1:port/botyard",
+            "app:hush at 127.0.0.1",
+        ],
+        ids=["nobody listens", "no port", "no address"],
+    )
+    async def test_what_cannot_be_reached(self, url: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+
+        found = await self.look(url.format(closed=port))
+
+        assert not found.ok
+        assert found.says.startswith("cannot connect: ")
+        assert "BOTYARD_DATABASE_URL" in found.advice
+        assert "hush" not in found.says + found.advice
+
+    async def test_a_wrong_password(self, app_url: str) -> None:
+        found = await self.look(re.sub(r":[^:@/]+@", ":wrong@", app_url))
+
+        assert (found.ok, found.says) == (False, "cannot connect: InvalidPasswordError")
+
+
+class TestDoctorAtTheTerminal:
+    def ask(self, settings: Settings):
+        words = ["--data-dir", str(settings.data_dir), "--port", str(settings.port)]
+        return CliRunner().invoke(
+            cli, ["doctor", *words], env={"BOTYARD_WEB_PAGES": str(settings.web_pages)}
+        )
+
+    def test_all_well_is_success(self, settings: Settings) -> None:
+        answer = self.ask(settings)
+
+        assert answer.exit_code == 0
+        assert "bad" not in answer.output
+
+    def test_anything_bad_is_failure_with_what_to_do(self, settings: Settings, node) -> None:
+        node("#!/bin/sh\necho v18.20.4\n")
+
+        answer = self.ask(settings)
+
+        assert answer.exit_code == 1
+        assert "bad  Node: v18.20.4" in answer.output
+        assert f"→ Install Node {MIN_NODE} or newer" in answer.output
+        assert answer.output.count("→") == 1
