@@ -25,6 +25,7 @@ from control_plane.kit.errors import TooLarge, not_found
 from control_plane.kit.problems import problem_response
 from control_plane.parts import Parts
 from control_plane.revisions import routes as revisions
+from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
 from control_plane.turns import routes as turns
 from control_plane.webchat import routes as webchat
@@ -96,6 +97,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
         access.router,
         tenants.plain,
         tenants.router,
+        people.plain,
+        people.router,
         instances.router,
         fleet.router,
         channels.router,

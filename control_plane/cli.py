@@ -248,6 +248,7 @@ def _parts(settings: Settings) -> Parts:
         keys=Keyring([key.get_secret_value() for key in settings.secret_keys]),
         clock=SystemClock(),
         public_url=settings.base_url,
+        approval=settings.approval,
     )
 
 

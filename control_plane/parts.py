@@ -106,12 +106,16 @@ class Parts:
         await self.house.database.close()
 
 
-def build(*, database_url: str, keys: Keyring, clock: Clock, public_url: str) -> Parts:
+def build(
+    *, database_url: str, keys: Keyring, clock: Clock, public_url: str, approval: str = "manual"
+) -> Parts:
     """Wire the parts over one database."""
     database = Database(database_url)
     bus = PostgresBus(database_url)
     database.on_hints = bus.publish
-    house = House(database=database, bus=bus, keys=keys, clock=clock, public_url=public_url)
+    house = House(
+        database=database, bus=bus, keys=keys, clock=clock, public_url=public_url, approval=approval
+    )
     agents = AgentClient()
     incoming = Callbacks(database, keys, clock, agents)
     return Parts(

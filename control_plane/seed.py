@@ -112,7 +112,7 @@ async def _make(house: House, secrets: dict[str, Any]) -> None:
             session, email=OPERATOR, password_hash=operator_hash, operator=True, now=now
         )
         made = await tenants.create(
-            session, company=COMPANY, email=DEMO, password_hash=demo_hash, now=now
+            session, company=COMPANY, email=DEMO, password_hash=demo_hash, now=now, plan="standard"
         )
         await enter(session, Scope(tenants=(made.tenant_id,)))
         await tenants.move(session, made.tenant_id, "approve", actor=None, now=now)

@@ -1,7 +1,7 @@
 """Settings of every process, from the environment (`BOTYARD_...`), checked at start."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -46,6 +46,9 @@ class Settings(BaseSettings):
         default=None, description="Where agents reach us, when that is another address."
     )
     cell: str = Field(default="", description="The cell whose instances this process looks after.")
+    approval: Literal["manual", "automatic"] = Field(
+        default="manual", description="Whether registrations wait for an operator's approval."
+    )
     web_pages: Path = Field(
         default=PROJECT / "web-admin" / "dist", description="The built web pages."
     )

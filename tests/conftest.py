@@ -341,7 +341,7 @@ class People:
                 session, company=company, email=email, password_hash=password_hash, now=now
             )
             tenant = await tenants.get(session, made.tenant_id)
-            tenant.state = state
+            tenant.state, tenant.plan = state, "business"
             session.add(tenant)
         return await self._sign_in(made.identity_id, email, made.tenant_id)
 

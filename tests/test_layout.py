@@ -42,7 +42,9 @@ PUBLIC = {
     ("POST", "/api/v1/auth/logout"),
     ("POST", "/api/v1/auth/refresh"),
     ("POST", "/api/v1/auth/register"),
+    ("POST", "/api/v1/auth/switch"),
     ("POST", "/api/v1/instances/{instance_id}/bootstrap"),
+    ("POST", "/api/v1/invitations/accept"),
     ("POST", "/webchat-platform/messages"),
 } | {
     (method, path)

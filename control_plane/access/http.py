@@ -17,9 +17,15 @@ from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import idempotency, tokens
+from control_plane.access import idempotency, support, tokens
 from control_plane.access.idempotency import Replay, Ticket
-from control_plane.access.permissions import Actor, Permission, Role
+from control_plane.access.permissions import (
+    WORKS_IN_STATE,
+    Actor,
+    Permission,
+    Role,
+    role_permissions,
+)
 from control_plane.bus.hints import Bus
 from control_plane.db.session import Database, Scope, driver, enter
 from control_plane.kit.clock import Clock
@@ -27,10 +33,12 @@ from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BotyardError, Forbidden, Unauthorized
 
 _ACTOR = """
-SELECT i.email, i.operator, m.id AS member_id, m.name, m.role, t.id AS tenant_id, t.state
+SELECT i.email, i.operator, m.id AS member_id, m.name, m.role, r.permissions AS granted,
+       t.id AS tenant_id, t.state
 FROM identities AS i
 LEFT JOIN members AS m ON m.identity_id = i.id AND m.tenant_id = $2
 LEFT JOIN tenants AS t ON t.id = m.tenant_id
+LEFT JOIN roles AS r ON r.id = m.role_id
 WHERE i.id = $1
 """
 _FAMILY_LIVES = """
@@ -51,6 +59,8 @@ class House:
     keys: Keyring
     clock: Clock
     public_url: str
+    # Whether registrations wait for an operator ("manual") or not ("automatic").
+    approval: str = "manual"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +72,7 @@ class Call:
     now: datetime
     keys: Keyring
     house: House
+    family_id: UUID
 
 
 def house_of(request: Request) -> House:
@@ -146,10 +157,9 @@ def check(actor: Actor, permission: Permission) -> None:
     """Raises Forbidden unless the actor may do it, in the state that their tenant is in."""
     if permission not in actor.permissions:
         raise Forbidden("forbidden", f"This needs the permission {permission.value}.")
-    if actor.role is not None and not permission.reads and actor.tenant_state != "active":
-        raise Forbidden(
-            "tenant_not_active", f"The tenant is {actor.tenant_state}; it can only be looked at."
-        )
+    state = actor.tenant_state
+    if state is not None and permission not in WORKS_IN_STATE[state]:
+        raise Forbidden("tenant_not_active", f"The tenant is {state}: this does not work then.")
 
 
 async def authenticate(request: Request, token: str | None) -> Call:
@@ -160,13 +170,20 @@ async def authenticate(request: Request, token: str | None) -> Call:
     if token is None:
         raise Unauthorized("not_signed_in", "Send an access token as a bearer token.")
     claims = tokens.read_access(house.keys, token, now=now)
+    family_id = UUID(claims["sid"])
     actor = await load_actor(
         session,
         identity_id=UUID(claims["sub"]),
         tenant_id=UUID(claims["tid"]) if claims.get("tid") else None,
-        family_id=UUID(claims["sid"]),
+        family_id=family_id,
     )
-    return Call(session=session, actor=actor, now=now, keys=house.keys, house=house)
+    wanted = request.headers.get(support.HEADER)
+    if wanted is not None:
+        actor = await support.lend(session, actor, wanted, now=now)
+        await enter(session, scope_of(actor))
+    return Call(
+        session=session, actor=actor, now=now, keys=house.keys, house=house, family_id=family_id
+    )
 
 
 async def load_actor(
@@ -189,6 +206,7 @@ async def load_actor(
         member_id=row["member_id"],
         member_name=row["name"] or row["email"].partition("@")[0],
         role=Role(row["role"]) if row["role"] else None,
+        granted=role_permissions(row["granted"] or ()),
     )
     await enter(session, scope_of(actor))
     return actor
@@ -199,7 +217,7 @@ def scope_of(actor: Actor) -> Scope:
     return Scope(
         tenants=(actor.tenant_id,) if actor.tenant_id else (),
         identity=actor.identity_id,
-        operator=actor.operator and actor.role is None,
+        operator=actor.operator and actor.role is None and actor.support_id is None,
     )
 
 

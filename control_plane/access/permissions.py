@@ -1,17 +1,25 @@
-"""What can be permitted, and which role may do what."""
+"""What can be permitted, which role may do what, and what works in which state of a tenant."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
 
 class Permission(StrEnum):
-    """One thing that a route may ask for. What ends in `.read` works for every tenant state."""
+    """One thing that a route may ask for; what ends in `.read` changes nothing."""
 
     TENANTS_LIST = "tenants.list"
     TENANTS_DECIDE = "tenants.decide"
     TENANT_READ = "tenant.read"
+    TENANT_INFORM = "tenant.inform"
     TENANT_DELETE = "tenant.delete"
+    PLANS_WRITE = "plans.write"
+    SUPPORT_GRANT = "support.grant"
+    SUPPORT_END = "support.end"
+    MEMBERS_READ = "members.read"
+    MEMBERS_WRITE = "members.write"
+    ROLES_WRITE = "roles.write"
     INSTANCES_READ = "instances.read"
     INSTANCES_WRITE = "instances.write"
     INSTANCES_OPERATE = "instances.operate"
@@ -30,17 +38,22 @@ class Permission(StrEnum):
 
 
 class Role(StrEnum):
-    """What a member of a tenant is."""
+    """What a member of a tenant is; what `custom` may do is in the tenant's own list of roles."""
 
     OWNER = "owner"
     ADMIN = "admin"
     MEMBER = "member"
     VIEWER = "viewer"
+    CUSTOM = "custom"
 
 
 _VIEWER = frozenset(permission for permission in Permission if permission.reads)
 _MEMBER = _VIEWER | {Permission.CONVERSATIONS_WRITE}
 _ADMIN = _MEMBER | {
+    Permission.TENANT_INFORM,
+    Permission.SUPPORT_END,
+    Permission.MEMBERS_WRITE,
+    Permission.ROLES_WRITE,
     Permission.INSTANCES_WRITE,
     Permission.INSTANCES_OPERATE,
     Permission.CHANNELS_WRITE,
@@ -63,13 +76,39 @@ OPERATOR_PERMISSIONS = frozenset(
         Permission.TENANT_READ,
         Permission.TENANT_DELETE,
         Permission.INSTANCES_READ,
+        Permission.PLANS_WRITE,
+        Permission.SUPPORT_GRANT,
     }
 )
+
+# What still works for a tenant's people, by the state of the tenant, whatever their role:
+# - waiting for a decision, or turned down: look, and answer the operator's questions;
+# - suspended: look, and end an operator's support access; customers' messages are still stored,
+#   but no turn begins and nothing is delivered until the tenant is resumed;
+# - being deleted, or deleted: nothing.
+_ASKED = _VIEWER | {Permission.TENANT_INFORM}
+WORKS_IN_STATE: dict[str, frozenset[Permission]] = {
+    "pending": _ASKED,
+    "needs_information": _ASKED,
+    "rejected": _ASKED,
+    "active": frozenset(Permission),
+    "suspended": _VIEWER | {Permission.SUPPORT_END},
+    "deleting": frozenset(),
+    "deleted": frozenset(),
+}
+
+
+def role_permissions(names: Iterable[str]) -> frozenset[Permission]:
+    """What a custom role really gives: names that nobody in a tenant can have are left out."""
+    return frozenset(ROLE_PERMISSIONS[Role.OWNER] & set(names))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """Who is calling: a member of one tenant, or an operator."""
+    """Who is calling: a member of one tenant, or an operator, who may be lent a tenant's view.
+
+    `granted` is what a custom role gives; `support_id` names the grant by which an operator looks.
+    """
 
     identity_id: UUID
     email: str
@@ -79,11 +118,15 @@ class Actor:
     member_id: UUID | None
     member_name: str
     role: Role | None
+    granted: frozenset[Permission] = frozenset()
+    support_id: UUID | None = None
 
     @property
     def permissions(self) -> frozenset[Permission]:
+        if self.support_id is not None:
+            return _VIEWER
         if self.role is not None:
-            return ROLE_PERMISSIONS[self.role]
+            return ROLE_PERMISSIONS.get(self.role, frozenset()) | self.granted
         return OPERATOR_PERMISSIONS if self.operator else frozenset()
 
     @property

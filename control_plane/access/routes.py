@@ -8,7 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.access import service, tokens
 from control_plane.access.http import HouseDep, TransactionRoute, authenticate, bearer_token, public
-from control_plane.access.schemas import IdentityOut, LoginIn, MeOut, TokenOut
+from control_plane.access.schemas import IdentityOut, LoginIn, MeOut, SwitchIn, TokenOut
 from control_plane.access.service import SignIn
 from control_plane.kit.errors import Unauthorized
 
@@ -55,6 +55,28 @@ async def refresh(
         raise Unauthorized("not_signed_in", "There is no refresh cookie; please sign in.")
     renewed = await service.refresh(session, house.keys, token=token, now=house.clock.now())
     return _give(response, renewed, secure=house.public_url.startswith("https://"))
+
+
+@router.post("/switch")
+async def switch(
+    request: Request,
+    body: SwitchIn,
+    session: Annotated[AsyncSession, public()],
+    house: HouseDep,
+    response: Response,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_token)],
+) -> TokenOut:
+    """Go on in another of one's tenants, in the same sign-in."""
+    call = await authenticate(request, bearer.credentials if bearer else None)
+    switched = await service.switch(
+        session,
+        house.keys,
+        identity_id=call.actor.identity_id,
+        family_id=call.family_id,
+        tenant_id=body.tenant_id,
+        now=call.now,
+    )
+    return _give(response, switched, secure=house.public_url.startswith("https://"))
 
 
 @router.post("/logout", status_code=204)

@@ -34,6 +34,10 @@ class LoginIn(Body):
     tenant_id: UUID | None = None
 
 
+class SwitchIn(Body):
+    tenant_id: UUID
+
+
 class TokenOut(BaseModel):
     """`expires_in` in seconds; the refresh token is in an httpOnly cookie."""
 
@@ -50,6 +54,8 @@ class IdentityOut(BaseModel):
 
 
 class MembershipOut(BaseModel):
+    """`role` is a name, or the id of one of the tenant's own roles."""
+
     tenant_id: UUID
     tenant_name: str
     tenant_state: str

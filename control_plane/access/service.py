@@ -12,11 +12,12 @@ from control_plane.access.schemas import MembershipOut
 from control_plane.db.session import Database, Scope, driver, enter
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
-from control_plane.kit.errors import Unauthorized
+from control_plane.kit.errors import Unauthorized, not_found
 from control_plane.kit.ids import new_id
 
 _MEMBERSHIPS = """
-SELECT t.id AS tenant_id, t.name AS tenant_name, t.state AS tenant_state, m.role
+SELECT t.id AS tenant_id, t.name AS tenant_name, t.state AS tenant_state,
+       coalesce(m.role_id::text, m.role) AS role
 FROM members AS m JOIN tenants AS t ON t.id = m.tenant_id
 WHERE m.identity_id = $1 AND t.state NOT IN ('deleting', 'deleted') ORDER BY m.id
 """
@@ -89,6 +90,29 @@ async def refresh(session: AsyncSession, keys: Keyring, *, token: str, now: date
         keys, identity_id=identity_id, tenant_id=spent.tenant_id, family_id=family_id, now=now
     )
     return SignIn(access, renewed, spent.tenant_id)
+
+
+async def switch(
+    session: AsyncSession,
+    keys: Keyring,
+    *,
+    identity_id: UUID,
+    family_id: UUID,
+    tenant_id: UUID,
+    now: datetime,
+) -> SignIn:
+    """The same sign-in in another of the person's tenants; its earlier refresh token ends."""
+    await enter(session, Scope(identity=identity_id))
+    if tenant_id not in [item.tenant_id for item in await memberships(session, identity_id)]:
+        raise not_found("tenant")
+    await tokens.revoke_family(session, family_id, now=now)
+    renewed = await tokens.issue_refresh(
+        session, identity_id=identity_id, tenant_id=tenant_id, family_id=family_id, now=now
+    )
+    access = tokens.make_access(
+        keys, identity_id=identity_id, tenant_id=tenant_id, family_id=family_id, now=now
+    )
+    return SignIn(access, renewed, tenant_id)
 
 
 async def sign_out(session: AsyncSession, *, token: str, now: datetime) -> None:

@@ -20,6 +20,8 @@ from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Conflict, not_found
 from control_plane.kit.ids import fingerprint, new_id, new_token
 from control_plane.stream import log as stream
+from control_plane.stream.log import Entry
+from control_plane.tenants import quota
 
 # Channels of one instance: what the configuration document takes.
 MAX_CHANNELS = 50
@@ -41,6 +43,8 @@ async def create(
 ) -> Channel:
     """A new account for an instance; the secrets that we make up are made here."""
     instance = await instances.get(session, instance_id, lock=True)
+    standing = await quota.standing(session, instance.tenant_id, now=now, lock=True)
+    standing.room_for("channels")
     counted = await session.exec(
         select(func.count()).select_from(Channel).where(*_living(instance_id))
     )
@@ -66,7 +70,8 @@ async def create(
     await _add_route(session, channel, "callback", channel.public_token)
     for name in settings.generated_names(kind):
         await _add_route(session, channel, "platform", hidden[name])
-    await _changed(session, channel, "channel.create", actor=actor, now=now)
+    entries = await quota.crossed(session, standing, now=now)
+    await _changed(session, channel, "channel.create", actor=actor, now=now, entries=entries)
     return channel
 
 
@@ -123,13 +128,15 @@ async def change(
 async def remove(session: AsyncSession, *, channel_id: UUID, actor: Actor, now: datetime) -> None:
     """Disconnect an account; its conversations are kept."""
     channel = await get(session, channel_id, lock=True)
+    standing = await quota.standing(session, channel.tenant_id, now=now, lock=True)
     channel.deleted_at = now
     channel.state = "stopped"
     session.add(channel)
     await session.flush()
     connection = await driver(session)
     await connection.execute("DELETE FROM routes WHERE channel_id = $1", channel_id)
-    await _changed(session, channel, "channel.delete", actor=actor, now=now)
+    entries = await quota.crossed(session, standing, now=now)
+    await _changed(session, channel, "channel.delete", actor=actor, now=now, entries=entries)
 
 
 async def compiled(session: AsyncSession, keys: Keyring, instance_id: UUID) -> list[dict[str, Any]]:
@@ -171,6 +178,7 @@ async def _changed(
     actor: Actor | None,
     now: datetime,
     before: dict[str, Any] | None = None,
+    entries: Sequence[Entry] = (),
 ) -> None:
     audit.record(
         session,
@@ -194,6 +202,5 @@ async def _changed(
     await session.flush()
     await leases.call(session, instances.WORK, [(channel.instance_id, channel.tenant_id)])
     data = {"channel_id": str(channel.id), "action": action}
-    await stream.append(
-        session, channel.tenant_id, [stream.Entry(type="channel.changed", data=data)]
-    )
+    told = Entry(type="channel.changed", data=data)
+    await stream.append(session, channel.tenant_id, [told, *entries])

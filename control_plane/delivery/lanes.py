@@ -34,6 +34,7 @@ from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
 from control_plane.stream import log as stream
+from control_plane.tenants import service as tenants
 from instance_agent.protocol import Author, PartOutcome, SendRequest
 
 WORK = "lane"
@@ -169,6 +170,9 @@ class Lanes:
         """Put the head into `sending`; a pause when it must wait, None when the lane is empty."""
         now = self._clock.now()
         async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
+            pause = await tenants.rest(session, lease.tenant_id)
+            if pause is not None:
+                return pause
             connection = await driver(session)
             head = await connection.fetchrow(_HEAD, lease.key)
             if head is None:

@@ -1,6 +1,6 @@
 """What a group of batches changes: messages, channel states, configuration, heartbeats."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -11,11 +11,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.db import leases
 from control_plane.db.session import Database, Scope, driver
 from control_plane.ingest.commit import Pending
-from control_plane.ingest.store import read_messages, storable, store_messages
+from control_plane.ingest.store import Arrival, read_messages, storable, store_messages
 from control_plane.instances import service as instances
 from control_plane.kit.errors import Conflict, Gone
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
+from control_plane.tenants import quota
 from instance_agent.protocol import (
     ChannelStatus,
     ConfigApplied,
@@ -88,9 +89,20 @@ class Dispatcher:
                 entries[pending.proven.tenant_id] += await _other_events(session, pending, result)
             await session.flush()
             await leases.call(session, instances.WORK, session.info.get("looks", set()))
+            for tenant, entry in await quota.count_messages(session, _stored(arrivals)):
+                entries[tenant].append(entry)
             for tenant in tenants:
                 await stream.append(session, tenant, entries[tenant])
         return [[item for item in result if item is not None] for result in results]
+
+
+def _stored(arrivals: Sequence[Arrival]) -> Counter[tuple[UUID, int]]:
+    """New messages per tenant and month: what their quota counts."""
+    return Counter(
+        (arrival.tenant_id, quota.month_of(arrival.received_at))
+        for arrival in arrivals
+        if arrival.is_new
+    )
 
 
 async def _remember(session: AsyncSession, group: Sequence[Pending]) -> None:

@@ -105,6 +105,12 @@ class Arrival:
         said_in = self.message.conversation
         return (self.message.channel_id, said_in.type, said_in.id)
 
+    @property
+    def is_new(self) -> bool:
+        """Stored now, for the first time."""
+        result = self.results[self.index]
+        return result is not None and result.status == "stored"
+
     def settle(self, status: Any, code: str | None = None) -> None:
         self.results[self.index] = EventResult(id=self.event.id, status=status, code=code)
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlmodel import col, func, select
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.access import audit
@@ -16,9 +16,9 @@ from control_plane.instances.models import Instance, TimelineEntry
 from control_plane.kit.errors import Conflict, not_found
 from control_plane.kit.ids import new_id
 from control_plane.stream import log as stream
+from control_plane.stream.log import Entry
+from control_plane.tenants import quota
 
-# Instances of one tenant; plans will say it per tenant.
-MAX_INSTANCES = 20
 WORK = "instance"
 
 
@@ -26,15 +26,8 @@ async def create(
     session: AsyncSession, *, tenant_id: UUID, name: str, actor: Actor | None, now: datetime
 ) -> Instance:
     """An instance that should run; the fleet starts it."""
-    # The tenant's row lock makes the count true.
-    await (await driver(session)).execute(
-        "SELECT 1 FROM tenants WHERE id = $1 FOR UPDATE", tenant_id
-    )
-    counted = await session.exec(
-        select(func.count()).select_from(Instance).where(Instance.desired != "deleted")
-    )
-    if counted.one() >= MAX_INSTANCES:
-        raise Conflict("quota_exceeded", f"A tenant may have {MAX_INSTANCES} instances.")
+    standing = await quota.standing(session, tenant_id, now=now, lock=True)
+    standing.room_for("instances")
     instance = Instance(id=new_id(), tenant_id=tenant_id, name=name, created_at=now, updated_at=now)
     session.add(instance)
     await session.flush()
@@ -43,7 +36,8 @@ async def create(
         instance.id,
         tenant_id,
     )
-    await _changed(session, instance, "instance.create", actor=actor, now=now)
+    entries = await quota.crossed(session, standing, now=now)
+    await _changed(session, instance, "instance.create", actor=actor, now=now, entries=entries)
     return instance
 
 
@@ -76,10 +70,20 @@ async def want(
         raise Conflict("instance_deleting", "The instance is being deleted.")
     if instance.desired != desired:
         before = instance.desired
+        standing = await quota.standing(session, instance.tenant_id, now=now, lock=True)
         instance.desired = desired
         await _next_generation(session, instance, now)
+        entries = await quota.crossed(session, standing, now=now)
         action = {"running": "start", "stopped": "stop", "deleted": "delete"}[desired]
-        await _changed(session, instance, f"instance.{action}", actor=actor, now=now, before=before)
+        await _changed(
+            session,
+            instance,
+            f"instance.{action}",
+            actor=actor,
+            now=now,
+            before=before,
+            entries=entries,
+        )
     return instance
 
 
@@ -148,6 +152,7 @@ async def _changed(
     actor: Actor | None,
     now: datetime,
     before: str | None = None,
+    entries: Sequence[Entry] = (),
 ) -> None:
     audit.record(
         session,
@@ -171,6 +176,5 @@ async def _changed(
     await session.flush()
     await leases.call(session, WORK, [(instance.id, instance.tenant_id)], cell=instance.cell)
     data = {"instance_id": str(instance.id), "desired": instance.desired, "action": action}
-    await stream.append(
-        session, instance.tenant_id, [stream.Entry(type="instance.changed", data=data)]
-    )
+    told = Entry(type="instance.changed", data=data)
+    await stream.append(session, instance.tenant_id, [told, *entries])

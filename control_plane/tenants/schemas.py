@@ -1,14 +1,37 @@
 """What the tenant routes take and give."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
+from control_plane.access import passwords
+from control_plane.access.permissions import ROLE_PERMISSIONS, Permission, Role
 from control_plane.access.schemas import Body, Email, Password
 
 Company = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
+# An operator who needs longer than this asks again, which the tenant sees.
+MAX_SUPPORT_MINUTES = 240
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
+Amount = Annotated[int, Field(ge=0, le=2**53)]
+Egress = Annotated[
+    list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:/*-]{1,253}$")]],
+    Field(max_length=50),
+]
+RoleName = Literal["owner", "admin", "member", "viewer"]
+PersonName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80)]
+RoleTitle = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
+
+
+def _tenants_own(permission: Permission) -> Permission:
+    if permission not in ROLE_PERMISSIONS[Role.OWNER]:
+        raise ValueError("not for people of a tenant")
+    return permission
+
+
+TenantPermission = Annotated[Permission, AfterValidator(_tenants_own)]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
 
@@ -30,10 +53,176 @@ class ReasonIn(Body):
     reason: Reason
 
 
+class QuestionIn(Body):
+    question: Text
+
+
+class InformationIn(Body):
+    text: Text
+
+
+class Quotas(Body):
+    """What a plan gives. `pod_*`, `storage_bytes` and `egress_allow` are for each pod or store."""
+
+    instances: Amount
+    channels: Amount
+    members: Amount
+    messages_month: Amount = Field(description="Customers' messages in a calendar month, UTC.")
+    storage_bytes: Amount
+    pod_cpu: Annotated[int, Field(ge=50, le=64_000, description="Thousandths of a processor.")]
+    pod_memory: Annotated[int, Field(ge=32 * 2**20, le=2**38, description="Bytes.")]
+    egress_allow: Egress = Field(default_factory=list, description="Host names or networks.")
+
+
+class QuotaPatch(Body):
+    """Only what is given changes."""
+
+    instances: Amount | None = None
+    channels: Amount | None = None
+    members: Amount | None = None
+    messages_month: Amount | None = None
+    storage_bytes: Amount | None = None
+    pod_cpu: Annotated[int, Field(ge=50, le=64_000)] | None = None
+    pod_memory: Annotated[int, Field(ge=32 * 2**20, le=2**38)] | None = None
+    egress_allow: Egress | None = None
+
+
+class PlanIn(Body):
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+    quotas: Quotas
+
+
+class PlanPatch(Body):
+    quotas: QuotaPatch
+
+
+class PlanOut(BaseModel):
+    name: str
+    quotas: Quotas
+    created_at: datetime
+    updated_at: datetime
+
+
+class LevelOut(BaseModel):
+    """`near` from four fifths of the limit, `over` beyond it."""
+
+    name: str
+    used: int
+    limit: int
+    state: Literal["ok", "near", "over"]
+
+
+class QuotaOut(BaseModel):
+    """`items` are counted; `quotas` is all that the plan and its exceptions give."""
+
+    plan: str
+    items: list[LevelOut]
+    quotas: Quotas
+
+
+class TenantPatch(Body):
+    """`quota_overrides` replaces all exceptions from the plan."""
+
+    plan: Annotated[str, StringConstraints(max_length=40)] | None = None
+    quota_overrides: QuotaPatch | None = None
+
+
+class SupportIn(Body):
+    reason: Reason
+    minutes: Annotated[int, Field(ge=1, le=MAX_SUPPORT_MINUTES)]
+
+
+class SupportOut(BaseModel):
+    """`used_at` is the first look."""
+
+    id: UUID
+    tenant_id: UUID
+    operator: str
+    reason: str
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime | None
+    ended_at: datetime | None
+
+
 class TenantOut(BaseModel):
+    """`reason` says why, or what an operator asks; `information` is the tenant's answer."""
+
     id: UUID
     name: str
     state: str
     reason: str | None
+    information: str | None
+    plan: str
+    quota_overrides: QuotaPatch
+    created_at: datetime
+    updated_at: datetime
+
+
+class MemberPatch(Body):
+    """`role`: a name, or the id of one of the tenant's own roles."""
+
+    role: RoleName | UUID | None = None
+    name: PersonName | None = None
+
+
+class MemberOut(BaseModel):
+    """`role`: a name, or the id of one of the tenant's own roles."""
+
+    id: UUID
+    name: str
+    email: str
+    role: str
+    created_at: datetime
+
+
+class InvitationIn(Body):
+    email: Email
+    role: RoleName | UUID
+
+
+class InvitationOut(BaseModel):
+    id: UUID
+    email: str
+    role: str
+    invited_by: UUID
+    created_at: datetime
+    expires_at: datetime
+
+
+class InvitedOut(InvitationOut):
+    """The only time that the token and its link are shown."""
+
+    token: str
+    url: str
+
+
+class AcceptIn(Body):
+    """`password` is the account's own, or the one that a new account gets."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    password: Annotated[str, StringConstraints(max_length=passwords.MAX_LENGTH)] | None = None
+    name: PersonName | None = None
+
+
+class AcceptedOut(BaseModel):
+    tenant_id: UUID
+    member_id: UUID
+
+
+class RoleIn(Body):
+    name: RoleTitle
+    permissions: list[TenantPermission] = Field(max_length=100)
+
+
+class RolePatch(Body):
+    name: RoleTitle | None = None
+    permissions: Annotated[list[TenantPermission], Field(max_length=100)] | None = None
+
+
+class RoleOut(BaseModel):
+    id: UUID
+    name: str
+    permissions: list[str]
     created_at: datetime
     updated_at: datetime

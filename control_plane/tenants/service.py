@@ -1,7 +1,9 @@
-"""Registration and the life of a tenant. A change of state is a row; the fleet reads it."""
+"""Registration and the life of a tenant. A change of state is a row; the fleet reads it, and so do
+those who work on turns and lanes."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -16,53 +18,60 @@ from control_plane.db.session import Database, Scope, driver, enter
 from control_plane.kit.clock import Clock
 from control_plane.kit.errors import Conflict, not_found
 from control_plane.kit.ids import new_id
+from control_plane.stream import log as stream
+from control_plane.stream.log import Entry
+from control_plane.tenants import life, plans, quota
 from control_plane.tenants.models import Member, Tenant, TenantState
-from control_plane.tenants.schemas import RegisteredOut, RegisterIn
+from control_plane.tenants.schemas import RegisteredOut, RegisterIn, TenantPatch
 
-# From which states each action leads where.
-_MOVES: dict[str, tuple[frozenset[TenantState], TenantState]] = {
-    "approve": (frozenset({TenantState.PENDING, TenantState.REJECTED}), TenantState.ACTIVE),
-    "reject": (frozenset({TenantState.PENDING}), TenantState.REJECTED),
-    "suspend": (frozenset({TenantState.ACTIVE}), TenantState.SUSPENDED),
-    "resume": (frozenset({TenantState.SUSPENDED}), TenantState.ACTIVE),
-    "delete": (
-        frozenset(TenantState) - {TenantState.DELETING, TenantState.DELETED},
-        TenantState.DELETING,
-    ),
-}
+# A rest for work of a tenant that is not active; to resume it calls all of it.
+_REST = timedelta(hours=1)
+# What waits while a tenant is not active.
+_KINDS = ("instance", "turn", "callback", "lane")
+
+_NO_BOTS = "SELECT NOT EXISTS (SELECT FROM instances WHERE tenant_id = $1 AND phase <> 'deleted')"
+_STATE = "SELECT state FROM tenants WHERE id = $1"
 
 
-# Where bots still run, the fleet ends the tenant after the last of them.
-_NOTHING_TO_STOP = """
-UPDATE tenants SET state = 'deleted' WHERE id = $1 AND state = 'deleting'
-  AND NOT EXISTS (SELECT FROM instances WHERE tenant_id = $1 AND phase <> 'deleted')
-"""
+async def register(
+    database: Database, clock: Clock, body: RegisterIn, *, approval: str = "manual"
+) -> RegisteredOut:
+    """A new tenant with its owner; repeating it with the same words answers the same.
 
-
-async def register(database: Database, clock: Clock, body: RegisterIn) -> RegisteredOut:
-    """A new tenant with its owner; repeating it with the same words answers the same."""
+    With `automatic` approval it is active at once, else it waits for an operator.
+    """
     password_hash = await passwords.hash_password(body.password)
     try:
         async with database.session() as session:
-            return await create(
+            made = await create(
                 session,
                 company=body.company,
                 email=body.email,
                 password_hash=password_hash,
                 now=clock.now(),
             )
+            if approval == "automatic":
+                tenant = await move(session, made.tenant_id, "approve", actor=None, now=clock.now())
+                made.state = tenant.state
+            return made
     except IntegrityError:
         return await _registered_before(database, body)
 
 
 async def create(
-    session: AsyncSession, *, company: str, email: str, password_hash: str, now: datetime
+    session: AsyncSession,
+    *,
+    company: str,
+    email: str,
+    password_hash: str,
+    now: datetime,
+    plan: str = "free",
 ) -> RegisteredOut:
     """A pending tenant, its stream and its owner; the session speaks for it afterwards."""
     identity = await access.create_identity(
         session, email=email, password_hash=password_hash, operator=False, now=now
     )
-    tenant = Tenant(id=new_id(), name=company, created_at=now, updated_at=now)
+    tenant = Tenant(id=new_id(), name=company, plan=plan, created_at=now, updated_at=now)
     await enter(session, Scope(tenants=(tenant.id,), identity=identity.id))
     session.add(tenant)
     await session.flush()
@@ -120,35 +129,120 @@ async def move(
     now: datetime,
     reason: str | None = None,
 ) -> Tenant:
-    """Approve, reject, suspend, resume or delete; doing it twice is doing it once."""
-    found = await session.exec(select(Tenant).where(Tenant.id == tenant_id).with_for_update())
+    """One of `life.MOVES`; doing it twice is doing it once.
+
+    A tenant without bots is deleted at once; otherwise the fleet ends its deletion with the last.
+    """
+    tenant = await lock(session, tenant_id)
+    target = life.after(tenant.state, action)
+    asked_again = action == "ask" and tenant.reason != reason
+    if tenant.state == target and not asked_again:
+        return tenant
+    before = {"state": tenant.state, "reason": tenant.reason}
+    tenant.state, tenant.reason = target, reason
+    await speak_for(session, tenant_id, actor)
+    if target == TenantState.DELETING and await _without_bots(session, tenant_id):
+        tenant.state = TenantState.DELETED
+    await _changed(session, tenant, action, before=before, actor=actor, now=now)
+    return tenant
+
+
+async def inform(
+    session: AsyncSession, tenant_id: UUID, text: str, *, actor: Actor, now: datetime
+) -> Tenant:
+    """The tenant answers what an operator asked, or says more; it waits for a decision again."""
+    tenant = await lock(session, tenant_id)
+    target = life.after(tenant.state, "inform")
+    before = {"state": tenant.state, "information": tenant.information}
+    tenant.state, tenant.information = target, text
+    await _changed(session, tenant, "inform", before=before, actor=actor, now=now)
+    return tenant
+
+
+async def change_plan(
+    session: AsyncSession, tenant_id: UUID, body: TenantPatch, *, actor: Actor, now: datetime
+) -> Tenant:
+    """Another plan, or exceptions from it; what the tenant has beyond them stays."""
+    tenant = await lock(session, tenant_id)
+    await speak_for(session, tenant_id, actor)
+    standing = await quota.standing(session, tenant_id, now=now)
+    before = {"plan": tenant.plan, "quota_overrides": tenant.quota_overrides}
+    if body.plan is not None:
+        await plans.get(session, body.plan)
+        tenant.plan = body.plan
+    if body.quota_overrides is not None:
+        tenant.quota_overrides = body.quota_overrides.model_dump(exclude_none=True)
+    session.add(tenant)
+    await session.flush()
+    entries = await quota.crossed(session, standing, now=now)
+    await _changed(
+        session, tenant, "change_plan", before=before, actor=actor, now=now, entries=entries
+    )
+    return tenant
+
+
+async def lock(session: AsyncSession, tenant_id: UUID) -> Tenant:
+    """The tenant, if this session may see it, locked for this transaction."""
+    query = select(Tenant).where(Tenant.id == tenant_id)
+    found = await session.exec(
+        query.with_for_update(key_share=True).execution_options(populate_existing=True)
+    )
     tenant = found.one_or_none()
     if tenant is None:
         raise not_found("tenant")
-    allowed, target = _MOVES[action]
-    if tenant.state == target:
-        return tenant
-    if tenant.state not in allowed:
-        raise Conflict("wrong_tenant_state", f"A tenant that is {tenant.state} cannot {action}.")
-    before = tenant.state
-    tenant.state, tenant.reason, tenant.updated_at = target, reason, now
-    session.add(tenant)
-    await session.flush()
-    await (await driver(session)).execute(_NOTHING_TO_STOP, tenant_id)
+    return tenant
+
+
+async def speak_for(session: AsyncSession, tenant_id: UUID, actor: Actor | None) -> None:
+    """Let an operator's transaction write beside this tenant too: its audit, its stream."""
     operator = actor is not None and actor.role is None
-    await enter(session, Scope(tenants=(tenant_id,), operator=operator))
+    identity = actor.identity_id if actor else None
+    await enter(session, Scope(tenants=(tenant_id,), identity=identity, operator=operator))
+
+
+async def rest(session: AsyncSession, tenant_id: UUID) -> timedelta | None:
+    """How long work of a tenant must rest because of its state; None for an active one."""
+    state = await (await driver(session)).fetchval(_STATE, tenant_id)
+    return None if state == TenantState.ACTIVE else _REST
+
+
+async def _without_bots(session: AsyncSession, tenant_id: UUID) -> bool:
+    none: bool = await (await driver(session)).fetchval(_NO_BOTS, tenant_id)
+    return none
+
+
+async def _changed(
+    session: AsyncSession,
+    tenant: Tenant,
+    action: str,
+    *,
+    before: dict[str, Any],
+    actor: Actor | None,
+    now: datetime,
+    entries: Sequence[Entry] = (),
+) -> None:
+    tenant.updated_at = now
+    session.add(tenant)
     audit.record(
         session,
         actor=actor,
-        tenant_id=tenant_id,
+        tenant_id=tenant.id,
         action=f"tenant.{action}",
-        target=("tenant", tenant_id),
+        target=("tenant", tenant.id),
         now=now,
-        before={"state": before},
-        after={"state": str(target), "reason": reason},
+        before=before,
+        after={name: getattr(tenant, name) for name in before},
     )
-    await leases.call_tenant(session, "instance", tenant_id)
-    return tenant
+    await session.flush()
+    for kind in _KINDS if before.get("state", tenant.state) != tenant.state else ():
+        await leases.call_tenant(session, kind, tenant.id)
+    data = {
+        "tenant_id": str(tenant.id),
+        "state": tenant.state,
+        "reason": tenant.reason,
+        "plan": tenant.plan,
+    }
+    await stream.append(session, tenant.id, [Entry(type="tenant.changed", data=data), *entries])
 
 
 async def _registered_before(database: Database, body: RegisterIn) -> RegisteredOut:

@@ -29,6 +29,8 @@ from control_plane.kit.ids import new_id
 from control_plane.revisions import service as revisions
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
+from control_plane.tenants import quota
+from control_plane.tenants import service as tenants
 from control_plane.turns import answers
 from control_plane.turns.models import Turn
 from instance_agent.protocol import Document
@@ -51,11 +53,12 @@ ON CONFLICT DO NOTHING
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a turn came to: an answer from the list, or None to hand over."""
+    """What a turn came to: an answer from the list, or None to hand over for a reason."""
 
     answer: str | None
     question: str | None
     score: float
+    reason: str = "no_answer"
 
 
 class Turns:
@@ -68,14 +71,18 @@ class Turns:
     async def run(self, lease: Lease) -> timedelta | None:
         """Work handler: one turn of a conversation."""
         turn = await self._begin(lease)
-        if turn is None:
-            return None
+        if not isinstance(turn, Turn):
+            return turn
         decision = await self._decide(lease, turn)
         more = await self._end(lease, turn, decision)
         return timedelta(0) if more else None
 
-    async def _begin(self, lease: Lease) -> Turn | None:
+    async def _begin(self, lease: Lease) -> Turn | timedelta | None:
+        """The turn to run; a pause while the tenant is not active, None without news."""
         async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
+            pause = await tenants.rest(session, lease.tenant_id)
+            if pause is not None:
+                return pause
             conversation = await conversations.lock(session, lease.key)
             turn = await _running(session, conversation)
             if turn is None and _has_news(conversation):
@@ -95,8 +102,11 @@ class Turns:
             rows = await connection.fetch(
                 _SAID, lease.key, turn.from_number, turn.through_number, _MAX_MESSAGES
             )
-            document = await _document(session, lease.key)
-            decision = await _look_up(session, [row["segments"] for row in rows], document)
+            if await quota.over_messages(session, lease.tenant_id, now=self._clock.now()):
+                decision = Decision(answer=None, question=None, score=0.0, reason="over_quota")
+            else:
+                document = await _document(session, lease.key)
+                decision = await _look_up(session, [row["segments"] for row in rows], document)
             await connection.execute(
                 _KEEP_STEP,
                 turn.id,
@@ -146,7 +156,7 @@ class Turns:
         waiting = Ownership(
             owner=Owner.WAITING, member_id=None, version=conversation.owner_version + 1
         )
-        handed = await conversations.own(session, conversation, waiting, reason="no_answer")
+        handed = await conversations.own(session, conversation, waiting, reason=decision.reason)
         return [said, handed]
 
 

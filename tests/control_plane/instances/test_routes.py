@@ -5,8 +5,10 @@ import asyncio
 import asyncpg
 import pytest
 
-from control_plane.instances.service import MAX_INSTANCES
 from control_plane.kit.ids import new_id
+
+MAX_INSTANCES = 20
+"""What the plan of the tests' tenants gives."""
 
 
 async def create(person, name: str = "Bot") -> dict:

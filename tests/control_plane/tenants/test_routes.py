@@ -9,6 +9,7 @@ import pytest
 from control_plane.access.permissions import Role
 from control_plane.kit.ids import new_id
 from control_plane.tenants.models import TenantState
+from control_plane.tenants.schemas import QuotaPatch
 
 COMPANY = {
     "company": " 茶馆 Tea House ",
@@ -16,8 +17,8 @@ COMPANY = {
     "password": "correct horse battery staple",
 }
 MOVES = {
-    "approve": {"pending": "active", "rejected": "active"},
-    "reject": {"pending": "rejected"},
+    "approve": {"pending": "active", "needs_information": "active", "rejected": "active"},
+    "reject": {"pending": "rejected", "needs_information": "rejected"},
     "suspend": {"active": "suspended"},
     "resume": {"suspended": "active"},
 }
@@ -136,7 +137,23 @@ class TestLife:
         if state == TenantState.DELETED:
             assert code(answer) == (409, "wrong_tenant_state")
         else:
-            assert (answer.status_code, answer.json()["state"]) == (202, "deleting")
+            # Without bots there is nothing to wait for.
+            reached = "deleting" if state == TenantState.DELETING else "deleted"
+            assert (answer.status_code, answer.json()["state"]) == (202, reached)
+
+    async def test_what_has_bots_waits_for_their_end_and_keeps_its_name(
+        self, people, superuser: asyncpg.Connection
+    ) -> None:
+        owner = await people.owner("Noodle Bar")
+        await owner.post("/instances", {"name": "Bot"})
+
+        answer = await owner.delete(f"/tenants/{owner.tenant_id}")
+
+        assert (answer.status_code, answer.json()["state"]) == (202, "deleting")
+        assert answer.json()["name"] == "Noodle Bar"
+        assert await superuser.fetchval("SELECT count(*) FROM audit WHERE action = 'tenant.delete'")
+        after = await owner.get(f"/tenants/{owner.tenant_id}")
+        assert code(after) == (403, "tenant_not_active")
 
     async def test_each_move_is_audited_once_with_who_and_why(
         self, people, superuser: asyncpg.Connection
@@ -178,7 +195,7 @@ class TestLife:
 
         answer = await owner.delete(f"/tenants/{owner.tenant_id}")
 
-        assert (answer.status_code, answer.json()["state"]) == (202, "deleting")
+        assert (answer.status_code, answer.json()["state"]) == (202, "deleted")
 
 
 class TestLook:
@@ -201,6 +218,9 @@ class TestLook:
             "name": "Noodle Bar",
             "state": "active",
             "reason": None,
+            "information": None,
+            "plan": "business",
+            "quota_overrides": dict.fromkeys(QuotaPatch.model_fields),
             "created_at": "2026-01-01T00:00:00Z",
             "updated_at": "2026-01-01T00:00:00Z",
         }

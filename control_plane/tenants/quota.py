@@ -1,0 +1,179 @@
+"""Plans and quotas: what a tenant may have, what it has, and when that comes near its end.
+
+What can be refused (instances, channels, members) is counted under the lock of the tenant's row.
+Customers' messages are counted as they are stored and never refused: over the quota, the bot
+hands over to people. Lock order: instances, tenants, then as in `control_plane.db.leases`; the
+counters of messages just before the stream heads.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_plane.db.session import driver
+from control_plane.kit.errors import Conflict, Forbidden, not_found
+from control_plane.stream.log import Entry
+from control_plane.tenants.models import TenantState
+
+# A share of the limit from which people should think about more.
+NEAR = 0.8
+
+_LIMITS = """
+SELECT t.state, t.plan, p.quotas || t.quota_overrides AS quotas
+FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
+"""
+# An invitation that is open holds a member's place.
+_USED = """
+SELECT
+    (SELECT count(*) FROM instances WHERE tenant_id = $1 AND desired <> 'deleted') AS instances,
+    (SELECT count(*) FROM channels AS c JOIN instances AS i ON i.id = c.instance_id
+     WHERE c.tenant_id = $1 AND c.deleted_at IS NULL AND i.desired <> 'deleted') AS channels,
+    (SELECT count(*) FROM members WHERE tenant_id = $1)
+        + (SELECT count(*) FROM invitations
+           WHERE tenant_id = $1 AND accepted_at IS NULL AND expires_at > $2) AS members,
+    coalesce((SELECT received FROM message_counts WHERE tenant_id = $1 AND month = $3), 0)
+        AS messages_month
+"""
+_COUNT = """
+WITH counted AS (
+    INSERT INTO message_counts AS m (tenant_id, month, received)
+    SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[])
+    ON CONFLICT (tenant_id, month) DO UPDATE SET received = m.received + excluded.received
+    RETURNING tenant_id, month, received
+)
+SELECT c.tenant_id, c.month, c.received,
+       ((p.quotas || t.quota_overrides)->>'messages_month')::bigint AS "limit"
+FROM counted AS c JOIN tenants AS t ON t.id = c.tenant_id JOIN plans AS p ON p.name = t.plan
+"""
+_OVER = """
+SELECT m.received > ((p.quotas || t.quota_overrides)->>'messages_month')::bigint
+FROM tenants AS t JOIN plans AS p ON p.name = t.plan
+JOIN message_counts AS m ON m.tenant_id = t.id AND m.month = $2 WHERE t.id = $1
+"""
+
+
+class State(StrEnum):
+    """How a use stands to its limit."""
+
+    OK = "ok"
+    NEAR = "near"
+    OVER = "over"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One quota: what is used of it."""
+
+    name: str
+    used: int
+    limit: int
+
+    @property
+    def state(self) -> State:
+        if self.used > self.limit:
+            return State.OVER
+        return State.NEAR if self.used >= self.limit * NEAR else State.OK
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A tenant beside its plan at one moment."""
+
+    tenant_id: UUID
+    state: str
+    plan: str
+    quotas: Mapping[str, Any]
+    levels: Mapping[str, Level]
+
+    def room_for(self, name: str) -> None:
+        """Raises unless one more fits; true for as long as the tenant's row is locked."""
+        if self.state != TenantState.ACTIVE:
+            raise Forbidden("tenant_not_active", f"The tenant is {self.state}.")
+        level = self.levels[name]
+        if level.used >= level.limit:
+            raise Conflict(
+                "quota_exceeded", f"The plan {self.plan} has room for {level.limit} {name}."
+            )
+
+
+def month_of(moment: datetime) -> int:
+    """The month that a message counts in: YYYYMM, UTC."""
+    return moment.year * 100 + moment.month
+
+
+async def standing(
+    session: AsyncSession, tenant_id: UUID, *, now: datetime, lock: bool = False
+) -> Standing:
+    """What the tenant has and may have; with `lock`, nobody else changes it meanwhile."""
+    connection = await driver(session)
+    query = _LIMITS + ("FOR NO KEY UPDATE OF t" if lock else "")
+    row = await connection.fetchrow(query, tenant_id)
+    if row is None:
+        raise not_found("tenant")
+    # A statement of its own: what others committed while we waited for the lock must count.
+    used = await connection.fetchrow(_USED, tenant_id, now, month_of(now))
+    quotas = json.loads(row["quotas"])
+    return Standing(
+        tenant_id=tenant_id,
+        state=row["state"],
+        plan=row["plan"],
+        quotas=quotas,
+        levels={
+            name: Level(name=name, used=count, limit=quotas[name]) for name, count in used.items()
+        },
+    )
+
+
+async def crossed(session: AsyncSession, before: Standing, *, now: datetime) -> list[Entry]:
+    """Stream entries for the quotas whose state has changed since `before`."""
+    after = await standing(session, before.tenant_id, now=now)
+    return [
+        _entry(level)
+        for name, level in after.levels.items()
+        if level.state != before.levels[name].state
+    ]
+
+
+async def count_messages(
+    session: AsyncSession, counts: Mapping[tuple[UUID, int], int]
+) -> list[tuple[UUID, Entry]]:
+    """Add messages per (tenant, month); who came near or over the quota by it."""
+    if not counts:
+        return []
+    ordered = sorted(counts.items())
+    rows = await (await driver(session)).fetch(
+        _COUNT,
+        [tenant_id for (tenant_id, _), _ in ordered],
+        [month for (_, month), _ in ordered],
+        [count for _, count in ordered],
+    )
+    found = []
+    for row in rows:
+        tenant_id, month, received, limit = row
+        earlier = received - counts[tenant_id, month]
+        level = Level(name="messages_month", used=received, limit=limit)
+        if level.state != Level(name=level.name, used=earlier, limit=limit).state:
+            found.append((tenant_id, _entry(level)))
+    return found
+
+
+async def over_messages(session: AsyncSession, tenant_id: UUID, *, now: datetime) -> bool:
+    """Whether this month's messages are more than the plan has."""
+    over: bool | None = await (await driver(session)).fetchval(_OVER, tenant_id, month_of(now))
+    return bool(over)
+
+
+def _entry(level: Level) -> Entry:
+    data = {
+        "quota": level.name,
+        "used": level.used,
+        "limit": level.limit,
+        "state": str(level.state),
+    }
+    return Entry(type="quota.changed", data=data)
