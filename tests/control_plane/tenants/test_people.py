@@ -259,6 +259,12 @@ class TestInvitation:
             answer = await owner.post("/invitations", {"email": email, "role": "viewer"})
             assert code(answer) == (409, why)
 
+    async def test_makes_no_operator_a_member(self, people: People, client) -> None:
+        operator = await people.operator()
+        invited = await invite(await people.owner(), operator.email)
+
+        assert code(await accept(client, invited["token"])) == (403, "operator_account")
+
     async def test_with_a_made_up_token_is_gone(self, client) -> None:
         assert code(await accept(client, "made-up")) == (410, "invitation_gone")
 
