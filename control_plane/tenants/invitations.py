@@ -19,7 +19,7 @@ from control_plane.access.models import Credential, Identity
 from control_plane.access.permissions import Actor
 from control_plane.db.session import Database, Scope, enter
 from control_plane.kit.clock import Clock
-from control_plane.kit.errors import Conflict, Gone, Invalid, Unauthorized, not_found
+from control_plane.kit.errors import Conflict, Forbidden, Gone, Invalid, Unauthorized, not_found
 from control_plane.kit.ids import fingerprint, new_id, new_token
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
@@ -177,6 +177,9 @@ async def _join(
         )
     elif password_hash is not None:
         raise Conflict("identity_made", "The account was made meanwhile; show its password.")
+    elif identity.operator:
+        # Their sign-in would speak for the tenant from then on, and no more for the platform.
+        raise Forbidden("operator_account", "Operators join no tenant; use another address.")
     member = Member(
         id=new_id(),
         tenant_id=invitation.tenant_id,
