@@ -243,6 +243,7 @@ def _parts(settings: Settings) -> Parts:
         keys=Keyring([key.get_secret_value() for key in settings.secret_keys]),
         clock=SystemClock(),
         public_url=settings.base_url,
+        smtp_url=settings.mail_server,
     )
 
 

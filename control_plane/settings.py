@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -35,6 +36,10 @@ class Settings(BaseSettings):
     control_url: str | None = Field(
         default=None, description="Where agents reach us, when that is another address."
     )
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="smtp(s)://user:password@host:port to send mail; none: mail is off.",
+    )
     cell: str = Field(default="", description="The cell whose instances this process looks after.")
     web_pages: Path = Field(
         default=PROJECT / "web-admin" / "dist", description="The built web pages."
@@ -51,6 +56,20 @@ class Settings(BaseSettings):
         if any(len(key.get_secret_value()) < MIN_KEY_LENGTH for key in keys):
             raise ValueError(f"every key needs at least {MIN_KEY_LENGTH} characters")
         return keys
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail_server(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            parts = urlsplit(url.get_secret_value())
+            if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.port == 0:
+                raise ValueError("it looks like smtp://host:port or smtps://host:port")
+        return url
+
+    @property
+    def mail_server(self) -> str | None:
+        """The address of the mail server, if there is one."""
+        return self.smtp_url.get_secret_value() if self.smtp_url else None
 
     @property
     def base_url(self) -> str:

@@ -66,6 +66,7 @@ async def up(settings: Settings, screen: Screen) -> None:
                 keys=_keys(settings, data_dir),
                 clock=SystemClock(),
                 public_url=settings.base_url,
+                smtp_url=settings.mail_server,
             )
             if postgres is not None:
                 # Nobody else can be on our own database: what a killed start held is free again.

@@ -12,6 +12,7 @@ class Permission(StrEnum):
     TENANTS_DECIDE = "tenants.decide"
     TENANT_READ = "tenant.read"
     TENANT_DELETE = "tenant.delete"
+    MEMBERS_WRITE = "members.write"
     INSTANCES_READ = "instances.read"
     INSTANCES_WRITE = "instances.write"
     INSTANCES_OPERATE = "instances.operate"
@@ -41,6 +42,7 @@ class Role(StrEnum):
 _VIEWER = frozenset(permission for permission in Permission if permission.reads)
 _MEMBER = _VIEWER | {Permission.CONVERSATIONS_WRITE}
 _ADMIN = _MEMBER | {
+    Permission.MEMBERS_WRITE,
     Permission.INSTANCES_WRITE,
     Permission.INSTANCES_OPERATE,
     Permission.CHANNELS_WRITE,

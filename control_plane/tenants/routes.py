@@ -25,7 +25,7 @@ Deleter = Annotated[Call, permit(Permission.TENANT_DELETE)]
 @plain.post("/auth/register", status_code=201, dependencies=[Depends(stranger)])
 async def register(body: RegisterIn, house: HouseDep) -> RegisteredOut:
     """Register a company; an operator approves it before its bot may run."""
-    return await service.register(house.database, house.clock, body)
+    return await service.register(house, body)
 
 
 @router.get("/tenants")

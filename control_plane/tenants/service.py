@@ -8,12 +8,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import audit, passwords
+from control_plane.access import audit, lockout, passwords
 from control_plane.access import service as access
+from control_plane.access.http import House
 from control_plane.access.permissions import Actor, Role
 from control_plane.db import leases
-from control_plane.db.session import Database, Scope, driver, enter
-from control_plane.kit.clock import Clock
+from control_plane.db.session import Scope, driver, enter
 from control_plane.kit.errors import Conflict, not_found
 from control_plane.kit.ids import new_id
 from control_plane.tenants.models import Member, Tenant, TenantState
@@ -32,20 +32,20 @@ _MOVES: dict[str, tuple[frozenset[TenantState], TenantState]] = {
 }
 
 
-async def register(database: Database, clock: Clock, body: RegisterIn) -> RegisteredOut:
+async def register(house: House, body: RegisterIn) -> RegisteredOut:
     """A new tenant with its owner; repeating it with the same words answers the same."""
     password_hash = await passwords.hash_password(body.password)
     try:
-        async with database.session() as session:
+        async with house.database.session() as session:
             return await create(
                 session,
                 company=body.company,
                 email=body.email,
                 password_hash=password_hash,
-                now=clock.now(),
+                now=house.clock.now(),
             )
     except IntegrityError:
-        return await _registered_before(database, body)
+        return await _registered_before(house, body)
 
 
 async def create(
@@ -143,22 +143,21 @@ async def move(
     return tenant
 
 
-async def _registered_before(database: Database, body: RegisterIn) -> RegisteredOut:
+async def _registered_before(house: House, body: RegisterIn) -> RegisteredOut:
     """The same answer to the same registration; anything else about that e-mail is a conflict."""
     taken = Conflict("email_taken", "An account with this e-mail address exists already.")
-    async with database.session() as session:
-        identity = await access.find_identity(session, body.email)
-    if identity is None:
+    # Counted like a sign-in, or passwords could be guessed here.
+    proof = await access.prove_password(house, email=body.email, password=body.password)
+    if proof is None:
         raise taken
-    if not await passwords.matches(body.password, identity.password_hash):
-        raise taken
-    async with database.session(Scope(identity=identity.id)) as session:
-        mine = await access.memberships(session, identity.id)
+    async with house.database.session(Scope(identity=proof.identity_id)) as session:
+        await lockout.refund(session, proof.identity_id)
+        mine = await access.memberships(session, proof.identity_id)
     for membership in mine:
         if membership.tenant_name == body.company and membership.role == Role.OWNER:
             return RegisteredOut(
                 tenant_id=membership.tenant_id,
-                identity_id=identity.id,
+                identity_id=proof.identity_id,
                 state=membership.tenant_state,
             )
     raise taken
