@@ -98,6 +98,18 @@ async def make_reset_link(call: Call, member_id: UUID) -> ResetLinkOut:
     return ResetLinkOut(url=_link(call.house, token), expires_at=call.now + RESET_LIFE)
 
 
+async def make_link_for(house: House, email: str) -> str:
+    """A reset link for anybody, made by who runs the machines; raises NotFound."""
+    now = house.clock.now()
+    async with house.database.session() as session:
+        identity = await service.find_identity(session, email)
+        if identity is None:
+            raise not_found("account")
+        token = await _issue(session, identity.id, tenant_id=None, now=now)
+        await _note_everywhere(session, identity.id, "account.reset_link", now)
+    return _link(house, token)
+
+
 async def reset_password(house: House, *, token: str, new: str) -> None:
     """Another password, for who holds a reset token; the token is spent."""
     async with house.database.session() as session:
@@ -109,6 +121,7 @@ async def reset_password(house: House, *, token: str, new: str) -> None:
         identity = await second_factor.hold_identity(session, identity_id)
         await _set_password(session, identity, password_hash, keep=None, now=now)
         await _note_everywhere(session, identity_id, "password.reset", now)
+    log.info("account changed", action="password.reset", identity=str(identity_id))
 
 
 async def begin_totp(call: Call) -> tuple[str, str]:
@@ -251,7 +264,6 @@ async def _note_everywhere(
     session: AsyncSession, identity_id: UUID, action: str, now: datetime
 ) -> None:
     """Write it down wherever the person belongs: nobody was signed in who chose a tenant."""
-    log.info("account changed", action=action, identity=str(identity_id))
     await enter(session, Scope(identity=identity_id))
     tenants = [item.tenant_id for item in await service.memberships(session, identity_id)]
     await enter(session, Scope(tenants=tuple(tenants)))

@@ -96,7 +96,8 @@ async def take(session: AsyncSession, keys: Keyring, *, email: str, now: datetim
     )
     if row is None:
         until = await connection.fetchval(_LOCKED_UNTIL, email, stranger)
-        return Try(wait=until - now)
+        # Forgiven in between, it is None.
+        return Try(wait=max(until or now, now) - now)
     return Try(identity_id=row["id"], password_hash=row["password_hash"] or None)
 
 

@@ -44,7 +44,12 @@ class SignIn:
 
 async def find_identity(session: AsyncSession, email: str) -> Identity | None:
     """The identity of an e-mail address, however it is capitalised."""
-    found = await session.exec(select(Identity).where(func.lower(Identity.email) == email.lower()))
+    # Without a hash it is nobody's: a count of failed sign-ins.
+    found = await session.exec(
+        select(Identity).where(
+            func.lower(Identity.email) == email.lower(), Identity.password_hash != ""
+        )
+    )
     return found.one_or_none()
 
 
