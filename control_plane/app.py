@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane import errors, probes
+from control_plane.access import account_routes as account
 from control_plane.access import routes as access
 from control_plane.access.routes import stranger
 from control_plane.channels import routes as channels
@@ -95,6 +96,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
     for router in (
         access.plain,
         access.router,
+        account.plain,
+        account.router,
         tenants.plain,
         tenants.router,
         people.plain,

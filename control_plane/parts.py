@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import structlog
 
 from control_plane.access.http import House
+from control_plane.access.mail import make_mailer
 from control_plane.bus.hints import PostgresBus
 from control_plane.bus.loop import Handler, LoopSettings, WorkLoop
 from control_plane.channels import callbacks
@@ -107,14 +108,26 @@ class Parts:
 
 
 def build(
-    *, database_url: str, keys: Keyring, clock: Clock, public_url: str, approval: str = "manual"
+    *,
+    database_url: str,
+    keys: Keyring,
+    clock: Clock,
+    public_url: str,
+    smtp_url: str | None = None,
+    approval: str = "manual",
 ) -> Parts:
     """Wire the parts over one database."""
     database = Database(database_url)
     bus = PostgresBus(database_url)
     database.on_hints = bus.publish
     house = House(
-        database=database, bus=bus, keys=keys, clock=clock, public_url=public_url, approval=approval
+        database=database,
+        bus=bus,
+        keys=keys,
+        clock=clock,
+        public_url=public_url,
+        mailer=make_mailer(smtp_url, public_url=public_url),
+        approval=approval,
     )
     agents = AgentClient()
     incoming = Callbacks(database, keys, clock, agents)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -45,6 +46,10 @@ class Settings(BaseSettings):
     control_url: str | None = Field(
         default=None, description="Where agents reach us, when that is another address."
     )
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="smtp(s)://user:password@host:port to send mail; none: mail is off.",
+    )
     cell: str = Field(default="", description="The cell whose instances this process looks after.")
     approval: Literal["manual", "automatic"] = Field(
         default="manual", description="Whether registrations wait for an operator's approval."
@@ -75,6 +80,20 @@ class Settings(BaseSettings):
         if known not in (True, "postgresql+asyncpg"):
             raise ValueError("it must look like postgresql+asyncpg://user:password@host/database")
         return url
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail_server(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            parts = urlsplit(url.get_secret_value())
+            if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.port == 0:
+                raise ValueError("it looks like smtp://host:port or smtps://host:port")
+        return url
+
+    @property
+    def mail_server(self) -> str | None:
+        """The address of the mail server, if there is one."""
+        return self.smtp_url.get_secret_value() if self.smtp_url else None
 
     @property
     def base_url(self) -> str:

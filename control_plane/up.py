@@ -67,6 +67,7 @@ async def up(settings: Settings, screen: Screen) -> None:
                 clock=SystemClock(),
                 public_url=settings.base_url,
                 approval=settings.approval,
+                smtp_url=settings.mail_server,
             )
             if postgres is not None:
                 # Nobody else can be on our own database: what a killed start held is free again.

@@ -76,6 +76,7 @@ class TestHelp:
             ("controller", ["--data-dir", "BOTYARD_DATABASE_URL", "BOTYARD_SECRET_KEYS"]),
             ("migrate", ["BOTYARD_OWNER_DATABASE_URL"]),
             ("doctor", ["--data-dir", "--host", "--port"]),
+            ("reset-link", ["email", "new password", "once"]),
         ],
     )
     def test_of_a_command_names_what_it_needs(self, command: str, names: list[str]) -> None:
@@ -139,6 +140,32 @@ class TestSettings:
 
         assert answer.exit_code == 1
         assert "Set BOTYARD_OWNER_DATABASE_URL" in answer.output
+
+
+class TestResetLink:
+    async def test_changes_the_password_of_whoever_forgot_it(
+        self, people, client, app_url: str
+    ) -> None:
+        operator = await people.operator()
+        environment = {
+            "BOTYARD_DATABASE_URL": app_url,
+            "BOTYARD_SECRET_KEYS": KEY,
+            "BOTYARD_PUBLIC_URL": "https://bots.example.com",
+        }
+        done = await asyncio.to_thread(run, "reset-link", operator.email, **environment)
+
+        link, _, token = done.stdout.strip().partition("#")
+        assert link == "https://bots.example.com/app/reset"
+        # The program's clock is the machine's, and the house's here is years behind.
+        body = {"token": token, "new": "a new one of mine"}
+        assert (await client.post("/api/v1/auth/reset", json=body)).status_code == 204
+
+    async def test_for_nobody_there_is_none(self, app_url: str) -> None:
+        environment = {"BOTYARD_DATABASE_URL": app_url, "BOTYARD_SECRET_KEYS": KEY}
+        done = await asyncio.to_thread(run, "reset-link", "nobody@example.com", **environment)
+
+        assert done.returncode == 1
+        assert "There is no such account." in done.stdout
 
 
 class TestUp:

@@ -29,7 +29,11 @@ PUBLIC = {
     ("ANY", "/webchat-assets"),
     ("ANY", "/webchat/{token}/ws"),
     ("GET", "/"),
+    ("DELETE", "/api/v1/auth/sessions"),
+    ("DELETE", "/api/v1/auth/sessions/{session_id}"),
+    ("DELETE", "/api/v1/auth/totp"),
     ("GET", "/api/v1/auth/me"),
+    ("GET", "/api/v1/auth/sessions"),
     ("GET", "/api/v1/docs"),
     ("GET", "/api/v1/openapi.json"),
     ("GET", "/app/{path:path}"),
@@ -40,9 +44,14 @@ PUBLIC = {
     ("GET", "/webchat/{token}"),
     ("POST", "/api/v1/auth/login"),
     ("POST", "/api/v1/auth/logout"),
+    ("POST", "/api/v1/auth/password"),
     ("POST", "/api/v1/auth/refresh"),
     ("POST", "/api/v1/auth/register"),
     ("POST", "/api/v1/auth/switch"),
+    ("POST", "/api/v1/auth/reset"),
+    ("POST", "/api/v1/auth/reset/request"),
+    ("POST", "/api/v1/auth/totp/begin"),
+    ("POST", "/api/v1/auth/totp/confirm"),
     ("POST", "/api/v1/instances/{instance_id}/bootstrap"),
     ("POST", "/api/v1/invitations/accept"),
     ("POST", "/webchat-platform/messages"),
@@ -53,7 +62,17 @@ PUBLIC = {
 }
 """Routes that take strangers; each looks for its own proof, if it needs one."""
 
-NETWORK = {"agents", "_agents", "http", "_http", "client", "_client", "provisioner", "_provisioner"}
+NETWORK = {
+    "mailer",
+    "agents",
+    "_agents",
+    "http",
+    "_http",
+    "client",
+    "_client",
+    "provisioner",
+    "_provisioner",
+}
 """Names of what calls other machines, or starts something on this one."""
 
 

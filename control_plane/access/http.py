@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
@@ -19,6 +20,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.access import idempotency, support, tokens
 from control_plane.access.idempotency import Replay, Ticket
+from control_plane.access.mail import Mailer
 from control_plane.access.permissions import (
     WORKS_IN_STATE,
     Actor,
@@ -59,6 +61,7 @@ class House:
     keys: Keyring
     clock: Clock
     public_url: str
+    mailer: Mailer
     # Whether registrations wait for an operator ("manual") or not ("automatic").
     approval: str = "manual"
 
@@ -69,9 +72,17 @@ class Call:
 
     session: AsyncSession
     actor: Actor
+    family_id: UUID
     now: datetime
     keys: Keyring
     house: House
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Somebody who is signed in, and with which family of tokens."""
+
+    actor: Actor
     family_id: UUID
 
 
@@ -97,7 +108,8 @@ class TransactionRoute(APIRoute):
                     response = await handler(request)
                     await _keep_answer(request, session, response)
                 except Replay as replay:
-                    response = Response(replay.body, replay.status, media_type="application/json")
+                    body = house_of(request).keys.open(replay.body)
+                    response = Response(body, replay.status, media_type="application/json")
                 except BotyardError as error:
                     if not error.keeps_changes:
                         raise
@@ -142,6 +154,49 @@ def admit(permission: Permission) -> Any:
     return Depends(admitted)
 
 
+def signed_in() -> Any:
+    """`call: Annotated[Call, signed_in()]`: for one's own account, whatever one may do."""
+
+    async def recognised(
+        request: Request,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_token)],
+    ) -> Call:
+        return await authenticate(request, bearer.credentials if bearer else None)
+
+    recognised.permission = None  # type: ignore[attr-defined]
+    return Depends(recognised)
+
+
+def caller() -> Any:
+    """`caller: Annotated[Caller, caller()]`: like `signed_in`, but no transaction stays open."""
+
+    async def recognised(
+        request: Request,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_token)],
+    ) -> Caller:
+        async with house_of(request).database.session() as session:
+            request.state.session = session
+            call = await authenticate(request, bearer.credentials if bearer else None)
+        return Caller(actor=call.actor, family_id=call.family_id)
+
+    recognised.permission = None  # type: ignore[attr-defined]
+    return Depends(recognised)
+
+
+def own_origin(request: Request) -> None:
+    """Dependency of routes that act on a cookie: no other site's page may call them.
+
+    Ours is the public address, and whatever address the browser itself used to reach us.
+    """
+    origin = request.headers.get("origin")
+    public = urlsplit(house_of(request).public_url)
+    host = request.headers.get("host", "")
+    ours = {f"{public.scheme}://{public.netloc}", f"http://{host}", f"https://{host}"}
+    if origin is None or origin in ours:
+        return
+    raise Forbidden("wrong_origin", "This was sent by a page of another site.")
+
+
 def public() -> Any:
     """`session: Annotated[AsyncSession, public()]` in the signature of a route for strangers."""
 
@@ -182,7 +237,12 @@ async def authenticate(request: Request, token: str | None) -> Call:
         actor = await support.lend(session, actor, wanted, now=now)
         await enter(session, scope_of(actor))
     return Call(
-        session=session, actor=actor, now=now, keys=house.keys, house=house, family_id=family_id
+        session=session,
+        actor=actor,
+        family_id=family_id,
+        now=now,
+        keys=house.keys,
+        house=house,
     )
 
 
@@ -234,5 +294,6 @@ async def _take_key(request: Request, call: Call) -> None:
 async def _keep_answer(request: Request, session: AsyncSession, response: Response) -> None:
     ticket: Ticket | None = getattr(request.state, "ticket", None)
     if ticket is not None:
-        body = bytes(response.body)
+        # Sealed, because some answers hold secrets that are shown once.
+        body = house_of(request).keys.seal(bytes(response.body))
         await idempotency.end(session, ticket, status=response.status_code, body=body)

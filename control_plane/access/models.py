@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import BigInteger
 from sqlmodel import Field
 
 from control_plane.db.types import Json, Row, Timestamp
@@ -19,6 +20,12 @@ class Identity(Row, table=True):
     password_hash: str
     operator: bool = False
     created_at: datetime = Field(sa_type=Timestamp)
+    failed_logins: int = 0
+    failed_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    locked_until: datetime | None = Field(default=None, sa_type=Timestamp)
+    totp_secret: bytes | None = None
+    totp_on: bool = False
+    totp_step: int = Field(default=0, sa_type=BigInteger)
 
 
 class Credential(Row, table=True):
@@ -38,6 +45,8 @@ class Credential(Row, table=True):
     expires_at: datetime | None = Field(default=None, sa_type=Timestamp)
     used_at: datetime | None = Field(default=None, sa_type=Timestamp)
     revoked_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    label: str | None = None
+    address: str | None = None
 
 
 class AuditEntry(Row, table=True):

@@ -27,6 +27,11 @@ async def matches(password: str, password_hash: str | None) -> bool:
     return same and password_hash is not None
 
 
+def outdated(password_hash: str) -> bool:
+    """Whether it was made at another cost than a new one would be."""
+    return not password_hash.startswith(f"$2b${COST:02}$")
+
+
 def _fold(password: str) -> bytes:
     # bcrypt reads 72 bytes and stops at a zero; a digest in base64 is 44 and has none.
     return base64.b64encode(hashlib.sha256(password.encode()).digest())

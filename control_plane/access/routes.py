@@ -7,13 +7,23 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.access import service, tokens
-from control_plane.access.http import HouseDep, TransactionRoute, authenticate, bearer_token, public
+from control_plane.access.http import (
+    HouseDep,
+    TransactionRoute,
+    authenticate,
+    bearer_token,
+    own_origin,
+    public,
+)
 from control_plane.access.schemas import IdentityOut, LoginIn, MeOut, SwitchIn, TokenOut
 from control_plane.access.service import SignIn
+from control_plane.access.tokens import Device
 from control_plane.kit.errors import Unauthorized
 
 COOKIE = "botyard_refresh"
 _COOKIE_PATH = "/api/v1/auth"
+# Characters that are kept of what a browser calls itself.
+MAX_LABEL = 200
 
 router = APIRouter(prefix="/auth", tags=["auth"], route_class=TransactionRoute)
 # Sign-in keeps no transaction open while it computes bcrypt.
@@ -29,35 +39,40 @@ def stranger() -> None:
 stranger.permission = None  # type: ignore[attr-defined]
 
 
+def device_of(request: Request) -> Device:
+    """What the request came from, as far as a person would recognise it."""
+    label = request.headers.get("user-agent", "")[:MAX_LABEL]
+    return Device(label=label or None, address=request.client.host if request.client else None)
+
+
+DeviceDep = Annotated[Device, Depends(device_of)]
+
+
 @plain.post("/login", dependencies=[Depends(stranger)])
-async def login(body: LoginIn, house: HouseDep, response: Response) -> TokenOut:
-    """Sign in with e-mail and password."""
-    signed_in = await service.sign_in(
-        house.database,
-        house.keys,
-        house.clock,
-        email=body.email,
-        password=body.password,
-        tenant_id=body.tenant_id,
-    )
+async def login(body: LoginIn, house: HouseDep, device: DeviceDep, response: Response) -> TokenOut:
+    """Sign in with e-mail and password, and the second factor if it is on."""
+    signed_in = await service.sign_in(house, body, device)
     return _give(response, signed_in, secure=house.public_url.startswith("https://"))
 
 
-@router.post("/refresh")
+@router.post("/refresh", dependencies=[Depends(own_origin)])
 async def refresh(
     session: Annotated[AsyncSession, public()],
     house: HouseDep,
+    device: DeviceDep,
     response: Response,
     token: Refresh = None,
 ) -> TokenOut:
     """Trade the refresh cookie for a new access token and a new cookie."""
     if token is None:
         raise Unauthorized("not_signed_in", "There is no refresh cookie; please sign in.")
-    renewed = await service.refresh(session, house.keys, token=token, now=house.clock.now())
+    renewed = await service.refresh(
+        session, house.keys, token=token, now=house.clock.now(), device=device
+    )
     return _give(response, renewed, secure=house.public_url.startswith("https://"))
 
 
-@router.post("/switch")
+@router.post("/switch", dependencies=[Depends(own_origin)])
 async def switch(
     request: Request,
     body: SwitchIn,
@@ -79,7 +94,7 @@ async def switch(
     return _give(response, switched, secure=house.public_url.startswith("https://"))
 
 
-@router.post("/logout", status_code=204)
+@router.post("/logout", status_code=204, dependencies=[Depends(own_origin)])
 async def logout(
     session: Annotated[AsyncSession, public()],
     house: HouseDep,

@@ -1,5 +1,6 @@
 """What the sign-in routes take and give."""
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -19,6 +20,12 @@ Password = Annotated[
     StringConstraints(min_length=passwords.MIN_LENGTH, max_length=passwords.MAX_LENGTH),
 ]
 
+# As somebody typed it: what is too short was never set, and need not be told apart.
+GivenPassword = Annotated[str, StringConstraints(max_length=passwords.MAX_LENGTH)]
+Code = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[0-9]{6}$")]
+RecoveryCode = Annotated[str, StringConstraints(strip_whitespace=True, max_length=40)]
+Token = Annotated[str, StringConstraints(max_length=100)]
+
 
 class Body(BaseModel):
     """A request body: unknown fields are an error, not a silent nothing."""
@@ -27,11 +34,16 @@ class Body(BaseModel):
 
 
 class LoginIn(Body):
-    """`tenant_id` chooses among several memberships; the oldest by default."""
+    """`tenant_id` chooses among several memberships; the oldest by default.
+
+    With a second factor, send `code` or, without the device, a `recovery_code`.
+    """
 
     email: Email
-    password: Annotated[str, StringConstraints(max_length=passwords.MAX_LENGTH)]
+    password: GivenPassword
     tenant_id: UUID | None = None
+    code: Code | None = None
+    recovery_code: RecoveryCode | None = None
 
 
 class SwitchIn(Body):
@@ -70,3 +82,62 @@ class MeOut(BaseModel):
     member_id: UUID | None
     memberships: list[MembershipOut]
     permissions: list[str] = Field(description="In the tenant of the access token.")
+
+
+class PasswordIn(Body):
+    old: GivenPassword
+    new: Password
+
+
+class ResetRequestIn(Body):
+    email: Email
+
+
+class ResetIn(Body):
+    """`token` stands behind the # of the link."""
+
+    token: Token
+    new: Password
+
+
+class ResetLinkOut(BaseModel):
+    """Shown once: whoever opens the link chooses the member's password, once."""
+
+    url: str
+    expires_at: datetime
+
+
+class TotpBegunOut(BaseModel):
+    """For an authenticator: `otpauth_url` as a picture to scan, or `secret` to type."""
+
+    secret: str
+    otpauth_url: str
+
+
+class TotpConfirmIn(Body):
+    code: Code
+
+
+class RecoveryCodesOut(BaseModel):
+    """Shown once; each works once instead of a code."""
+
+    recovery_codes: list[str]
+
+
+class TotpEndIn(Body):
+    """The password, and a `code` or a `recovery_code`."""
+
+    password: GivenPassword
+    code: Code | None = None
+    recovery_code: RecoveryCode | None = None
+
+
+class SessionOut(BaseModel):
+    """One sign-in; `label` is what the browser calls itself."""
+
+    id: UUID
+    created_at: datetime
+    used_at: datetime
+    label: str | None
+    address: str | None
+    current: bool

@@ -1,16 +1,19 @@
 """Sign-in: check a password, start a family of tokens, rotate it, end it."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlmodel import func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import passwords, tokens
+from control_plane.access import lockout, passwords, second_factor, tokens
+from control_plane.access.http import House
 from control_plane.access.models import Credential, Identity
-from control_plane.access.schemas import MembershipOut
-from control_plane.db.session import Database, Scope, driver, enter
-from control_plane.kit.clock import Clock
+from control_plane.access.schemas import LoginIn, MembershipOut
+from control_plane.access.second_factor import Factor
+from control_plane.access.tokens import Device
+from control_plane.db.session import Scope, driver, enter
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Unauthorized, not_found
 from control_plane.kit.ids import new_id
@@ -21,6 +24,14 @@ SELECT t.id AS tenant_id, t.name AS tenant_name, t.state AS tenant_state,
 FROM members AS m JOIN tenants AS t ON t.id = m.tenant_id
 WHERE m.identity_id = $1 AND t.state NOT IN ('deleting', 'deleted') ORDER BY m.id
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """Somebody knows the password of this identity, as it is kept at this moment."""
+
+    identity_id: UUID
+    password_hash: str
 
 
 class SignIn:
@@ -34,7 +45,12 @@ class SignIn:
 
 async def find_identity(session: AsyncSession, email: str) -> Identity | None:
     """The identity of an e-mail address, however it is capitalised."""
-    found = await session.exec(select(Identity).where(func.lower(Identity.email) == email.lower()))
+    # Without a hash it is nobody's: a count of failed sign-ins.
+    found = await session.exec(
+        select(Identity).where(
+            func.lower(Identity.email) == email.lower(), Identity.password_hash != ""
+        )
+    )
     return found.one_or_none()
 
 
@@ -50,41 +66,71 @@ async def create_identity(
     return identity
 
 
-async def sign_in(
-    database: Database,
-    keys: Keyring,
-    clock: Clock,
-    *,
-    email: str,
-    password: str,
-    tenant_id: UUID | None,
-) -> SignIn:
-    """Start a sign-in; one answer and one duration for everything that can be wrong."""
-    async with database.session() as session:
-        identity = await find_identity(session, email)
+async def prove_password(house: House, *, email: str, password: str) -> Proof | None:
+    """Whether it is the password; None when not. Raises TooMany while the address is locked.
+
+    One bcrypt computation for everything that can be wrong, also while locked and for an address
+    without an account. The failure stays counted until the caller clears it.
+    """
+    async with house.database.session() as session:
+        counted = await lockout.take(session, house.keys, email=email, now=house.clock.now())
     # bcrypt takes a quarter of a second: no connection waits for it.
-    right = await passwords.matches(password, identity.password_hash if identity else None)
-    if identity is None or not right:
-        raise Unauthorized("wrong_credentials", "The e-mail address or the password is wrong.")
-    now = clock.now()
-    async with database.session() as session:
-        chosen = await _choose_tenant(session, identity, tenant_id)
-        family = new_id()
-        refresh = await tokens.issue_refresh(
-            session, identity_id=identity.id, tenant_id=chosen, family_id=family, now=now
-        )
-    access = tokens.make_access(
-        keys, identity_id=identity.id, tenant_id=chosen, family_id=family, now=now
-    )
-    return SignIn(access, refresh, chosen)
+    right = await passwords.matches(password, counted.password_hash)
+    if counted.wait is not None:
+        raise lockout.locked(counted.wait)
+    if counted.identity_id is None or counted.password_hash is None or not right:
+        return None
+    return Proof(identity_id=counted.identity_id, password_hash=counted.password_hash)
 
 
-async def refresh(session: AsyncSession, keys: Keyring, *, token: str, now: datetime) -> SignIn:
+async def hold_proven(session: AsyncSession, proof: Proof) -> Identity | None:
+    """The identity, held for this transaction; None if the password was changed since."""
+    identity = await second_factor.hold_identity(session, proof.identity_id)
+    return identity if identity.password_hash == proof.password_hash else None
+
+
+async def sign_in(house: House, asked: LoginIn, device: Device) -> SignIn:
+    """Start a sign-in; one answer and one duration for everything that can be wrong."""
+    wrong = Unauthorized("wrong_credentials", "The e-mail address or the password is wrong.")
+    proof = await prove_password(house, email=asked.email, password=asked.password)
+    if proof is None:
+        raise wrong
+    renewed = None
+    if passwords.outdated(proof.password_hash):
+        renewed = await passwords.hash_password(asked.password)
+    factor = Factor(code=asked.code, recovery_code=asked.recovery_code)
+    now = house.clock.now()
+    async with house.database.session() as session:
+        identity = await hold_proven(session, proof)
+        if identity is None:
+            raise wrong
+        incomplete = identity.totp_on and not factor
+        if incomplete:
+            await lockout.refund(session, identity.id)
+        else:
+            if identity.totp_on:
+                await _spend_factor(session, house, identity, factor)
+            identity.password_hash = renewed or identity.password_hash
+            session.add(identity)
+            signed_in = await _start(session, house.keys, identity, asked.tenant_id, device, now)
+    if incomplete:
+        raise Unauthorized("second_factor_required", "Send the code of your authenticator too.")
+    return signed_in
+
+
+async def refresh(
+    session: AsyncSession, keys: Keyring, *, token: str, now: datetime, device: Device
+) -> SignIn:
     """Spend a refresh token for a new pair."""
     spent = await tokens.spend_refresh(session, token, now=now)
     identity_id, family_id = _owner(spent)
     renewed = await tokens.issue_refresh(
-        session, identity_id=identity_id, tenant_id=spent.tenant_id, family_id=family_id, now=now
+        session,
+        identity_id=identity_id,
+        tenant_id=spent.tenant_id,
+        family_id=family_id,
+        now=now,
+        device=device,
     )
     access = tokens.make_access(
         keys, identity_id=identity_id, tenant_id=spent.tenant_id, family_id=family_id, now=now
@@ -128,6 +174,41 @@ async def memberships(session: AsyncSession, identity_id: UUID) -> list[Membersh
     """Where a person belongs; the session must speak for them."""
     rows = await (await driver(session)).fetch(_MEMBERSHIPS, identity_id)
     return [MembershipOut(**dict(row)) for row in rows]
+
+
+async def _start(
+    session: AsyncSession,
+    keys: Keyring,
+    identity: Identity,
+    wanted: UUID | None,
+    device: Device,
+    now: datetime,
+) -> SignIn:
+    await session.flush()
+    await lockout.clear(session, identity.id)
+    chosen = await _choose_tenant(session, identity, wanted)
+    # Always a new family: a token that was in the browser before gains nothing.
+    family = new_id()
+    refresh = await tokens.issue_refresh(
+        session,
+        identity_id=identity.id,
+        tenant_id=chosen,
+        family_id=family,
+        now=now,
+        device=device,
+    )
+    access = tokens.make_access(
+        keys, identity_id=identity.id, tenant_id=chosen, family_id=family, now=now
+    )
+    return SignIn(access, refresh, chosen)
+
+
+async def _spend_factor(
+    session: AsyncSession, house: House, identity: Identity, factor: Factor
+) -> None:
+    now = house.clock.now()
+    if not await second_factor.spend(session, house.keys, identity, factor, now=now):
+        raise Unauthorized("wrong_code", "The code is wrong, or was used before.")
 
 
 async def _choose_tenant(

@@ -1,5 +1,6 @@
 """Access tokens (JWT, 15 minutes) and rotating refresh tokens (opaque, one family per sign-in)."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,17 @@ REFRESH_LIFE = timedelta(days=30)
 
 _PURPOSE = "jwt.access.v1"
 _ISSUER = "botyard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """What a sign-in is used with, so that its owner recognises it."""
+
+    label: str | None = None
+    address: str | None = None
+
+
+NO_DEVICE = Device()
 
 
 class RefreshReused(Unauthorized):
@@ -68,6 +80,7 @@ async def issue_refresh(
     tenant_id: UUID | None,
     family_id: UUID,
     now: datetime,
+    device: Device = NO_DEVICE,
 ) -> str:
     """A new refresh token of a family; shown once."""
     token = new_token()
@@ -81,6 +94,8 @@ async def issue_refresh(
             family_id=family_id,
             created_at=now,
             expires_at=now + REFRESH_LIFE,
+            label=device.label,
+            address=device.address,
         )
     )
     await session.flush()

@@ -8,6 +8,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_plane.access import lockout
 from control_plane.db import leases
 from control_plane.db.leases import Lease, LeaseLost
 from control_plane.db.session import DATABASE_ERRORS, Database, driver
@@ -95,3 +96,4 @@ class Leader:
         await (await driver(session)).execute(
             "SELECT prune($1, $2, $3)", now - KEEP_RECEIVED, now - KEEP_ANSWERED, PRUNE_LIMIT
         )
+        await lockout.forget(session, now=now)

@@ -46,7 +46,7 @@ Deleter = Annotated[Call, permit(Permission.TENANT_DELETE)]
 @plain.post("/auth/register", status_code=201, dependencies=[Depends(stranger)])
 async def register(body: RegisterIn, house: HouseDep) -> RegisteredOut:
     """Register a company; its bot may run once it is approved."""
-    return await service.register(house.database, house.clock, body, approval=house.approval)
+    return await service.register(house, body)
 
 
 @router.get("/tenants")

@@ -10,12 +10,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import audit, passwords
+from control_plane.access import audit, lockout, passwords
 from control_plane.access import service as access
+from control_plane.access.http import House
 from control_plane.access.permissions import Actor, Role
 from control_plane.db import leases
-from control_plane.db.session import Database, Scope, driver, enter
-from control_plane.kit.clock import Clock
+from control_plane.db.session import Scope, driver, enter
 from control_plane.kit.errors import Conflict, not_found
 from control_plane.kit.ids import new_id
 from control_plane.stream import log as stream
@@ -33,29 +33,28 @@ _NO_BOTS = "SELECT NOT EXISTS (SELECT FROM instances WHERE tenant_id = $1 AND ph
 _STATE = "SELECT state FROM tenants WHERE id = $1"
 
 
-async def register(
-    database: Database, clock: Clock, body: RegisterIn, *, approval: str = "manual"
-) -> RegisteredOut:
+async def register(house: House, body: RegisterIn) -> RegisteredOut:
     """A new tenant with its owner; repeating it with the same words answers the same.
 
     With `automatic` approval it is active at once, else it waits for an operator.
     """
     password_hash = await passwords.hash_password(body.password)
     try:
-        async with database.session() as session:
+        async with house.database.session() as session:
             made = await create(
                 session,
                 company=body.company,
                 email=body.email,
                 password_hash=password_hash,
-                now=clock.now(),
+                now=house.clock.now(),
             )
-            if approval == "automatic":
-                tenant = await move(session, made.tenant_id, "approve", actor=None, now=clock.now())
+            if house.approval == "automatic":
+                now = house.clock.now()
+                tenant = await move(session, made.tenant_id, "approve", actor=None, now=now)
                 made.state = tenant.state
             return made
     except IntegrityError:
-        return await _registered_before(database, body)
+        return await _registered_before(house, body)
 
 
 async def create(
@@ -245,22 +244,21 @@ async def _changed(
     await stream.append(session, tenant.id, [Entry(type="tenant.changed", data=data), *entries])
 
 
-async def _registered_before(database: Database, body: RegisterIn) -> RegisteredOut:
+async def _registered_before(house: House, body: RegisterIn) -> RegisteredOut:
     """The same answer to the same registration; anything else about that e-mail is a conflict."""
     taken = Conflict("email_taken", "An account with this e-mail address exists already.")
-    async with database.session() as session:
-        identity = await access.find_identity(session, body.email)
-    if identity is None:
+    # Counted like a sign-in, or passwords could be guessed here.
+    proof = await access.prove_password(house, email=body.email, password=body.password)
+    if proof is None:
         raise taken
-    if not await passwords.matches(body.password, identity.password_hash):
-        raise taken
-    async with database.session(Scope(identity=identity.id)) as session:
-        mine = await access.memberships(session, identity.id)
+    async with house.database.session(Scope(identity=proof.identity_id)) as session:
+        await lockout.refund(session, proof.identity_id)
+        mine = await access.memberships(session, proof.identity_id)
     for membership in mine:
         if membership.tenant_name == body.company and membership.role == Role.OWNER:
             return RegisteredOut(
                 tenant_id=membership.tenant_id,
-                identity_id=identity.id,
+                identity_id=proof.identity_id,
                 state=membership.tenant_state,
             )
     raise taken

@@ -10,10 +10,10 @@ SELECT name, quotas, now(), now() FROM (VALUES
     ('free', jsonb_build_object('instances', 5, 'channels', 20, 'members', 20,
         'messages_month', 10000, 'storage_bytes', 1073741824,
         'pod_cpu', 250, 'pod_memory', 134217728, 'egress_allow', jsonb_build_array())),
-    ('standard', jsonb_build_object('instances', 20, 'channels', 100, 'members', 100,
+    ('standard', jsonb_build_object('instances', 10, 'channels', 50, 'members', 50,
         'messages_month', 50000, 'storage_bytes', 21474836480,
         'pod_cpu', 500, 'pod_memory', 268435456, 'egress_allow', jsonb_build_array())),
-    ('business', jsonb_build_object('instances', 100, 'channels', 500, 'members', 500,
+    ('business', jsonb_build_object('instances', 20, 'channels', 200, 'members', 200,
         'messages_month', 1000000, 'storage_bytes', 214748364800,
         'pod_cpu', 1000, 'pod_memory', 536870912, 'egress_allow', jsonb_build_array()))
 ) AS seeds (name, quotas);

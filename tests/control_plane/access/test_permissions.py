@@ -19,6 +19,7 @@ from control_plane.tenants.models import TenantState
 
 READS = {permission for permission in Permission if permission.value.endswith(".read")}
 CONFIGURES = {
+    Permission.MEMBERS_WRITE,
     Permission.INSTANCES_WRITE,
     Permission.INSTANCES_OPERATE,
     Permission.CHANNELS_WRITE,
