@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane import errors
+from control_plane.access import audit_routes as audit
 from control_plane.access import routes as access
 from control_plane.access.http import HouseDep
 from control_plane.access.routes import stranger
@@ -117,6 +118,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
     for router in (
         access.plain,
         access.router,
+        audit.router,
+        audit.plain,
         tenants.plain,
         tenants.router,
         instances.router,

@@ -6,7 +6,8 @@ from uuid import UUID
 from sqlmodel import func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import passwords, tokens
+from control_plane.access import audit, passwords, tokens
+from control_plane.access.audit import PLATFORM, Who
 from control_plane.access.models import Credential, Identity
 from control_plane.access.schemas import MembershipOut
 from control_plane.db.session import Database, Scope, driver, enter
@@ -64,6 +65,7 @@ async def sign_in(
     # bcrypt takes a quarter of a second: no connection waits for it.
     right = await passwords.matches(password, identity.password_hash if identity else None)
     if identity is None or not right:
+        await _note_failure(database, identity, email, now=clock.now())
         raise Unauthorized("wrong_credentials", "The e-mail address or the password is wrong.")
     now = clock.now()
     async with database.session() as session:
@@ -71,6 +73,15 @@ async def sign_in(
         family = new_id()
         refresh = await tokens.issue_refresh(
             session, identity_id=identity.id, tenant_id=chosen, family_id=family, now=now
+        )
+        audit.record(
+            session,
+            actor=_who(identity),
+            tenant_id=chosen or PLATFORM,
+            action="sign_in.success",
+            target=("identity", identity.id),
+            now=now,
+            after={"sign_in": str(family)},
         )
     access = tokens.make_access(
         keys, identity_id=identity.id, tenant_id=chosen, family_id=family, now=now
@@ -98,6 +109,15 @@ async def sign_out(session: AsyncSession, *, token: str, now: datetime) -> None:
     except Unauthorized:
         return
     await tokens.revoke_family(session, spent.family_id, now=now)
+    audit.record(
+        session,
+        actor=Who("person", spent.identity_id) if spent.identity_id else None,
+        tenant_id=spent.tenant_id or PLATFORM,
+        action="sign_out",
+        target=("identity", spent.identity_id),
+        now=now,
+        after={"sign_in": str(spent.family_id)},
+    )
 
 
 async def memberships(session: AsyncSession, identity_id: UUID) -> list[MembershipOut]:
@@ -114,6 +134,28 @@ async def _choose_tenant(
     if wanted is not None and wanted not in mine:
         raise Unauthorized("not_a_member", "This account is not a member of that tenant.")
     return wanted or (mine[0] if mine else None)
+
+
+async def _note_failure(
+    database: Database, identity: Identity | None, email: str, *, now: datetime
+) -> None:
+    """Write the failure down; the same steps for an e-mail address that nobody has."""
+    known = identity.id if identity else None
+    async with database.session(Scope(identity=known or new_id())) as session:
+        mine = await memberships(session, known or new_id())
+        audit.record(
+            session,
+            actor=None,
+            tenant_id=mine[0].tenant_id if mine else PLATFORM,
+            action="sign_in.failure",
+            target=("identity", known),
+            now=now,
+            after={"email": f"{email[:1]}***@{email.rpartition('@')[2]}"},
+        )
+
+
+def _who(identity: Identity) -> Who:
+    return Who("operator" if identity.operator else "person", identity.id)
 
 
 def _owner(credential: Credential) -> tuple[UUID, UUID]:
