@@ -28,6 +28,7 @@ from control_plane.instances import routes as instances
 from control_plane.kit.errors import TooLarge, not_found
 from control_plane.kit.problems import problem_response
 from control_plane.parts import Parts
+from control_plane.privacy import routes as privacy
 from control_plane.revisions import routes as revisions
 from control_plane.tenants import routes as tenants
 from control_plane.turns import routes as turns
@@ -128,6 +129,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
         revisions.router,
         conversations.router,
         turns.router,
+        privacy.router,
     ):
         app.include_router(router, prefix=API)
     for router in (channels.public_router, webchat.router, system):
