@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane import errors, probes
 from control_plane.access import account_routes as account
+from control_plane.access import audit_routes as audit
 from control_plane.access import routes as access
 from control_plane.access.routes import stranger
 from control_plane.channels import routes as channels
@@ -25,6 +26,7 @@ from control_plane.instances import routes as instances
 from control_plane.kit.errors import TooLarge, not_found
 from control_plane.kit.problems import problem_response
 from control_plane.parts import Parts
+from control_plane.privacy import routes as privacy
 from control_plane.revisions import routes as revisions
 from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
@@ -98,6 +100,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
         access.router,
         account.plain,
         account.router,
+        audit.router,
+        audit.plain,
         tenants.plain,
         tenants.router,
         people.plain,
@@ -108,6 +112,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
         revisions.router,
         conversations.router,
         turns.router,
+        privacy.router,
     ):
         app.include_router(router, prefix=API)
     for router in (channels.public_router, webchat.router, system):

@@ -3,9 +3,9 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeVar
 
 import structlog
 import typer
@@ -15,9 +15,10 @@ from rich.console import Console
 
 from control_plane import doctor as checks
 from control_plane import logs, probes, serve
-from control_plane.access import account
+from control_plane.access import account, reseal, trail
 from control_plane.db import migrate as migrations
 from control_plane.db.postgres_process import EmbeddedPostgresError
+from control_plane.db.session import Database
 from control_plane.kit.clock import SystemClock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BotyardError
@@ -25,11 +26,12 @@ from control_plane.parts import Background, Parts, Stoppable, build
 from control_plane.seed import FILE, FirstRun, make_operator
 from control_plane.serve import HttpServer, PortTaken
 from control_plane.settings import Settings
-from control_plane.up import AlreadyUp
+from control_plane.up import KEYS_FILE, AlreadyUp, add_key
 from control_plane.up import up as bring_up
 
 out = Console()
 log = structlog.get_logger()
+Result = TypeVar("Result")
 cli = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -42,6 +44,11 @@ cli = typer.Typer(
         "BOTYARD_DATABASE_URL, BOTYARD_SECRET_KEYS, BOTYARD_PUBLIC_URL and so on."
     ),
 )
+
+audit_cli = typer.Typer(no_args_is_help=True, help="What was done, by whom.")
+keys_cli = typer.Typer(no_args_is_help=True, help="The keys that seal secrets in the database.")
+cli.add_typer(audit_cli, name="audit")
+cli.add_typer(keys_cli, name="keys")
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Where everything is kept. Default: .botyard here.")
@@ -141,8 +148,47 @@ def operator(email: Annotated[str, typer.Argument(help="Their e-mail address.")]
     `botyard up` makes the first one by itself.
     """
     settings = _settings()
-    password = asyncio.run(_make_operator(settings, email))
+    password = asyncio.run(_with_parts(settings, lambda parts: make_operator(parts.house, email)))
     out.print(f"{email}  {password}", soft_wrap=True)
+
+
+@audit_cli.command("verify")
+def audit_verify() -> None:
+    """Check every tenant's audit against its chain of hashes; says the first row that is wrong."""
+    whole = asyncio.run(_with_parts(_settings(), _verify_audit))
+    sys.exit(0 if whole else 1)
+
+
+@keys_cli.command("rotate")
+def keys_rotate(data_dir: DataDir = None) -> None:
+    """Take a new key into use: workers seal everything again, in the background.
+
+    Where BOTYARD_SECRET_KEYS is set, add the new key there first: as the last one, restart every
+    process, then as the first one, restart again. Otherwise this writes a new key for
+    [bold]botyard up[/bold], which uses it from its next start.
+    """
+    settings = _settings(data_dir=data_dir)
+    if settings.secret_keys:
+        tenants = asyncio.run(_with_parts(settings, lambda parts: reseal.call_all(_db(parts))))
+        out.print(f"The workers look at the secrets of {tenants} tenants.")
+        out.print("[bold]botyard keys status[/bold] says how many still need an older key.")
+        return
+    if not (settings.data_dir / KEYS_FILE).exists():
+        _fail(f"There are no keys in {settings.data_dir}; set BOTYARD_SECRET_KEYS or --data-dir.")
+    count = add_key(settings.data_dir)
+    out.print(f"{settings.data_dir / KEYS_FILE} has {count} keys now; start botyard up again.")
+
+
+@keys_cli.command("status")
+def keys_status() -> None:
+    """Count the secrets that still need an older key; at 0 it may be dropped."""
+    settings = _settings()
+    found = asyncio.run(
+        _with_parts(settings, lambda parts: reseal.census(_db(parts), parts.house.keys))
+    )
+    out.print(f"{found.older} of {found.total} secrets still need an older key.")
+    if found.lost:
+        out.print(f"[red]{found.lost}[/red] can be opened by no key of the list.")
 
 
 @cli.command()
@@ -210,12 +256,27 @@ async def _api(settings: Settings) -> None:
             await parts.close()
 
 
-async def _make_operator(settings: Settings, email: str) -> str:
+async def _with_parts(settings: Settings, act: Callable[[Parts], Awaitable[Result]]) -> Result:
     parts = _parts(settings)
     try:
-        return await make_operator(parts.house, email)
+        return await act(parts)
     finally:
         await parts.close()
+
+
+def _db(parts: Parts) -> Database:
+    return parts.house.database
+
+
+async def _verify_audit(parts: Parts) -> bool:
+    whole = True
+    async for verdict in trail.verify(_db(parts)):
+        if verdict.broken is None:
+            out.print(f"[green]ok[/green]  {verdict.tenant_id}: {verdict.entries} entries")
+        else:
+            whole = False
+            out.print(f"[red]bad[/red] {verdict.tenant_id}: broken at {verdict.broken}")
+    return whole
 
 
 async def _make_reset_link(settings: Settings, email: str) -> str:

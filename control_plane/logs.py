@@ -9,6 +9,8 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict
 
+from control_plane.kit import masking
+
 # A log file is turned over at this size, and so many are kept.
 MAX_BYTES = 10 * 1024 * 1024
 KEPT = 3
@@ -39,6 +41,7 @@ def _configure(service: str, handler: logging.Handler) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _Shape(service),
+                _mask,
                 structlog.processors.JSONRenderer(ensure_ascii=False),
             ],
         )
@@ -76,3 +79,9 @@ class _Shape:
             "message": event.get("event"),
             "data": said,
         }
+
+
+def _mask(_logger: Any, _name: str, line: EventDict) -> EventDict:
+    """Customers' numbers are nobody's business in a log."""
+    masked: EventDict = masking.mask(line)
+    return masked

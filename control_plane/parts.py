@@ -7,8 +7,10 @@ from typing import Any, Protocol
 
 import structlog
 
+from control_plane.access import reseal
 from control_plane.access.http import House
 from control_plane.access.mail import make_mailer
+from control_plane.access.reseal import Resealer
 from control_plane.bus.hints import PostgresBus
 from control_plane.bus.loop import Handler, LoopSettings, WorkLoop
 from control_plane.channels import callbacks
@@ -74,6 +76,11 @@ class Parts:
             self._loop(turns.WORK, turn.run),
             self._loop(lanes.WORK, lane.deliver),
             self._loop(callbacks.WORK, self.callbacks.pass_on),
+            self._loop(
+                reseal.WORK,
+                Resealer(house.database, house.keys).reseal,
+                LoopSettings(concurrency=1),
+            ),
         ]
 
     def controllers(self, provisioner: Provisioner, cell: str) -> list[Stoppable]:

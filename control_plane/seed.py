@@ -7,13 +7,14 @@ start that is killed half-way finds them again.
 import json
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import passwords
+from control_plane.access import audit, passwords
 from control_plane.access import service as access
 from control_plane.access.http import House
 from control_plane.channels import service as channels
@@ -93,14 +94,25 @@ async def make_operator(house: House, email: str) -> str:
     async with house.database.session() as session:
         if await access.find_identity(session, email) is not None:
             raise Conflict("email_taken", f"There is an account for {email} already.")
-        await access.create_identity(
-            session,
-            email=email,
-            password_hash=password_hash,
-            operator=True,
-            now=house.clock.now(),
-        )
+        now = house.clock.now()
+        await _operator(session, email, password_hash, now=now)
     return password
+
+
+async def _operator(
+    session: AsyncSession, email: str, password_hash: str, *, now: datetime
+) -> None:
+    made = await access.create_identity(
+        session, email=email, password_hash=password_hash, operator=True, now=now
+    )
+    audit.record(
+        session,
+        actor=None,
+        tenant_id=audit.PLATFORM,
+        action="operator.create",
+        target=("identity", made.id),
+        now=now,
+    )
 
 
 async def _make(house: House, secrets: dict[str, Any]) -> None:
@@ -108,9 +120,7 @@ async def _make(house: House, secrets: dict[str, Any]) -> None:
     demo_hash = await passwords.hash_password(secrets["demo"]["password"])
     now = house.clock.now()
     async with house.database.session() as session:
-        await access.create_identity(
-            session, email=OPERATOR, password_hash=operator_hash, operator=True, now=now
-        )
+        await _operator(session, OPERATOR, operator_hash, now=now)
         made = await tenants.create(
             session, company=COMPANY, email=DEMO, password_hash=demo_hash, now=now, plan="standard"
         )

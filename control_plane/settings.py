@@ -1,25 +1,28 @@
-"""Settings of every process, from the environment (`BOTYARD_...`), checked at start."""
+"""Settings of every process, from the environment (`BOTYARD_...`), checked at start.
 
+What is secret may come from a file instead, as container platforms mount it: `BOTYARD_..._FILE`.
+"""
+
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from control_plane.kit.crypto import MIN_KEY_LENGTH
 
+PREFIX = "BOTYARD_"
 PROJECT = Path(__file__).parents[1]
 
 
 class Settings(BaseSettings):
     """One process; `botyard up` fills in what a laptop does not have."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="BOTYARD_", extra="ignore", hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", hide_input_in_errors=True)
 
     database_url: SecretStr | None = Field(
         default=None, description="postgresql+asyncpg://… of the application's role, never owner."
@@ -29,7 +32,7 @@ class Settings(BaseSettings):
     )
     secret_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
-        description="Comma-separated, newest first; the first seals and signs, all open.",
+        description="By comma or line, newest first; the first seals and signs, all open.",
     )
     data_dir: Path = Field(default=Path(".botyard"), description="Where one machine keeps it all.")
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
@@ -58,10 +61,29 @@ class Settings(BaseSettings):
         default=PROJECT / "web-admin" / "dist", description="The built web pages."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_files(cls, given: dict[str, Any]) -> dict[str, Any]:
+        read = {}
+        for name in _secret_names(cls):
+            variable = f"{PREFIX}{name}".upper()
+            if (path := os.environ.get(f"{variable}_FILE")) is None:
+                continue
+            if variable in os.environ:
+                raise ValueError(f"set either {variable} or {variable}_FILE, not both")
+            try:
+                read[name] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(
+                    f"{variable}_FILE cannot be read: {type(error).__name__}"
+                ) from None
+        # What was given in code wins, as it does over the environment.
+        return read | given
+
     @field_validator("secret_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return [key for key in value.split(",") if key] if isinstance(value, str) else value
+        return value.replace(",", "\n").split() if isinstance(value, str) else value
 
     @field_validator("secret_keys")
     @classmethod
@@ -99,3 +121,12 @@ class Settings(BaseSettings):
     def base_url(self) -> str:
         """Where people reach us."""
         return self.public_url or f"http://{self.host}:{self.port}"
+
+
+def _secret_names(settings: type[BaseSettings]) -> list[str]:
+    """The settings that hold a SecretStr, alone, in a list or as one of several types."""
+    return [
+        name
+        for name, field in settings.model_fields.items()
+        if field.annotation is SecretStr or SecretStr in get_args(field.annotation)
+    ]

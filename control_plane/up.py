@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from control_plane.access import reseal
 from control_plane.app import create_app
 from control_plane.db import leases
 from control_plane.db.embedded import EmbeddedPostgres
@@ -30,6 +31,8 @@ from control_plane.settings import Settings
 
 # Time for each agent to finish what it has in hand when everything stops.
 AGENT_GRACE = timedelta(seconds=5)
+# Newest first, for `up` only; other processes get theirs as a setting.
+KEYS_FILE = "secret-keys.json"
 
 log = structlog.get_logger()
 
@@ -90,6 +93,7 @@ async def _serve(
 ) -> None:
     screen.step("looking for the demo tenant")
     found = await first_run(parts.house, data_dir)
+    await _take_newest_key(parts, screen)
     provisioner = ProcessProvisioner(
         data_dir / "instances",
         control_url=settings.control_url or f"http://127.0.0.1:{settings.port}",
@@ -175,13 +179,46 @@ def _keys(settings: Settings, data_dir: Path) -> Keyring:
     """The configured keys, or ones made once and kept beside the data that they open."""
     if settings.secret_keys:
         return Keyring([key.get_secret_value() for key in settings.secret_keys])
-    file = data_dir / "secret-keys.json"
-    if not file.exists():
-        partial = file.with_suffix(".partial")
-        partial.touch(mode=0o600)
-        partial.write_text(json.dumps([new_token()]), encoding="utf-8")
-        partial.replace(file)
-    return Keyring(json.loads(file.read_text(encoding="utf-8")))
+    if not (data_dir / KEYS_FILE).exists():
+        _write_keys(data_dir, [new_token()])
+    return Keyring(_read_keys(data_dir))
+
+
+def add_key(data_dir: Path) -> int:
+    """A new newest key for the next start; how many there are now."""
+    keys = [new_token(), *_read_keys(data_dir)]
+    _write_keys(data_dir, keys)
+    return len(keys)
+
+
+def _read_keys(data_dir: Path) -> list[str]:
+    keys: list[str] = json.loads((data_dir / KEYS_FILE).read_text(encoding="utf-8"))
+    return keys
+
+
+def _write_keys(data_dir: Path, keys: list[str]) -> None:
+    """Whole or not at all: without these the data cannot be opened."""
+    partial = (data_dir / KEYS_FILE).with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump(keys, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(data_dir / KEYS_FILE)
+
+
+async def _take_newest_key(parts: Parts, screen: Screen) -> None:
+    """Seal everything by the newest key, in the background, when there is an older one."""
+    database, keys = parts.house.database, parts.house.keys
+    if len(keys) == 1:
+        return
+    found = await reseal.census(database, keys)
+    if found.older:
+        screen.step(f"sealing {found.older} of {found.total} secrets by the newest key")
+        await reseal.call_all(database)
+    else:
+        screen.step("no secret needs an older key any more; you may remove those")
 
 
 @contextmanager

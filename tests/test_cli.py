@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -128,6 +129,45 @@ class TestSettings:
         assert value not in answer.stdout + answer.stderr
         assert "Traceback" not in answer.stderr
 
+    def test_a_secret_may_come_from_a_file(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        for name, text in {
+            "database_url": "postgresql://u:hush@h/d\n",
+            "owner_database_url": "postgresql://o:hush@h/d",
+            "secret_keys": f"{KEY}\n{KEY}2\n",
+        }.items():
+            (tmp_path / name).write_text(text, encoding="utf-8")
+            monkeypatch.setenv(f"BOTYARD_{name.upper()}_FILE", str(tmp_path / name))
+
+        settings = Settings()
+
+        assert settings.database_url is not None
+        assert settings.database_url.get_secret_value() == "postgresql://u:hush@h/d"
+        assert settings.owner_database_url is not None
+        assert [key.get_secret_value() for key in settings.secret_keys] == [KEY, f"{KEY}2"]
+
+    def test_what_is_no_secret_does_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BOTYARD_HOST_FILE", "/dev/null")
+
+        assert Settings().host == "127.0.0.1"
+
+    def test_a_secret_from_two_places_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "keys").write_text(KEY, encoding="utf-8")
+        given = {"BOTYARD_SECRET_KEYS": KEY, "BOTYARD_SECRET_KEYS_FILE": str(tmp_path / "keys")}
+
+        answer = run("doctor", **given)
+
+        assert answer.returncode == 2
+        assert "set either BOTYARD_SECRET_KEYS or BOTYARD_SECRET_KEYS_FILE" in answer.stdout
+        assert KEY not in answer.stdout + answer.stderr
+
+    def test_a_file_that_is_not_there_is_named(self) -> None:
+        answer = run("doctor", BOTYARD_DATABASE_URL_FILE="/nowhere/url")
+
+        assert answer.returncode == 2
+        assert "BOTYARD_DATABASE_URL_FILE cannot be read: FileNotFoundError" in answer.stdout
+
     @pytest.mark.parametrize("command", ["api", "worker", "controller"])
     def test_a_process_without_its_settings_says_which_it_needs(self, command: str) -> None:
         answer = CliRunner().invoke(cli, [command])
@@ -166,6 +206,54 @@ class TestResetLink:
 
         assert done.returncode == 1
         assert "There is no such account." in done.stdout
+
+
+class TestKeys:
+    def test_rotate_puts_a_new_key_before_the_others(self, tmp_path: Path) -> None:
+        file = tmp_path / "secret-keys.json"
+        file.write_text(json.dumps([KEY]), encoding="utf-8")
+
+        answer = CliRunner().invoke(cli, ["keys", "rotate", "--data-dir", str(tmp_path)])
+
+        assert answer.exit_code == 0
+        assert "has 2 keys now" in answer.output
+        new, old = json.loads(file.read_text(encoding="utf-8"))
+        assert (old, len(new)) == (KEY, 43)
+        assert new not in answer.output
+        assert file.stat().st_mode & 0o777 == 0o600
+
+    def test_rotate_without_any_keys_says_so(self, tmp_path: Path) -> None:
+        answer = CliRunner().invoke(cli, ["keys", "rotate", "--data-dir", str(tmp_path)])
+
+        assert answer.exit_code == 1
+        assert "There are no keys in" in answer.output
+
+    async def test_rotate_calls_the_workers_and_status_counts(self, app_url: str) -> None:
+        given = {"BOTYARD_DATABASE_URL": app_url, "BOTYARD_SECRET_KEYS": f"{KEY}2,{KEY}"}
+        rotate = await asyncio.to_thread(run, "keys", "rotate", **given)
+        status = await asyncio.to_thread(run, "keys", "status", **given)
+
+        assert rotate.stdout.startswith("The workers look at the secrets of 0 tenants.")
+        assert status.stdout == "0 of 0 secrets still need an older key.\n"
+
+
+class TestAuditVerify:
+    async def test_says_what_is_whole_and_what_is_broken(
+        self, app_url: str, people, superuser
+    ) -> None:
+        owner, other = await people.owner(), await people.owner()
+        given = {"BOTYARD_DATABASE_URL": app_url, "BOTYARD_SECRET_KEYS": KEY}
+        whole = await asyncio.to_thread(run, "audit", "verify", **given)
+        await superuser.execute(
+            "UPDATE audit SET action = 'x' WHERE tenant_id = $1", other.tenant_id
+        )
+        broken = await asyncio.to_thread(run, "audit", "verify", **given)
+
+        assert whole.returncode == 0
+        assert f"ok  {owner.tenant_id}: 1 entries" in whole.stdout
+        assert broken.returncode == 1
+        assert f"bad {other.tenant_id}: broken at 1" in broken.stdout
+        assert f"ok  {owner.tenant_id}: 1 entries" in broken.stdout
 
 
 class TestUp:

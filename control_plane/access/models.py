@@ -50,12 +50,18 @@ class Credential(Row, table=True):
 
 
 class AuditEntry(Row, table=True):
-    """Who did what to what, and what it looked like before and after."""
+    """Who did what to what, and what it looked like before and after.
+
+    The database gives `seq`, the place in the tenant's chain, and `hash`, which covers the row and
+    the hash before it.
+    """
 
     __tablename__ = "audit"
 
     id: UUID = Field(primary_key=True)
     tenant_id: UUID
+    seq: int = 0
+    hash: bytes = b""
     at: datetime = Field(sa_type=Timestamp)
     actor_kind: str
     actor_id: UUID | None = None

@@ -31,6 +31,10 @@ class Permission(StrEnum):
     CONVERSATIONS_WRITE = "conversations.write"
     ANSWERS_READ = "answers.read"
     ANSWERS_WRITE = "answers.write"
+    AUDIT_READ = "audit.read"
+    EXPORT_READ = "export.read"
+    PRIVACY_READ = "privacy.read"
+    PRIVACY_WRITE = "privacy.write"
 
     @property
     def reads(self) -> bool:
@@ -47,7 +51,9 @@ class Role(StrEnum):
     CUSTOM = "custom"
 
 
-_VIEWER = frozenset(permission for permission in Permission if permission.reads)
+# What tells more about people than work with them needs.
+_DISCREET = frozenset({Permission.AUDIT_READ, Permission.EXPORT_READ, Permission.PRIVACY_READ})
+_VIEWER = frozenset(permission for permission in Permission if permission.reads) - _DISCREET
 _MEMBER = _VIEWER | {Permission.CONVERSATIONS_WRITE}
 _ADMIN = _MEMBER | {
     Permission.TENANT_INFORM,
@@ -59,13 +65,16 @@ _ADMIN = _MEMBER | {
     Permission.CHANNELS_WRITE,
     Permission.REVISIONS_WRITE,
     Permission.ANSWERS_WRITE,
+    Permission.AUDIT_READ,
+    Permission.PRIVACY_READ,
+    Permission.PRIVACY_WRITE,
 }
 
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _VIEWER,
     Role.MEMBER: _MEMBER,
     Role.ADMIN: _ADMIN,
-    Role.OWNER: _ADMIN | {Permission.TENANT_DELETE},
+    Role.OWNER: _ADMIN | {Permission.TENANT_DELETE, Permission.EXPORT_READ},
 }
 
 # Operators run the platform; what tenants and their customers say is none of their business.
@@ -78,6 +87,8 @@ OPERATOR_PERMISSIONS = frozenset(
         Permission.INSTANCES_READ,
         Permission.PLANS_WRITE,
         Permission.SUPPORT_GRANT,
+        # Of the platform's own chain.
+        Permission.AUDIT_READ,
     }
 )
 

@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlmodel import func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import lockout, passwords, second_factor, tokens
+from control_plane.access import audit, lockout, passwords, second_factor, tokens
+from control_plane.access.audit import PLATFORM, Who
 from control_plane.access.http import House
 from control_plane.access.models import Credential, Identity
 from control_plane.access.schemas import LoginIn, MembershipOut
@@ -76,6 +77,10 @@ async def prove_password(house: House, *, email: str, password: str) -> Proof | 
         counted = await lockout.take(session, house.keys, email=email, now=house.clock.now())
     # bcrypt takes a quarter of a second: no connection waits for it.
     right = await passwords.matches(password, counted.password_hash)
+    known = right and counted.identity_id is not None and counted.wait is None
+    if not known:
+        action = "sign_in.locked" if counted.wait is not None else "sign_in.failure"
+        await _note_failure(house, counted.identity_id, email, action)
     if counted.wait is not None:
         raise lockout.locked(counted.wait)
     if counted.identity_id is None or counted.password_hash is None or not right:
@@ -168,6 +173,15 @@ async def sign_out(session: AsyncSession, *, token: str, now: datetime) -> None:
     except Unauthorized:
         return
     await tokens.revoke_family(session, spent.family_id, now=now)
+    audit.record(
+        session,
+        actor=Who("person", spent.identity_id) if spent.identity_id else None,
+        tenant_id=spent.tenant_id or PLATFORM,
+        action="sign_out",
+        target=("identity", spent.identity_id),
+        now=now,
+        after={"sign_in": str(spent.family_id)},
+    )
 
 
 async def memberships(session: AsyncSession, identity_id: UUID) -> list[MembershipOut]:
@@ -197,6 +211,15 @@ async def _start(
         now=now,
         device=device,
     )
+    audit.record(
+        session,
+        actor=_who(identity),
+        tenant_id=chosen or PLATFORM,
+        action="sign_in.success",
+        target=("identity", identity.id),
+        now=now,
+        after={"sign_in": str(family)},
+    )
     access = tokens.make_access(
         keys, identity_id=identity.id, tenant_id=chosen, family_id=family, now=now
     )
@@ -219,6 +242,25 @@ async def _choose_tenant(
     if wanted is not None and wanted not in mine:
         raise Unauthorized("not_a_member", "This account is not a member of that tenant.")
     return wanted or (mine[0] if mine else None)
+
+
+async def _note_failure(house: House, known: UUID | None, email: str, action: str) -> None:
+    """Write the failure down; the same steps for an e-mail address that nobody has."""
+    async with house.database.session(Scope(identity=known or new_id())) as session:
+        mine = await memberships(session, known or new_id())
+        audit.record(
+            session,
+            actor=None,
+            tenant_id=mine[0].tenant_id if mine else PLATFORM,
+            action=action,
+            target=("identity", known),
+            now=house.clock.now(),
+            after={"email": f"{email[:1]}***@{email.rpartition('@')[2]}"},
+        )
+
+
+def _who(identity: Identity) -> Who:
+    return Who("operator" if identity.operator else "person", identity.id)
 
 
 def _owner(credential: Credential) -> tuple[UUID, UUID]:

@@ -9,6 +9,7 @@ import jwt
 from sqlmodel import col, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_plane.access import audit
 from control_plane.access.models import Credential
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Unauthorized
@@ -114,6 +115,15 @@ async def spend_refresh(session: AsyncSession, token: str, *, now: datetime) -> 
         raise Unauthorized("invalid_refresh_token", "Please sign in again.")
     if credential.used_at is not None:
         await revoke_family(session, credential.family_id, now=now)
+        audit.record(
+            session,
+            actor=None,
+            tenant_id=credential.tenant_id or audit.PLATFORM,
+            action="sign_in.reused",
+            target=("identity", credential.identity_id),
+            now=now,
+            after={"sign_in": str(credential.family_id)},
+        )
         raise RefreshReused("refresh_token_reused", "This sign-in was ended for safety.")
     credential.used_at = now
     session.add(credential)

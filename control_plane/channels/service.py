@@ -167,7 +167,9 @@ async def _add_route(session: AsyncSession, channel: Channel, kind: str, token: 
 
 
 def _shown(channel: Channel) -> dict[str, Any]:
-    return {"kind": channel.kind, "name": channel.name, "settings": channel.settings}
+    """As the audit has it: that there is a secret, and never which."""
+    kept = dict.fromkeys(settings.secret_names(settings.kind_of(channel.kind)), audit.MASK)
+    return {"kind": channel.kind, "name": channel.name, "settings": channel.settings | kept}
 
 
 async def _changed(

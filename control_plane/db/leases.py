@@ -7,7 +7,7 @@
 4. `finish` gives the lease back; a call that came meanwhile makes the row due at once.
 
 All times are the database's own, so that workers with wrong clocks agree.
-Lock order everywhere: conversations, deliveries, work, stream heads.
+Lock order everywhere: conversations, deliveries, work, stream heads, audit heads.
 """
 
 from collections.abc import Collection, Sequence

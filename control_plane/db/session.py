@@ -4,7 +4,7 @@ A session is one transaction. What it changed may be worth a hint to others ("lo
 are collected with `hint` and given to `Database.on_hints` after the commit, never before.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +78,8 @@ class Database:
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             await enter(session, scope)
             yield session
+            for act in session.info.pop("before_commit", {}):
+                await act(session)
             await session.commit()
         topics: set[str] = session.info.get("hints", set())
         if topics:
@@ -108,6 +110,14 @@ async def driver(session: AsyncSession) -> Any:
     """
     connection = await session.connection()
     return (await connection.get_raw_connection()).driver_connection
+
+
+def before_commit(session: AsyncSession, act: Callable[[AsyncSession], Awaitable[None]]) -> None:
+    """Do this as the last thing of the transaction, once however often it is asked for.
+
+    For locks that come last in the lock order while their reason comes up early.
+    """
+    session.info.setdefault("before_commit", {})[act] = None
 
 
 def hint(session: AsyncSession, *topics: str) -> None:

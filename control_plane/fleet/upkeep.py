@@ -20,12 +20,18 @@ WORK = "leader"
 KEEP_RECEIVED = timedelta(days=30)
 # How long a repeated POST gets its first answer again.
 KEEP_ANSWERED = timedelta(days=2)
+# How long the audit is kept.
+KEEP_AUDIT = timedelta(days=90)
 # Rows of each kind that one round removes; the rest waits for the next.
 PRUNE_LIMIT = 10_000
 # Partitions are made this far ahead.
 _AHEAD = timedelta(days=92)
 _BEHIND = timedelta(days=31)
-_EVERY = {"partitions": timedelta(hours=6), "prune": timedelta(minutes=10)}
+_EVERY = {
+    "partitions": timedelta(hours=6),
+    "prune": timedelta(minutes=10),
+    "audit": timedelta(minutes=10),
+}
 
 Job = Callable[[AsyncSession], Awaitable[None]]
 
@@ -51,7 +57,11 @@ class Leader:
         if not self._stopping:
             self._ended.clear()
         scheduler = AsyncIOScheduler(timezone="UTC")
-        jobs: dict[str, Job] = {"partitions": self._partitions, "prune": self._prune}
+        jobs: dict[str, Job] = {
+            "partitions": self._partitions,
+            "prune": self._prune,
+            "audit": self._audit,
+        }
         for name, job in jobs.items():
             scheduler.add_job(
                 self._run,
@@ -97,3 +107,8 @@ class Leader:
             "SELECT prune($1, $2, $3)", now - KEEP_RECEIVED, now - KEEP_ANSWERED, PRUNE_LIMIT
         )
         await lockout.forget(session, now=now)
+
+    async def _audit(self, session: AsyncSession) -> None:
+        await (await driver(session)).execute(
+            "SELECT prune_audit($1, $2)", self._clock.now() - KEEP_AUDIT, PRUNE_LIMIT
+        )

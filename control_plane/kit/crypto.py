@@ -27,8 +27,12 @@ class Keyring:
         if not keys or min(map(len, keys)) < MIN_KEY_LENGTH:
             raise ValueError(f"every secret key needs at least {MIN_KEY_LENGTH} characters")
         self._keys = list(keys)
-        seals = self.derive("seal.v1")
-        self._box = MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in seals])
+        boxes = [Fernet(base64.urlsafe_b64encode(key)) for key in self.derive("seal.v1")]
+        self._newest = boxes[0]
+        self._box = MultiFernet(boxes)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
     def derive(self, purpose: str) -> list[bytes]:
         """A 32-byte key for one purpose, per key of the list, newest first."""
@@ -44,6 +48,18 @@ class Keyring:
             return self._box.decrypt(sealed)
         except InvalidToken:
             raise CannotOpen("the value was sealed by a key that is not on the list") from None
+
+    def is_newest(self, sealed: bytes) -> bool:
+        """Whether the newest key sealed it; what is sealed does not say by which key."""
+        try:
+            self._newest.decrypt(sealed)
+        except InvalidToken:
+            return False
+        return True
+
+    def reseal(self, sealed: bytes) -> bytes:
+        """The same value sealed by the newest key; raises CannotOpen."""
+        return self.seal(self.open(sealed))
 
     def sign(self, salt: str, payload: Any) -> str:
         """A URL-safe signed token; its payload is readable by whoever holds it."""

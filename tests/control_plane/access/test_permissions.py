@@ -17,7 +17,8 @@ from control_plane.kit.errors import Forbidden
 from control_plane.kit.ids import new_id
 from control_plane.tenants.models import TenantState
 
-READS = {permission for permission in Permission if permission.value.endswith(".read")}
+DISCREET = {Permission.AUDIT_READ, Permission.EXPORT_READ, Permission.PRIVACY_READ}
+READS = {each for each in Permission if each.value.endswith(".read")} - DISCREET
 CONFIGURES = {
     Permission.MEMBERS_WRITE,
     Permission.INSTANCES_WRITE,
@@ -25,6 +26,9 @@ CONFIGURES = {
     Permission.CHANNELS_WRITE,
     Permission.REVISIONS_WRITE,
     Permission.ANSWERS_WRITE,
+    Permission.AUDIT_READ,
+    Permission.PRIVACY_READ,
+    Permission.PRIVACY_WRITE,
 }
 ADMINISTERS = {
     Permission.TENANT_INFORM,
@@ -73,7 +77,7 @@ class TestRoles:
             Role.VIEWER: viewer,
             Role.MEMBER: member,
             Role.ADMIN: admin,
-            Role.OWNER: admin | {Permission.TENANT_DELETE},
+            Role.OWNER: admin | {Permission.TENANT_DELETE, Permission.EXPORT_READ},
         }
 
         assert table == ROLE_PERMISSIONS
@@ -84,7 +88,7 @@ class TestRoles:
     def test_operators_see_nothing_that_was_said_and_configure_nothing(self) -> None:
         tenants = {Permission.TENANT_READ, Permission.TENANT_DELETE, Permission.INSTANCES_READ}
 
-        assert tenants | PLATFORM == OPERATOR_PERMISSIONS
+        assert tenants | PLATFORM | {Permission.AUDIT_READ} == OPERATOR_PERMISSIONS
 
     def test_an_operator_who_chose_a_tenant_has_the_role_there_and_no_more(self) -> None:
         assert actor(Role.VIEWER, operator=True).permissions == READS

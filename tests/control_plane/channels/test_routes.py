@@ -201,8 +201,8 @@ class TestChange:
         )
         shown = {"kind": "webchat", "name": "Site"}
         assert [json.loads(text) for text in row] == [
-            shown | {"settings": {"title": "Tea"}},
-            shown | {"settings": {"title": "Shop"}},
+            shown | {"settings": {"title": "Tea", "secret": "***"}},
+            shown | {"settings": {"title": "Shop", "secret": "***"}},
         ]
 
 

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
+from control_plane.db import migrate as migrations
 from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate, newest, role_of
 from control_plane.db.session import Database, driver
@@ -117,3 +121,32 @@ class TestRoleOf:
     def test_is_who_logs_in(self) -> None:
         assert role_of("postgresql+asyncpg://botyard:secret@host/db") == "botyard"
         assert role_of("postgresql+asyncpg:///db") == ""
+
+
+class TestAudit:
+    async def test_entries_of_before_the_chain_get_their_places_in_it(
+        self, ground, empty_name: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scripts = ScriptDirectory.from_config(Config(str(migrations._INI)))
+        former = scripts.get_revision("0005").down_revision
+        tenants = sorted((new_id(), new_id()))
+        upgrade = command.upgrade
+        with monkeypatch.context() as patch:
+            patch.setattr(command, "upgrade", lambda config, _head: upgrade(config, former))
+            await migrate(empty_url, grant_to=ground.app)
+        async with ground.connection(None, empty_name) as superuser:
+            for tenant_id in tenants * 2:
+                await superuser.execute(
+                    "INSERT INTO audit (id, tenant_id, at, actor_kind, action, target_kind, after)"
+                    " VALUES ($1, $2, now(), 'system', 'x', 'thing', '{\"a\": 1}')",
+                    new_id(),
+                    tenant_id,
+                )
+
+            await migrate(empty_url, grant_to=ground.app)
+
+            rows = await superuser.fetch("SELECT tenant_id, seq FROM audit ORDER BY tenant_id, id")
+            assert [tuple(row) for row in rows] == [(t, n) for t in tenants for n in (1, 2)]
+            for tenant_id in tenants:
+                found = await superuser.fetchrow("SELECT * FROM audit_verify($1)", tenant_id)
+                assert tuple(found) == (2, None)

@@ -73,7 +73,7 @@ class TestLead:
             )
 
         leading = asyncio.create_task(leader.lead(lease))
-        await watched.commits(2)
+        await watched.commits(3)
         leader.stop()
 
         assert await leading == timedelta(0)
@@ -107,7 +107,7 @@ class TestLead:
         await superuser.execute("UPDATE work SET token = $1", lease.token)
 
         leading = asyncio.create_task(leader.lead(lease))
-        await watched.commits(2)
+        await watched.commits(3)
         leader.stop()
         await leading
 

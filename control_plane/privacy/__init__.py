@@ -1,0 +1,1 @@
+"""What a tenant may take with it, and what a contact may have removed."""

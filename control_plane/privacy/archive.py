@@ -1,0 +1,46 @@
+"""A zip that is sent while it is made: memory holds a batch of rows, whatever the archive holds."""
+
+import io
+import zipfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from typing_extensions import Buffer
+
+# One entry of the archive: its rows as JSON texts, batch by batch.
+Rows = AsyncIterator[Sequence[str]]
+
+
+class _Outlet(io.RawIOBase):
+    """What the zip was given to write and nobody has taken yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer, /) -> int:
+        self._waiting.append(bytes(data))
+        return len(self._waiting[-1])
+
+    def take(self) -> bytes:
+        taken, self._waiting = b"".join(self._waiting), []
+        return taken
+
+
+async def zipped(entries: Mapping[str, Rows]) -> AsyncIterator[bytes]:
+    """The archive's bytes; each entry is one JSON array."""
+    outlet = _Outlet()
+    with zipfile.ZipFile(outlet, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, batches in entries.items():
+            with archive.open(name, "w", force_zip64=True) as entry:
+                between = "[\n"
+                async for rows in batches:
+                    for row in rows:
+                        entry.write((between + row).encode())
+                        between = ",\n"
+                    if ready := outlet.take():
+                        yield ready
+                entry.write(b"\n]\n" if between == ",\n" else b"[]\n")
+    yield outlet.take()

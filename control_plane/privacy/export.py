@@ -1,0 +1,154 @@
+"""What is in an export. Columns are named one by one: a new one is not given away unseen."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from control_plane.access import trail
+from control_plane.access.audit_routes import out
+from control_plane.access.trail import Filter
+from control_plane.db.session import Database, Scope, driver
+from control_plane.privacy.archive import Rows
+
+# Rows that are in memory at once.
+BATCH = 200
+FIRST = UUID(int=0)
+
+# Each takes (tenant, id to go on behind, limit) and gives (id, JSON).
+_TENANT_FILES = {
+    "members.json": """
+        SELECT m.id, jsonb_build_object('id', m.id, 'identity_id', m.identity_id, 'role', m.role,
+            'name', m.name, 'email', i.email, 'created_at', m.created_at)::text AS row
+        FROM members AS m JOIN identities AS i ON i.id = m.identity_id
+        WHERE m.tenant_id = $1 AND m.id > $2 ORDER BY m.id LIMIT $3
+    """,
+    "instances.json": """
+        SELECT id, jsonb_build_object('id', id, 'name', name, 'desired', desired, 'phase', phase,
+            'created_at', created_at)::text AS row
+        FROM instances WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
+    """,
+    "channels.json": """
+        SELECT id, jsonb_build_object('id', id, 'instance_id', instance_id, 'kind', kind,
+            'name', name, 'settings', settings, 'state', state, 'created_at', created_at,
+            'deleted_at', deleted_at)::text AS row
+        FROM channels WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
+    """,
+    "revisions.json": """
+        SELECT id, jsonb_build_object('id', id, 'instance_id', instance_id, 'number', number,
+            'document', document, 'state', state, 'note', note, 'created_at', created_at,
+            'published_at', published_at)::text AS row
+        FROM revisions WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
+    """,
+    "answers.json": """
+        SELECT id, jsonb_build_object('position', position, 'question', question,
+            'answer', answer)::text AS row
+        FROM answers WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
+    """,
+    "contacts.json": """
+        SELECT id, jsonb_build_object('id', id, 'channel_id', channel_id,
+            'platform_id', platform_id, 'name', name, 'created_at', created_at)::text AS row
+        FROM contacts WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
+    """,
+}
+_TENANT = """
+SELECT jsonb_build_object('id', id, 'name', name, 'state', state, 'created_at', created_at)::text
+FROM tenants WHERE id = $1
+"""
+_CONTACT = """
+SELECT jsonb_build_object('id', id, 'channel_id', channel_id, 'platform_id', platform_id,
+    'name', name, 'created_at', created_at)::text
+FROM contacts WHERE id = $1
+"""
+# Of a contact ($4): their own conversations, and the groups of their channel where they spoke.
+CONVERSATIONS = """
+SELECT c.id, c.key_type = 'direct' AND c.contact_id = $4 AS own,
+    jsonb_build_object('id', c.id, 'instance_id', c.instance_id, 'channel_id', c.channel_id,
+        'contact_id', c.contact_id, 'key_type', c.key_type, 'owner', c.owner,
+        'last_number', c.last_number, 'created_at', c.created_at)::text AS row
+FROM conversations AS c
+WHERE c.tenant_id = $1 AND c.id > $2 AND ($4::uuid IS NULL
+    OR (c.key_type = 'direct' AND c.contact_id = $4)
+    OR (c.key_type <> 'direct' AND EXISTS (
+        SELECT FROM messages AS m WHERE m.conversation_id = c.id AND m.sender_id = $4)))
+ORDER BY c.id LIMIT $3
+"""
+_MESSAGES = """
+SELECT number, jsonb_build_object('id', id, 'conversation_id', conversation_id, 'number', number,
+    'sender_kind', sender_kind, 'sender_id', sender_id, 'sender_name', sender_name,
+    'segments', segments, 'occurred_at', occurred_at)::text AS row
+FROM messages
+WHERE conversation_id = $1 AND number > $2 AND ($4::uuid IS NULL OR sender_id = $4)
+ORDER BY number LIMIT $3
+"""
+
+
+def of_tenant(database: Database, tenant_id: UUID) -> Mapping[str, Rows]:
+    """Everything about a tenant but its secrets."""
+    files: dict[str, Rows] = {"tenant.json": _one(database, tenant_id, _TENANT, tenant_id)}
+    for name, query in _TENANT_FILES.items():
+        files[name] = _texts(_pages(database, tenant_id, query))
+    files["conversations.json"] = _texts(_conversations(database, tenant_id, None))
+    files["messages.json"] = _messages(database, tenant_id, None)
+    files["audit.json"] = _audit(database, tenant_id)
+    return files
+
+
+def of_contact(database: Database, tenant_id: UUID, contact_id: UUID) -> Mapping[str, Rows]:
+    """Everything about one contact; of groups only what they said themselves."""
+    return {
+        "contact.json": _one(database, tenant_id, _CONTACT, contact_id),
+        "conversations.json": _texts(_conversations(database, tenant_id, contact_id)),
+        "messages.json": _messages(database, tenant_id, contact_id),
+    }
+
+
+async def _one(database: Database, tenant_id: UUID, query: str, key: UUID) -> Rows:
+    async with database.session(Scope(tenants=(tenant_id,))) as session:
+        row = await (await driver(session)).fetchval(query, key)
+    if row is not None:
+        yield [row]
+
+
+async def _texts(pages: AsyncIterator[Sequence[Any]]) -> Rows:
+    async for page in pages:
+        yield [row["row"] for row in page]
+
+
+async def _pages(
+    database: Database, tenant_id: UUID, query: str, *more: object
+) -> AsyncIterator[Sequence[Any]]:
+    after = FIRST
+    while True:
+        async with database.session(Scope(tenants=(tenant_id,))) as session:
+            rows = await (await driver(session)).fetch(query, tenant_id, after, BATCH, *more)
+        if not rows:
+            return
+        yield rows
+        after = rows[-1]["id"]
+
+
+def _conversations(
+    database: Database, tenant_id: UUID, contact_id: UUID | None
+) -> AsyncIterator[Sequence[Any]]:
+    return _pages(database, tenant_id, CONVERSATIONS, contact_id)
+
+
+async def _messages(database: Database, tenant_id: UUID, contact_id: UUID | None) -> Rows:
+    async for page in _conversations(database, tenant_id, contact_id):
+        for conversation in page:
+            sender = None if contact_id is None or conversation["own"] else contact_id
+            number = 0
+            while True:
+                async with database.session(Scope(tenants=(tenant_id,))) as session:
+                    rows = await (await driver(session)).fetch(
+                        _MESSAGES, conversation["id"], number, BATCH, sender
+                    )
+                if not rows:
+                    break
+                yield [row["row"] for row in rows]
+                number = rows[-1]["number"]
+
+
+async def _audit(database: Database, tenant_id: UUID) -> Rows:
+    async for entries in trail.everything(database, tenant_id, Filter()):
+        yield [out(entry).model_dump_json() for entry in entries]

@@ -1,0 +1,167 @@
+"""Exports: whole, without secrets, one's own only, and made while they are sent."""
+
+import io
+import json
+import zipfile
+
+import pytest
+
+from control_plane.access.permissions import Role
+from control_plane.kit.ids import new_id
+from control_plane.privacy import export
+from control_plane.privacy.archive import zipped
+from tests.control_plane.conversations.scene import Bot, make_bot
+
+SECRET = "a-secret-that-nobody-is-to-see-1234567"
+
+
+@pytest.fixture
+async def bot(parts, people) -> Bot:
+    return await make_bot(parts, await people.owner(), secret=SECRET)
+
+
+def read(content: bytes) -> dict:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        return {name: json.loads(archive.read(name)) for name in archive.namelist()}
+
+
+async def contact_of(bot: Bot, conversation_id) -> str:
+    answer = await bot.owner.get(f"/conversations/{conversation_id}")
+    return answer.json()["contact"]["id"]
+
+
+class TestTenant:
+    async def test_has_everything_but_secrets(self, bot, monkeypatch) -> None:
+        monkeypatch.setattr(export, "BATCH", 2)
+        first = await bot.hears("one", "two", "three")
+        await bot.hears("four", key="wang")
+        await bot.says(first, "five")
+        await bot.owner.call(
+            "PUT", "/answers", json={"items": [{"question": "When?", "answer": "At nine."}]}
+        )
+
+        answer = await bot.owner.get("/export")
+        files = read(answer.content)
+
+        assert answer.headers["content-type"] == "application/zip"
+        assert {name: len(rows) for name, rows in files.items()} == {
+            "tenant.json": 1,
+            "members.json": 1,
+            "instances.json": 1,
+            "channels.json": 1,
+            "revisions.json": 0,
+            "answers.json": 1,
+            "contacts.json": 2,
+            "conversations.json": 2,
+            "messages.json": 5,
+            "audit.json": 5,
+        }
+        texts = [row["segments"][0]["text"] for row in files["messages.json"]]
+        assert texts == ["one", "two", "three", "five", "four"]
+        assert files["members.json"][0]["email"] == bot.owner.email
+        everything = json.dumps(files)
+        assert SECRET not in everything
+        assert bot.token not in everything
+
+    async def test_is_the_owners_and_written_down(self, bot, people) -> None:
+        for role in (Role.ADMIN, Role.MEMBER, Role.VIEWER):
+            person = await people.member(bot.tenant_id, role)
+            assert (await person.get("/export")).status_code == 403
+
+        await bot.owner.get("/export")
+
+        newest = (await bot.owner.get("/audit")).json()["items"][0]
+        assert (newest["action"], newest["actor_id"]) == (
+            "tenant.export",
+            str(bot.owner.identity_id),
+        )
+
+    async def test_has_nothing_of_another_tenant(self, bot, people) -> None:
+        await bot.hears("mine")
+        other = await people.owner("Noodle Bar")
+
+        files = read((await other.get("/export")).content)
+
+        assert {name for name, rows in files.items() if rows} == {
+            "tenant.json",
+            "members.json",
+            "audit.json",
+        }
+        assert str(bot.tenant_id) not in json.dumps(files)
+
+
+class TestContact:
+    async def test_has_what_was_said_with_them_only(self, bot) -> None:
+        theirs = await bot.hears("one", "two")
+        await bot.says(theirs, "three")
+        await bot.hears("of another", key="wang")
+        contact_id = await contact_of(bot, theirs)
+
+        answer = await bot.owner.get(f"/contacts/{contact_id}/export")
+        files = read(answer.content)
+
+        assert [row["id"] for row in files["contact.json"]] == [contact_id]
+        assert [row["id"] for row in files["conversations.json"]] == [str(theirs)]
+        texts = [row["segments"][0]["text"] for row in files["messages.json"]]
+        assert texts == ["one", "two", "three"]
+
+    async def test_of_a_group_has_their_own_words_only(self, bot, superuser) -> None:
+        theirs = await bot.hears("hello")
+        contact_id = await contact_of(bot, theirs)
+        group = await bot.hears("of a group", key="group")
+        await superuser.execute("UPDATE conversations SET key_type = 'group' WHERE id = $1", group)
+        [said] = await bot.says(group, "by somebody else")
+        await superuser.execute(
+            "UPDATE messages SET sender_id = $1 WHERE conversation_id = $2 AND id <> $3",
+            contact_id,
+            group,
+            said,
+        )
+
+        files = read((await bot.owner.get(f"/contacts/{contact_id}/export")).content)
+
+        assert {row["id"] for row in files["conversations.json"]} == {str(theirs), str(group)}
+        texts = {row["segments"][0]["text"] for row in files["messages.json"]}
+        assert texts == {"hello", "of a group"}
+
+    async def test_that_is_foreign_or_missing_is_not_there(self, bot, people) -> None:
+        contact_id = await contact_of(bot, await bot.hears("one"))
+        other = await people.owner()
+
+        for person, target in ((other, contact_id), (bot.owner, new_id())):
+            assert (await person.get(f"/contacts/{target}/export")).status_code == 404
+
+    @pytest.mark.parametrize("role", [Role.MEMBER, Role.VIEWER])
+    async def test_needs_the_permission(self, bot, people, role: Role) -> None:
+        person = await people.member(bot.tenant_id, role)
+
+        assert (await person.get(f"/contacts/{new_id()}/export")).status_code == 403
+
+
+class TestZipped:
+    async def test_gives_what_it_has_before_the_rows_end(self) -> None:
+        asked = []
+
+        async def rows():
+            for number in range(50):
+                asked.append(number)
+                # Too varied to be compressed: each batch has to come out.
+                yield [json.dumps("".join(str(new_id()) for _ in range(2000)))]
+
+        sizes, seen = [], []
+        async for piece in zipped({"rows.json": rows()}):
+            sizes.append(len(piece))
+            seen.append(len(asked))
+
+        assert seen[0] < 5
+        assert max(sizes) < sum(sizes) / 10
+
+    async def test_an_entry_without_rows_is_an_empty_list(self) -> None:
+        async def nothing():
+            return
+            yield []
+
+        content = b"".join([piece async for piece in zipped({"rows.json": nothing()})])
+
+        assert read(content) == {"rows.json": []}
