@@ -22,7 +22,7 @@ up: $(VENV)/.up web-admin/dist/.built ## Start everything here; ARGS="--port N -
 test: setup web ## Run every test there is; ONLY=<folder> runs one part
 	@$(BIN)/python .ci/test.py $(ONLY)
 
-check: setup ## Style, types, layers, OpenAPI and web sources, without running tests
+check: setup ## Style, types, layers, size budgets and web sources
 	@$(BIN)/python .ci/test.py --check
 
 bench: setup ## Measure, print a table, write benchmarks/latest.json; ONLY=<figure>

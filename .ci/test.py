@@ -30,6 +30,7 @@ def checks() -> list[Step]:
         ("format", [tool("ruff"), "format", "--check", *PACKAGES], ROOT),
         ("types", [tool("mypy")], ROOT),
         ("layers", [tool("lint-imports"), "--no-logo"], ROOT),
+        ("budgets and routes", [tool("pytest"), "-q", "tests/test_layout.py"], ROOT),
         ("web sources", ["npm", "run", "--silent", "check"], WEB),
         ("web budget", ["npm", "run", "--silent", "budget"], WEB),
     ]

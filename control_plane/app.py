@@ -8,19 +8,16 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from control_plane import errors
+from control_plane import errors, probes
 from control_plane.access import account_routes as account
 from control_plane.access import routes as access
-from control_plane.access.http import HouseDep
 from control_plane.access.routes import stranger
 from control_plane.channels import routes as channels
 from control_plane.conversations import routes as conversations
 from control_plane.conversations.segments import COMPONENTS
-from control_plane.db.session import driver
 from control_plane.fleet import routes as fleet
 from control_plane.ingest.app import PATH as INGEST_PATH
 from control_plane.ingest.app import IngestApp
@@ -43,26 +40,6 @@ _PAGE_POLICY = (
 )
 
 system = APIRouter(include_in_schema=False, dependencies=[Depends(stranger)])
-
-
-@system.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """Alive."""
-    return {"status": "ok"}
-
-
-@system.get("/readyz")
-async def readyz(house: HouseDep) -> dict[str, str]:
-    """Able to serve: the database answers."""
-    async with house.database.session() as session:
-        await (await driver(session)).fetchval("SELECT 1")
-    return {"status": "ready"}
-
-
-@system.get("/metrics")
-async def metrics() -> Response:
-    """For Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 @system.get(f"{API}/docs")
@@ -132,6 +109,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
         app.include_router(router, prefix=API)
     for router in (channels.public_router, webchat.router, system):
         app.include_router(router)
+    app.router.routes.extend(probes.routes())
     for path, folder in (("/webchat-assets", "webchat"), ("/api-docs-assets", "api-docs")):
         app.mount(path, StaticFiles(directory=web_pages / folder, check_dir=False))
     _describe_segments(app)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import structlog
 import typer
+import uvloop
 from pydantic import ValidationError
 from rich.console import Console
 
 from control_plane import doctor as checks
-from control_plane import logs, serve
+from control_plane import logs, probes, serve
 from control_plane.access import account
 from control_plane.db import migrate as migrations
 from control_plane.db.postgres_process import EmbeddedPostgresError
@@ -27,6 +29,7 @@ from control_plane.up import AlreadyUp
 from control_plane.up import up as bring_up
 
 out = Console()
+log = structlog.get_logger()
 cli = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -70,7 +73,7 @@ def up(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
     settings = _settings(data_dir=data_dir, host=host, port=port)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     logs.to_file("control_plane", settings.data_dir / "log" / "control-plane.log")
-    asyncio.run(bring_up(settings, Terminal(settings)))
+    uvloop.run(bring_up(settings, Terminal(settings)))
 
 
 @cli.command()
@@ -81,7 +84,7 @@ def api(host: Host = None, port: Port = None) -> None:
     """
     settings = _settings(host=host, port=port)
     logs.to_stdout("api")
-    asyncio.run(_api(settings))
+    uvloop.run(_api(settings))
 
 
 @cli.command()
@@ -92,18 +95,18 @@ def worker() -> None:
     """
     settings = _settings()
     logs.to_stdout("worker")
-    asyncio.run(_background(settings, lambda parts: parts.workers()))
+    uvloop.run(_background(settings, lambda parts: parts.workers()))
 
 
 @cli.command()
 def controller(data_dir: DataDir = None) -> None:
-    """Make instances what they should be, with agents as processes of this machine.
+    """Make instances what they should be, with agents as processes of this machine: one per cell.
 
     Needs BOTYARD_DATABASE_URL and BOTYARD_SECRET_KEYS, the same for all processes.
     """
     settings = _settings(data_dir=data_dir)
     logs.to_stdout("controller")
-    asyncio.run(_controller(settings))
+    uvloop.run(_controller(settings))
 
 
 @cli.command(
@@ -225,11 +228,18 @@ async def _make_reset_link(settings: Settings, email: str) -> str:
 
 async def _background(settings: Settings, choose: Callable[[Parts], list[Stoppable]]) -> None:
     parts = _parts(settings)
-    chosen = choose(parts)
     try:
-        await serve.run([*chosen, Background("bus", parts.bus.run())])
+        await _serve_probes(settings, parts, choose(parts))
     finally:
         await parts.close()
+
+
+async def _serve_probes(settings: Settings, parts: Parts, chosen: list[Stoppable]) -> None:
+    """Run background parts beside the little that watches them."""
+    with serve.listen(settings.host, settings.probe_port) as listener:
+        log.info("probes served", port=listener.getsockname()[1])
+        http = HttpServer(probes.only(parts.house), listener)
+        await serve.run([http, *chosen, Background("bus", parts.bus.run())])
 
 
 async def _controller(settings: Settings) -> None:
@@ -243,12 +253,7 @@ async def _controller(settings: Settings) -> None:
         clock=parts.house.clock,
     )
     try:
-        await serve.run(
-            [
-                *parts.controllers(provisioner, settings.cell),
-                Background("bus", parts.bus.run()),
-            ]
-        )
+        await _serve_probes(settings, parts, parts.controllers(provisioner, settings.cell))
     finally:
         await provisioner.close()
         await parts.close()

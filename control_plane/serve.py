@@ -35,7 +35,9 @@ class HttpServer:
 
     name = "http"
 
-    def __init__(self, app: object, listener: socket.socket, sockets: Sockets) -> None:
+    def __init__(
+        self, app: object, listener: socket.socket, sockets: Sockets | None = None
+    ) -> None:
         self._listener = listener
         self._sockets = sockets
         self._server = _Server(
@@ -61,7 +63,8 @@ class HttpServer:
         await self._server.serve(sockets=[self._listener])
 
     def stop(self) -> None:
-        self._sockets.stop()
+        if self._sockets is not None:
+            self._sockets.stop()
         self._server.should_exit = True
 
 

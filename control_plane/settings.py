@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from control_plane.kit.crypto import MIN_KEY_LENGTH
 
@@ -15,7 +17,9 @@ PROJECT = Path(__file__).parents[1]
 class Settings(BaseSettings):
     """One process; `botyard up` fills in what a laptop does not have."""
 
-    model_config = SettingsConfigDict(env_prefix="BOTYARD_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="BOTYARD_", extra="ignore", hide_input_in_errors=True
+    )
 
     database_url: SecretStr | None = Field(
         default=None, description="postgresql+asyncpg://… of the application's role, never owner."
@@ -30,6 +34,12 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path(".botyard"), description="Where one machine keeps it all.")
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on.")
+    probe_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Where worker and controller answer /healthz, /readyz, /metrics; 0 for any.",
+    )
     public_url: str | None = Field(
         default=None, description="Where browsers and platforms reach us; no slash at the end."
     )
@@ -56,6 +66,17 @@ class Settings(BaseSettings):
         if any(len(key.get_secret_value()) < MIN_KEY_LENGTH for key in keys):
             raise ValueError(f"every key needs at least {MIN_KEY_LENGTH} characters")
         return keys
+
+    @field_validator("database_url", "owner_database_url")
+    @classmethod
+    def _readable(cls, url: SecretStr | None) -> SecretStr | None:
+        try:
+            known = url is None or make_url(url.get_secret_value()).drivername
+        except (ArgumentError, ValueError):
+            known = ""
+        if known not in (True, "postgresql+asyncpg"):
+            raise ValueError("it must look like postgresql+asyncpg://user:password@host/database")
+        return url
 
     @field_validator("smtp_url")
     @classmethod

@@ -25,6 +25,7 @@ VAGUE = {"utils", "helpers", "manager", "common"}
 """Names that say nothing about what is inside."""
 
 PUBLIC = {
+    ("ANY", "/api-docs-assets"),
     ("ANY", "/webchat-assets"),
     ("ANY", "/webchat/{token}/ws"),
     ("GET", "/"),
@@ -37,8 +38,6 @@ PUBLIC = {
     ("GET", "/api/v1/openapi.json"),
     ("GET", "/app/{path:path}"),
     ("GET", "/healthz"),
-    ("GET", "/im/{token}"),
-    ("GET", "/im/{token}/{rest:path}"),
     ("GET", "/metrics"),
     ("GET", "/readyz"),
     ("GET", "/webchat-platform/account"),
@@ -53,9 +52,11 @@ PUBLIC = {
     ("POST", "/api/v1/auth/totp/begin"),
     ("POST", "/api/v1/auth/totp/confirm"),
     ("POST", "/api/v1/instances/{instance_id}/bootstrap"),
-    ("POST", "/im/{token}"),
-    ("POST", "/im/{token}/{rest:path}"),
     ("POST", "/webchat-platform/messages"),
+} | {
+    (method, path)
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    for path in ("/im/{token}", "/im/{token}/{rest:path}")
 }
 """Routes that take strangers; each looks for its own proof, if it needs one."""
 

@@ -155,7 +155,7 @@ class Callbacks:
             connection = await driver(session)
             # The lock keeps the count true while several callbacks arrive at once.
             await connection.execute(
-                "SELECT 1 FROM channels WHERE id = $1 FOR UPDATE", known.channel_id
+                "SELECT 1 FROM channels WHERE id = $1 FOR NO KEY UPDATE", known.channel_id
             )
             waiting = await connection.fetchrow(_WAITING, known.channel_id)
             if waiting["n"] >= MAX_WAITING or waiting["bytes"] >= MAX_WAITING_BYTES:

@@ -25,7 +25,8 @@ from control_plane.stream import log as stream
 MAX_CHANNELS = 50
 
 _ROUTE = """
-INSERT INTO routes (sha256, kind, tenant_id, instance_id, channel_id) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO routes (sha256, kind, tenant_id, instance_id, channel_id)
+VALUES ($1, $2, $3, $4, $5) ON CONFLICT (sha256) DO NOTHING
 """
 
 
@@ -108,7 +109,7 @@ async def change(
         merged = channel.settings | settings.unseal(keys, channel.secrets) | body.settings
         fixed = settings.generated_names(kind) & body.settings.keys()
         if fixed:
-            raise Conflict("generated_setting", f"{', '.join(sorted(fixed))} cannot be set.")
+            raise Conflict("generated_setting", f"{', '.join(sorted(fixed))} cannot be changed.")
         given = {name: value for name, value in merged.items() if value is not None}
         settings.check(kind, given)
         channel.settings, hidden = settings.split(kind, given)
@@ -150,9 +151,12 @@ def _living(instance_id: UUID) -> tuple[Any, ...]:
 
 
 async def _add_route(session: AsyncSession, channel: Channel, kind: str, token: str) -> None:
-    await (await driver(session)).execute(
+    added = await (await driver(session)).execute(
         _ROUTE, fingerprint(token), kind, channel.tenant_id, channel.instance_id, channel.id
     )
+    # A token says which channel is meant, so two channels cannot share one.
+    if added != "INSERT 0 1":
+        raise Conflict("setting_taken", "A secret like this is in use; leave it out.")
 
 
 def _shown(channel: Channel) -> dict[str, Any]:

@@ -59,6 +59,8 @@ class Database:
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT_S,
             pool_pre_ping=True,
+            # Parameters are what people said; errors end up in logs.
+            hide_parameters=True,
             # The hot path decodes JSON as it likes (see `driver`); models do it in their types.
             json_deserializer=str,
             connect_args={

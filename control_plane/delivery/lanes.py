@@ -57,7 +57,8 @@ INSERT INTO deliveries (id, tenant_id, conversation_id, instance_id, channel_id,
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)
 """
 _WITHHOLD = """
-UPDATE deliveries SET state = 'withheld'
+UPDATE deliveries
+SET state = CASE WHEN error_class = 'unknown_outcome' THEN 'unconfirmed' ELSE 'withheld' END
 WHERE conversation_id = $1 AND state = 'queued' AND author_kind = 'bot' RETURNING message_id
 """
 _HEAD = """

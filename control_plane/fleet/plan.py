@@ -86,9 +86,10 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """End the agent, letting it drain."""
+    """End the agent, letting it drain; `failure` when that is nobody's wish."""
 
     reason: str
+    failure: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,11 +184,11 @@ def _serve(desired: Desired, seen: Observed, now: datetime) -> list[Action]:
     standby = next((s for s in reversed(current) if s.state == "standby"), None)
     if active is None and standby is None:
         late = now - (seen.workload.started_at or now) > START_WITHIN
-        return [Stop(reason="no session after its start")] if late else []
+        return [Stop(reason="no session after its start", failure=True)] if late else []
     if standby is not None and (active is None or standby.ready or _silent(active, now)):
         return [Activate(session_id=standby.id)]
     if active is not None and now - active.seen_at > SILENT_AFTER:
-        return [Stop(reason="silent")]
+        return [Stop(reason="silent", failure=True)]
     if seen.pending_restart:
         return [Stop(reason="the configuration needs a restart")]
     if desired.config not in (seen.applied, seen.rejected):

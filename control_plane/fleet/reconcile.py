@@ -42,6 +42,8 @@ from instance_agent.protocol import ConfigOutcome
 WORK = instances.WORK
 # Time for an agent to finish what it has in hand when it is stopped.
 GRACE = timedelta(seconds=20)
+# Nothing to do but to notice a silent agent: what changes otherwise hints.
+_AT_REST = frozenset({"running", "connecting", "degraded"})
 # Looks within one lease: enough for a start to get as far as it can without waiting.
 _ROUNDS = 4
 
@@ -152,7 +154,7 @@ class Reconciler:
 
     async def _stop(self, lease: Lease, action: Stop, workload: Workload) -> None:
         stopped = await self._provisioner.stop(lease.key, grace=GRACE)
-        if action.reason != "silent" and stopped.state == WorkloadState.EXITED:
+        if not action.failure and stopped.state == WorkloadState.EXITED:
             # An end that we asked for is no failure.
             body = json.dumps(starts_to(Starts(ended_ref=stopped.ref or workload.ref)))
             async with self._database.session(self._scope(lease)) as session:
@@ -243,7 +245,7 @@ class Reconciler:
         phase = status.phase(view.desired, seen, held)
         if phase == "deleted":
             return None
-        if phase == "running":
+        if phase in _AT_REST:
             due = [_due(s.seen_at, now) for s in view.sessions if s.state == "active"]
             return max(status.UNDER_WAY, min([status.RESYNC, *due]))
         if view.desired.want == Want.STOPPED and phase == "stopped":

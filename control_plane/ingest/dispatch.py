@@ -40,7 +40,7 @@ WHERE c.id = i.id AND c.instance_id = i.instance_id
 _CHANNEL = """
 UPDATE channels AS c SET state = $3, state_reason = $4, proof_at = coalesce($5, c.proof_at)
 FROM (SELECT id, state, state_reason FROM channels
-      WHERE id = $2 AND instance_id = $1 AND deleted_at IS NULL FOR UPDATE) AS old
+      WHERE id = $2 AND instance_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE) AS old
 WHERE c.id = old.id
 RETURNING old.state IS DISTINCT FROM $3 OR old.state_reason IS DISTINCT FROM $4
 """

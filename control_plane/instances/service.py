@@ -90,7 +90,8 @@ async def restart(
     instance = await get(session, instance_id, lock=True)
     if instance.desired != "running":
         raise Conflict("instance_not_running", f"The instance is {instance.desired}; start it.")
-    instance.starts = {}
+    # What ended before is forgotten, but not counted again.
+    instance.starts = {"ended_ref": instance.starts.get("ended_ref")}
     await _next_generation(session, instance, now)
     await _changed(session, instance, "instance.restart", actor=actor, now=now)
     return instance

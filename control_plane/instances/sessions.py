@@ -32,10 +32,8 @@ _DRAIN = "UPDATE agent_sessions SET state = 'draining' WHERE instance_id = $1 AN
 _RAISE = (
     "UPDATE instances SET session_epoch = session_epoch + 1 WHERE id = $1 RETURNING session_epoch"
 )
-_ACTIVATE = """
-UPDATE agent_sessions SET state = 'active', epoch = $2 WHERE id = $1 AND state = 'standby'
-RETURNING id
-"""
+_STANDBY = "SELECT 1 FROM agent_sessions WHERE id = $1 AND state = 'standby' FOR UPDATE"
+_ACTIVATE = "UPDATE agent_sessions SET state = 'active', epoch = $2 WHERE id = $1"
 _END = """
 UPDATE agent_sessions SET state = 'ended' WHERE instance_id = $1 AND state <> 'ended'
 AND id <> ALL ($2::uuid[])
@@ -89,10 +87,12 @@ async def open_session(
 async def activate(session: AsyncSession, *, instance_id: UUID, session_id: UUID) -> int | None:
     """Make a standby session the active one; its epoch, or None when it is not standby."""
     connection = await driver(session)
+    if await connection.fetchval(_STANDBY, session_id) is None:
+        return None
     epoch: int = await connection.fetchval(_RAISE, instance_id)
     await connection.execute(_DRAIN, instance_id)
-    activated = await connection.fetchval(_ACTIVATE, session_id, epoch)
-    return epoch if activated else None
+    await connection.execute(_ACTIVATE, session_id, epoch)
+    return epoch
 
 
 async def end_others(session: AsyncSession, instance_id: UUID, *, keep: list[UUID]) -> None:

@@ -44,7 +44,7 @@ class Window(BaseModel):
 
     def after_number(self) -> int | None:
         """The number that the cursor stands for; None at the start."""
-        position: int | None = self._decode(int)
+        position: int | None = self._decode(_small)
         return position
 
     def _decode(self, *types: Callable[[str], Any]) -> Any:
@@ -58,6 +58,14 @@ class Window(BaseModel):
                 "invalid_cursor", "The cursor is not one that this list gave out."
             ) from None
         return values if len(types) > 1 else values[0]
+
+
+def _small(text: str) -> int:
+    """A number that a 4-byte column can be compared with."""
+    number = int(text)
+    if abs(number) >= 2**31:
+        raise ValueError(text)
+    return number
 
 
 def cut(rows: Sequence[Item], limit: int) -> tuple[list[Item], Item | None]:

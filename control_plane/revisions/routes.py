@@ -12,6 +12,7 @@ from control_plane.kit.paging import Window, cursor, cut
 from control_plane.revisions import documents, service
 from control_plane.revisions.models import Revision
 from control_plane.revisions.schemas import (
+    MAX_NUMBER,
     ChangeOut,
     DiffOut,
     RevisionIn,
@@ -78,7 +79,9 @@ async def roll_back(instance_id: UUID, body: RollbackIn, call: Writer) -> Revisi
 async def diff_revision(
     revision_id: UUID,
     call: Reader,
-    against: Annotated[int | None, Query(ge=0, description="By default the one before.")] = None,
+    against: Annotated[
+        int | None, Query(ge=0, le=MAX_NUMBER, description="By default the one before.")
+    ] = None,
 ) -> DiffOut:
     """What a version changes."""
     revision = await service.get(call.session, revision_id)

@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from control_plane.access.schemas import Body
 
+# What the database's integer holds.
+MAX_NUMBER = 2**31 - 1
+
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
 
 
@@ -21,7 +24,7 @@ class RevisionIn(Body):
 class RollbackIn(Body):
     """Which revision's document to publish again."""
 
-    number: int = Field(ge=0)
+    number: int = Field(ge=0, le=MAX_NUMBER)
 
 
 class RevisionOut(BaseModel):

@@ -32,6 +32,13 @@ _MOVES: dict[str, tuple[frozenset[TenantState], TenantState]] = {
 }
 
 
+# Where bots still run, the fleet ends the tenant after the last of them.
+_NOTHING_TO_STOP = """
+UPDATE tenants SET state = 'deleted' WHERE id = $1 AND state = 'deleting'
+  AND NOT EXISTS (SELECT FROM instances WHERE tenant_id = $1 AND phase <> 'deleted')
+"""
+
+
 async def register(house: House, body: RegisterIn) -> RegisteredOut:
     """A new tenant with its owner; repeating it with the same words answers the same."""
     password_hash = await passwords.hash_password(body.password)
@@ -127,6 +134,7 @@ async def move(
     tenant.state, tenant.reason, tenant.updated_at = target, reason, now
     session.add(tenant)
     await session.flush()
+    await (await driver(session)).execute(_NOTHING_TO_STOP, tenant_id)
     operator = actor is not None and actor.role is None
     await enter(session, Scope(tenants=(tenant_id,), operator=operator))
     audit.record(

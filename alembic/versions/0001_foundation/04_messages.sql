@@ -110,7 +110,7 @@ CREATE TABLE turn_steps (
     FOREIGN KEY (tenant_id, turn_id) REFERENCES turns (tenant_id, id)
 );
 
--- The question-and-answer list; `grams` are the character pairs of the normalised question.
+-- The question-and-answer list; `grams` are the pairs of neighbouring sounds of the question.
 CREATE TABLE answers (
     id         uuid PRIMARY KEY,
     tenant_id  uuid NOT NULL REFERENCES tenants (id),

@@ -1,4 +1,4 @@
--- The tenant's questions most like the given character pairs: Dice's coefficient, 0 to 1.
+-- The tenant's questions most like the given pairs of sounds: Dice's coefficient, 0 to 1.
 CREATE FUNCTION answer_matches(p_grams text[], p_limit integer)
 RETURNS TABLE (id uuid, question text, answer text, score double precision)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS

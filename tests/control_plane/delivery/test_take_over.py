@@ -78,9 +78,11 @@ class TestTakeOver:
         assert await bot.deliveries(conversation) == ["sent", "withheld"]
         assert agent.platform == ["一"]
 
-    @pytest.mark.parametrize("outcome", ["failed", "unknown"])
-    async def test_withholds_what_would_have_been_tried_again(
-        self, bot: Bot, agent: StandIn, worker: Worker, outcome: str
+    @pytest.mark.parametrize(
+        ("outcome", "state"), [("failed", "withheld"), ("unknown", "unconfirmed")]
+    )
+    async def test_stops_what_would_have_been_tried_again(
+        self, bot: Bot, agent: StandIn, worker: Worker, outcome: str, state: str
     ) -> None:
         conversation = await bot.hears("你好")
         await bot.says(conversation, "一")
@@ -90,7 +92,7 @@ class TestTakeOver:
         await take_over(bot, conversation)
         await worker.all()
 
-        assert await bot.deliveries(conversation) == ["withheld"]
+        assert await bot.deliveries(conversation) == [state]
         assert len(agent.calls) == 1
 
     async def test_closing_withholds_as_well(

@@ -3,13 +3,16 @@
 import asyncio
 import json
 from collections.abc import Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 import pytest
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.db.leases import LeaseLost
+from control_plane.db.session import Database, Scope
 from control_plane.fleet.plan import CRASH_LOOP, SILENT_AFTER, START_WITHIN, STEADY_AFTER
 from control_plane.fleet.provision.base import Transient, Workload, WorkloadState
 from control_plane.fleet.provision.fake import FakePlace, FakeProvisioner
@@ -96,6 +99,23 @@ class TestConverged:
 
         assert await fleet.versions() == before
         assert dict(fleet.place.calls) == calls | {"observe": calls["observe"] + 10}
+
+    async def test_a_look_is_one_transaction_that_reads(
+        self, fleet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        instance_id, _ = await fleet.run()
+        lease = await fleet.lease(instance_id)
+        database = fleet.parts.house.database
+        begun = []
+
+        def counted(scope: Scope) -> AbstractAsyncContextManager[AsyncSession]:
+            begun.append(scope)
+            return Database.session(database, scope)
+
+        monkeypatch.setattr(database, "session", counted)
+        await fleet.reconciler.look(lease)
+
+        assert begun == [Scope(tenants=(fleet.owner.tenant_id,))]
 
     async def test_a_running_one_is_looked_at_when_it_could_be_silent(self, fleet) -> None:
         instance_id, given = await fleet.run()

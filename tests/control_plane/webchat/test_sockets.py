@@ -13,7 +13,7 @@ from control_plane.conversations.segments import encode
 from control_plane.webchat import sockets, store
 from control_plane.webchat.frames import MAX_FRAME_BYTES, MAX_TEXT
 from control_plane.webchat.store import Place
-from tests.control_plane.conversations.scene import Bot, until_blocked
+from tests.control_plane.conversations.scene import Bot, until, until_blocked
 from tests.control_plane.delivery.stand_in import StandIn
 from tests.control_plane.webchat.conftest import GREETING, TITLE, Open, Platform, words
 
@@ -439,7 +439,12 @@ class TestStop:
         async with page() as late:
             assert await late.end() == 1013
 
-    async def test_of_room_is_said(self, page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_of_room_is_said(
+        self, page: Open, parts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def is_empty() -> bool:
+            return bool(parts.sockets._open == 0)
+
         monkeypatch.setattr(sockets, "MAX_SOCKETS", 1)
         async with page() as first:
             await first.resume()
@@ -447,5 +452,6 @@ class TestStop:
                 assert await second.end() == 1013
             await first.send({"type": "resume"})
             assert (await first.next())["code"] == "resume_twice"
+        await until(is_empty, "the first page's end")
         async with page() as third:
             await third.resume()
