@@ -133,8 +133,8 @@ class TestSettings:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         for name, text in {
-            "database_url": "postgresql://u:hush@h/d\n",
-            "owner_database_url": "postgresql://o:hush@h/d",
+            "database_url": "postgresql+asyncpg://u:hush@h/d\n",
+            "owner_database_url": "postgresql+asyncpg://o:hush@h/d",
             "secret_keys": f"{KEY}\n{KEY}2\n",
         }.items():
             (tmp_path / name).write_text(text, encoding="utf-8")
@@ -143,7 +143,7 @@ class TestSettings:
         settings = Settings()
 
         assert settings.database_url is not None
-        assert settings.database_url.get_secret_value() == "postgresql://u:hush@h/d"
+        assert settings.database_url.get_secret_value() == "postgresql+asyncpg://u:hush@h/d"
         assert settings.owner_database_url is not None
         assert [key.get_secret_value() for key in settings.secret_keys] == [KEY, f"{KEY}2"]
 

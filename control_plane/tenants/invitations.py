@@ -13,12 +13,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import audit, passwords
+from control_plane.access import audit, lockout, passwords
 from control_plane.access import service as access
+from control_plane.access.http import House
 from control_plane.access.models import Credential, Identity
 from control_plane.access.permissions import Actor
-from control_plane.db.session import Database, Scope, enter
-from control_plane.kit.clock import Clock
+from control_plane.db.session import Scope, enter
 from control_plane.kit.errors import Conflict, Forbidden, Gone, Invalid, Unauthorized, not_found
 from control_plane.kit.ids import fingerprint, new_id, new_token
 from control_plane.stream import log as stream
@@ -113,19 +113,24 @@ async def withdraw(
     await _changed(session, invitation, "withdraw", actor=actor, now=now, entries=entries)
 
 
-async def accept(database: Database, clock: Clock, body: AcceptIn) -> Member:
+async def accept(house: House, body: AcceptIn) -> Member:
     """Join; a person who has an account shows its password, a new one sets it."""
-    async with database.session() as session:
-        opened = await _open(session, body.token, now=clock.now())
+    async with house.database.session() as session:
+        opened = await _open(session, body.token, now=house.clock.now())
     # bcrypt takes a quarter of a second: no connection waits for it.
-    password_hash = None
+    password_hash, proof = None, None
     if opened.identity is None:
         password_hash = await passwords.hash_password(_new_password(body.password))
-    elif not await passwords.matches(body.password or "", opened.identity.password_hash):
-        raise Unauthorized("wrong_credentials", "Show the password of your account to join.")
+    else:
+        # Counted like a sign-in: a link must not be a place to guess a password.
+        proof = await access.prove_password(house, email=opened.email, password=body.password or "")
+        if proof is None:
+            raise Unauthorized("wrong_credentials", "Show the password of your account to join.")
     try:
-        async with database.session() as session:
-            return await _join(session, body, password_hash, now=clock.now())
+        async with house.database.session() as session:
+            if proof is not None:
+                await lockout.clear(session, proof.identity_id)
+            return await _join(session, body, password_hash, now=house.clock.now())
     except IntegrityError:
         raise Conflict("already_member", "This person has joined in the meantime.") from None
 

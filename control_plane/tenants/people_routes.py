@@ -84,7 +84,7 @@ async def withdraw_invitation(invitation_id: UUID, call: Writer) -> None:
 @plain.post("/invitations/accept", dependencies=[Depends(stranger)])
 async def accept_invitation(body: AcceptIn, house: HouseDep) -> AcceptedOut:
     """Join with the token of an invitation; sign in afterwards."""
-    member = await invitations.accept(house.database, house.clock, body)
+    member = await invitations.accept(house, body)
     return AcceptedOut(tenant_id=member.tenant_id, member_id=member.id)
 
 

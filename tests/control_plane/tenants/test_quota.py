@@ -78,8 +78,8 @@ class TestPlans:
 
         counted = ("instances", "channels", "members", "messages_month")
         assert found.keys() == {"free", "standard", "business"}
-        assert [found["free"][name] for name in counted] == [1, 3, 3, 1_000]
-        assert [found["standard"][name] for name in counted] == [5, 20, 20, 50_000]
+        assert [found["free"][name] for name in counted] == [5, 20, 20, 10_000]
+        assert [found["standard"][name] for name in counted] == [10, 50, 50, 50_000]
 
     async def test_are_written_by_operators_only(self, people: People) -> None:
         owner, operator = await people.owner(), await people.operator()
@@ -131,12 +131,12 @@ class TestPlans:
         self, people: People, superuser
     ) -> None:
         owner, operator = await people.owner(), await people.operator()
-        for name in "AB":
+        for name in "ABCDEF":
             await owner.post("/instances", {"name": name})
 
         await operator.patch(f"/tenants/{owner.tenant_id}", {"plan": "free"})
 
-        assert await level(owner, "instances") == (2, 1, "over")
+        assert await level(owner, "instances") == (6, 5, "over")
         assert await told(superuser) == [("instances", "over")]
         assert code(await owner.post("/instances", {"name": "C"})) == (409, "quota_exceeded")
 
