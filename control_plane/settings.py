@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from control_plane.access.limits import Rates
 from control_plane.kit.crypto import MIN_KEY_LENGTH
 
 PROJECT = Path(__file__).parents[1]
@@ -14,13 +15,24 @@ PROJECT = Path(__file__).parents[1]
 class Settings(BaseSettings):
     """One process; `botyard up` fills in what a laptop does not have."""
 
-    model_config = SettingsConfigDict(env_prefix="BOTYARD_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="BOTYARD_", env_nested_delimiter="__", extra="ignore"
+    )
 
     database_url: SecretStr | None = Field(
         default=None, description="postgresql+asyncpg://… of the application's role, never owner."
     )
     owner_database_url: SecretStr | None = Field(
         default=None, description="postgresql+asyncpg://… of the schema's owner, for migrations."
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="redis://… or unix://…; several processes share rate limits and hints there.",
+    )
+    rates: Rates = Field(default=Rates(), description="Rate limits, each like 60/minute.")
+    trusted_proxies: str = Field(
+        default="127.0.0.1",
+        description="Comma-separated addresses whose X-Forwarded-For is believed.",
     )
     secret_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
@@ -51,6 +63,11 @@ class Settings(BaseSettings):
         if any(len(key.get_secret_value()) < MIN_KEY_LENGTH for key in keys):
             raise ValueError(f"every key needs at least {MIN_KEY_LENGTH} characters")
         return keys
+
+    @property
+    def redis_address(self) -> str | None:
+        """Redis, if there is one; may hold its password."""
+        return self.redis_url.get_secret_value() if self.redis_url else None
 
     @property
     def base_url(self) -> str:

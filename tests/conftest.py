@@ -30,7 +30,7 @@ from control_plane.access import passwords, tokens
 from control_plane.access.http import House
 from control_plane.access.permissions import Role
 from control_plane.access.service import create_identity
-from control_plane.app import Front, create_app
+from control_plane.app import Application, create_app
 from control_plane.db import embedded
 from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate
@@ -281,12 +281,12 @@ def house(parts: Parts) -> House:
 
 
 @pytest.fixture
-def app(parts: Parts, tmp_path: Path) -> Front:
+def app(parts: Parts, tmp_path: Path) -> Application:
     return create_app(parts, web_pages=tmp_path)
 
 
 @pytest.fixture
-async def client(app: Front) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(app: Application) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as client:
         yield client

@@ -42,4 +42,6 @@ def record(
 def _kind(actor: Actor | None) -> str:
     if actor is None:
         return "system"
+    if actor.scopes is not None:
+        return "key"
     return "person" if actor.role else "operator"

@@ -17,8 +17,10 @@ from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import idempotency, tokens
+from control_plane.access import api_keys, idempotency, tokens
+from control_plane.access.api_keys import Sent
 from control_plane.access.idempotency import Replay, Ticket
+from control_plane.access.limits import Limiter, Rates
 from control_plane.access.permissions import Actor, Permission, Role
 from control_plane.bus.hints import Bus
 from control_plane.db.session import Database, Scope, driver, enter
@@ -37,7 +39,9 @@ _FAMILY_LIVES = """
 SELECT EXISTS (SELECT FROM credentials WHERE family_id = $1 AND revoked_at IS NULL)
 """
 
-bearer_token = HTTPBearer(auto_error=False, description="The access token from /auth/login.")
+bearer_token = HTTPBearer(
+    auto_error=False, description="The access token from /auth/login, or an API key."
+)
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -51,6 +55,8 @@ class House:
     keys: Keyring
     clock: Clock
     public_url: str
+    limiter: Limiter
+    rates: Rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +92,7 @@ class TransactionRoute(APIRoute):
                     response = await handler(request)
                     await _keep_answer(request, session, response)
                 except Replay as replay:
-                    response = Response(replay.body, replay.status, media_type="application/json")
+                    response = _again(request, replay)
                 except BotyardError as error:
                     if not error.keeps_changes:
                         raise
@@ -146,7 +152,7 @@ def check(actor: Actor, permission: Permission) -> None:
     """Raises Forbidden unless the actor may do it, in the state that their tenant is in."""
     if permission not in actor.permissions:
         raise Forbidden("forbidden", f"This needs the permission {permission.value}.")
-    if actor.role is not None and not permission.reads and actor.tenant_state != "active":
+    if actor.tenant_id is not None and not permission.reads and actor.tenant_state != "active":
         raise Forbidden(
             "tenant_not_active", f"The tenant is {actor.tenant_state}; it can only be looked at."
         )
@@ -159,14 +165,34 @@ async def authenticate(request: Request, token: str | None) -> Call:
     session: AsyncSession = request.state.session
     if token is None:
         raise Unauthorized("not_signed_in", "Send an access token as a bearer token.")
-    claims = tokens.read_access(house.keys, token, now=now)
-    actor = await load_actor(
+    if api_keys.is_key(token):
+        sent = await _sent(request)
+        actor = await api_keys.authenticate(session, house.keys, token, sent, now=now)
+    else:
+        actor = await _person(session, house.keys, token, now=now)
+    request.state.actor = actor
+    return Call(session=session, actor=actor, now=now, keys=house.keys, house=house)
+
+
+async def _sent(request: Request) -> Sent:
+    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    query: bytes = request.scope["query_string"]
+    return Sent(
+        method=request.method,
+        target=(path + (b"?" + query if query else b"")).decode("latin-1"),
+        headers=request.headers,
+        body=await request.body(),
+    )
+
+
+async def _person(session: AsyncSession, keys: Keyring, token: str, *, now: datetime) -> Actor:
+    claims = tokens.read_access(keys, token, now=now)
+    return await load_actor(
         session,
         identity_id=UUID(claims["sub"]),
         tenant_id=UUID(claims["tid"]) if claims.get("tid") else None,
         family_id=UUID(claims["sid"]),
     )
-    return Call(session=session, actor=actor, now=now, keys=house.keys, house=house)
 
 
 async def load_actor(
@@ -199,7 +225,7 @@ def scope_of(actor: Actor) -> Scope:
     return Scope(
         tenants=(actor.tenant_id,) if actor.tenant_id else (),
         identity=actor.identity_id,
-        operator=actor.operator and actor.role is None,
+        operator=actor.as_operator,
     )
 
 
@@ -216,5 +242,11 @@ async def _take_key(request: Request, call: Call) -> None:
 async def _keep_answer(request: Request, session: AsyncSession, response: Response) -> None:
     ticket: Ticket | None = getattr(request.state, "ticket", None)
     if ticket is not None:
-        body = bytes(response.body)
+        # Sealed: an answer may hold a secret that is shown once.
+        body = house_of(request).keys.seal(bytes(response.body))
         await idempotency.end(session, ticket, status=response.status_code, body=body)
+
+
+def _again(request: Request, replay: Replay) -> Response:
+    body = house_of(request).keys.open(replay.body)
+    return Response(body, replay.status, media_type="application/json")

@@ -23,6 +23,8 @@ class Permission(StrEnum):
     CONVERSATIONS_WRITE = "conversations.write"
     ANSWERS_READ = "answers.read"
     ANSWERS_WRITE = "answers.write"
+    API_KEYS_READ = "api_keys.read"
+    API_KEYS_WRITE = "api_keys.write"
 
     @property
     def reads(self) -> bool:
@@ -46,6 +48,7 @@ _ADMIN = _MEMBER | {
     Permission.CHANNELS_WRITE,
     Permission.REVISIONS_WRITE,
     Permission.ANSWERS_WRITE,
+    Permission.API_KEYS_WRITE,
 }
 
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
@@ -69,7 +72,10 @@ OPERATOR_PERMISSIONS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """Who is calling: a member of one tenant, or an operator."""
+    """Who is calling: a member of one tenant, an API key of one, or an operator.
+
+    A key has `scopes` instead of a role, and its own id in the place of an identity's.
+    """
 
     identity_id: UUID
     email: str
@@ -79,16 +85,24 @@ class Actor:
     member_id: UUID | None
     member_name: str
     role: Role | None
+    scopes: frozenset[Permission] | None = None
 
     @property
     def permissions(self) -> frozenset[Permission]:
         if self.role is not None:
             return ROLE_PERMISSIONS[self.role]
+        if self.scopes is not None:
+            return self.scopes
         return OPERATOR_PERMISSIONS if self.operator else frozenset()
 
     @property
+    def as_operator(self) -> bool:
+        """Whether they act for the platform, not for a tenant."""
+        return self.operator and self.tenant_id is None
+
+    @property
     def tenant(self) -> UUID:
-        """The tenant of a member; routes that use it are not for operators."""
+        """The tenant of a member or key; routes that use it are not for operators."""
         if self.tenant_id is None:
             raise LookupError("an operator has no tenant")
         return self.tenant_id

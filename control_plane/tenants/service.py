@@ -127,7 +127,7 @@ async def move(
     tenant.state, tenant.reason, tenant.updated_at = target, reason, now
     session.add(tenant)
     await session.flush()
-    operator = actor is not None and actor.role is None
+    operator = actor is not None and actor.as_operator
     await enter(session, Scope(tenants=(tenant_id,), operator=operator))
     audit.record(
         session,

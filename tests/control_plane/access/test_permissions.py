@@ -21,6 +21,7 @@ CONFIGURES = {
     Permission.CHANNELS_WRITE,
     Permission.REVISIONS_WRITE,
     Permission.ANSWERS_WRITE,
+    Permission.API_KEYS_WRITE,
 }
 PLATFORM = {Permission.TENANTS_LIST, Permission.TENANTS_DECIDE}
 
