@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
+from msgspec import Struct
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 # Buckets that one process keeps, about 25 MB of them; the one charged longest ago goes first.
@@ -21,8 +22,7 @@ _FORM = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
 _WINDOWS_S = {"second": 1, "minute": 60, "hour": 3600}
 
 
-@dataclass(frozen=True)
-class Rate:
+class Rate(Struct, frozen=True):
     """So many requests in so many seconds."""
 
     amount: int
@@ -50,7 +50,7 @@ def _rate(text: str, reason: str) -> Rate:
 class Rates(BaseModel):
     """How much of what; each is a setting such as BOTYARD_RATES__USER=1200/minute."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     sign_in: RateSetting = _rate(
         "60/minute",
