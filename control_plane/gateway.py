@@ -216,7 +216,7 @@ def route_of(scope: Scope) -> str:
 
 
 def _named(steps: list[str], value: list[str], name: str) -> list[str]:
-    for start in range(len(steps) - len(value), -1, -1):
+    for start in range(len(steps) - len(value) + 1):
         if steps[start : start + len(value)] == value:
             return [*steps[:start], name, *steps[start + len(value) :]]
     return steps
