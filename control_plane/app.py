@@ -1,5 +1,8 @@
 """The HTTP application: every room's routes under one roof."""
 
+import base64
+import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane import errors, probes
 from control_plane.access import account_routes as account
+from control_plane.access import api_key_routes as api_keys
 from control_plane.access import audit_routes as audit
 from control_plane.access import routes as access
 from control_plane.access.routes import stranger
@@ -20,6 +24,7 @@ from control_plane.channels import routes as channels
 from control_plane.conversations import routes as conversations
 from control_plane.conversations.segments import COMPONENTS
 from control_plane.fleet import routes as fleet
+from control_plane.gateway import Gateway
 from control_plane.ingest.app import PATH as INGEST_PATH
 from control_plane.ingest.app import IngestApp
 from control_plane.instances import routes as instances
@@ -48,13 +53,15 @@ system = APIRouter(include_in_schema=False, dependencies=[Depends(stranger)])
 @system.get(f"{API}/docs")
 async def docs() -> Response:
     """The API's own page; its scripts are ours, so it works without the internet."""
-    return get_swagger_ui_html(
+    page = get_swagger_ui_html(
         openapi_url=f"{API}/openapi.json",
         title="Botyard API",
         swagger_js_url="/api-docs-assets/swagger-ui-bundle.js",
         swagger_css_url="/api-docs-assets/swagger-ui.css",
         swagger_favicon_url="/api-docs-assets/favicon-32x32.png",
     )
+    page.headers["content-security-policy"] = _docs_policy(bytes(page.body).decode())
+    return page
 
 
 @system.get("/")
@@ -77,8 +84,8 @@ async def dashboard(path: str, request: Request) -> Response:
     return FileResponse(file, headers=headers)
 
 
-def create_app(parts: Parts, *, web_pages: Path) -> "Front":
-    """The whole application over `parts`."""
+def create_app(parts: Parts, *, web_pages: Path) -> "Application":
+    """The whole application over `parts`, behind its gateway."""
     app = FastAPI(
         title="Botyard",
         version="1",
@@ -102,6 +109,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
         account.router,
         audit.router,
         audit.plain,
+        api_keys.router,
         tenants.plain,
         tenants.router,
         people.plain,
@@ -122,7 +130,18 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Front":
         app.mount(path, StaticFiles(directory=web_pages / folder, check_dir=False))
     _describe_segments(app)
     ingest = IngestApp(parts.verifier, parts.commits, parts.house.clock)
-    return Front(app, ingest)
+    return Application(app, Gateway(Front(app, ingest), parts.house))
+
+
+class Application:
+    """What a server runs; `app` is what answers inside."""
+
+    def __init__(self, app: FastAPI, gateway: Gateway) -> None:
+        self.app = app
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._gateway(scope, receive, send)
 
 
 class Front:
@@ -167,6 +186,17 @@ def _declared_length(scope: Scope) -> int:
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
     error = TooLarge("body_too_large", f"A body has at most {MAX_BODY_BYTES} bytes.")
     await problem_response(error)(scope, receive, send)
+
+
+def _docs_policy(page: str) -> str:
+    """Only the page's own inline script runs; Swagger writes styles into its elements."""
+    inline = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digests = [hashlib.sha256(script.encode()).digest() for script in inline]
+    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src 'self' {allowed}; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -249,7 +249,7 @@ async def _api(settings: Settings) -> None:
     parts = _parts(settings)
     with serve.listen(settings.host, settings.port) as listener:
         app = create_app(parts, web_pages=settings.web_pages)
-        http = HttpServer(app, listener, parts.sockets)
+        http = HttpServer(app, listener, parts.sockets, trusted_proxies=settings.trusted_proxies)
         try:
             await serve.run([http, *parts.api(), Background("bus", parts.bus.run())])
         finally:
@@ -330,6 +330,8 @@ def _parts(settings: Settings) -> Parts:
         public_url=settings.base_url,
         approval=settings.approval,
         smtp_url=settings.mail_server,
+        redis_url=settings.redis_address,
+        rates=settings.rates,
     )
 
 

@@ -9,10 +9,13 @@ import structlog
 
 from control_plane.access import reseal
 from control_plane.access.http import House
+from control_plane.access.limits import Limiter, LocalLimiter, Rates
+from control_plane.access.limits_redis import RedisLimiter
 from control_plane.access.mail import make_mailer
 from control_plane.access.reseal import Resealer
-from control_plane.bus.hints import PostgresBus
+from control_plane.bus.hints import PostgresBus, SharedBus
 from control_plane.bus.loop import Handler, LoopSettings, WorkLoop
+from control_plane.bus.redis import RedisBus
 from control_plane.channels import callbacks
 from control_plane.channels.callbacks import Callbacks
 from control_plane.db.session import Database
@@ -54,7 +57,7 @@ class Parts:
     """Everything that the commands put together."""
 
     house: House
-    bus: PostgresBus
+    bus: SharedBus
     agents: AgentClient
     callbacks: Callbacks
     sockets: Sockets
@@ -111,6 +114,7 @@ class Parts:
 
     async def close(self) -> None:
         await self.agents.close()
+        await self.house.limiter.close()
         await self.house.database.close()
 
 
@@ -122,10 +126,13 @@ def build(
     public_url: str,
     smtp_url: str | None = None,
     approval: str = "manual",
+    redis_url: str | None = None,
+    rates: Rates | None = None,
 ) -> Parts:
-    """Wire the parts over one database."""
+    """Wire the parts over one database; with Redis, hints and rate limits go through it."""
     database = Database(database_url)
-    bus = PostgresBus(database_url)
+    bus = RedisBus(redis_url) if redis_url else PostgresBus(database_url)
+    limiter: Limiter = RedisLimiter(redis_url) if redis_url else LocalLimiter()
     database.on_hints = bus.publish
     house = House(
         database=database,
@@ -135,6 +142,8 @@ def build(
         public_url=public_url,
         mailer=make_mailer(smtp_url, public_url=public_url),
         approval=approval,
+        limiter=limiter,
+        rates=rates or Rates(),
     )
     agents = AgentClient()
     incoming = Callbacks(database, keys, clock, agents)

@@ -36,7 +36,12 @@ class HttpServer:
     name = "http"
 
     def __init__(
-        self, app: object, listener: socket.socket, sockets: Sockets | None = None
+        self,
+        app: object,
+        listener: socket.socket,
+        sockets: Sockets | None = None,
+        *,
+        trusted_proxies: str = "",
     ) -> None:
         self._listener = listener
         self._sockets = sockets
@@ -52,6 +57,7 @@ class HttpServer:
                 ws_per_message_deflate=False,
                 timeout_graceful_shutdown=_CLOSE_WITHIN_S,
                 server_header=False,
+                forwarded_allow_ips=trusted_proxies,
             )
         )
 

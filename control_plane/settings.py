@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from control_plane.access.limits import Rates
 from control_plane.kit.crypto import MIN_KEY_LENGTH
 
 PREFIX = "BOTYARD_"
@@ -22,13 +23,24 @@ PROJECT = Path(__file__).parents[1]
 class Settings(BaseSettings):
     """One process; `botyard up` fills in what a laptop does not have."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="ignore", hide_input_in_errors=True
+    )
 
     database_url: SecretStr | None = Field(
         default=None, description="postgresql+asyncpg://… of the application's role, never owner."
     )
     owner_database_url: SecretStr | None = Field(
         default=None, description="postgresql+asyncpg://… of the schema's owner, for migrations."
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="redis://… or unix://…; several processes share rate limits and hints there.",
+    )
+    rates: Rates = Field(default=Rates(), description="Rate limits, each like 60/minute.")
+    trusted_proxies: str = Field(
+        default="127.0.0.1",
+        description="Comma-separated addresses whose X-Forwarded-For is believed.",
     )
     secret_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
@@ -116,6 +128,11 @@ class Settings(BaseSettings):
     def mail_server(self) -> str | None:
         """The address of the mail server, if there is one."""
         return self.smtp_url.get_secret_value() if self.smtp_url else None
+
+    @property
+    def redis_address(self) -> str | None:
+        """Redis, if there is one; may hold its password."""
+        return self.redis_url.get_secret_value() if self.redis_url else None
 
     @property
     def base_url(self) -> str:

@@ -71,6 +71,8 @@ async def up(settings: Settings, screen: Screen) -> None:
                 public_url=settings.base_url,
                 approval=settings.approval,
                 smtp_url=settings.mail_server,
+                redis_url=settings.redis_address,
+                rates=settings.rates,
             )
             if postgres is not None:
                 # Nobody else can be on our own database: what a killed start held is free again.
@@ -101,7 +103,12 @@ async def _serve(
         clock=parts.house.clock,
     )
     parts.provisioner = provisioner
-    http = HttpServer(create_app(parts, web_pages=settings.web_pages), listener, parts.sockets)
+    http = HttpServer(
+        create_app(parts, web_pages=settings.web_pages),
+        listener,
+        parts.sockets,
+        trusted_proxies=settings.trusted_proxies,
+    )
     # The agents end while there is still somebody to tell; the database ends last.
     groups: list[list[Stoppable]] = [
         parts.controllers(provisioner, settings.cell),

@@ -28,9 +28,10 @@ from sqlmodel import select
 
 from control_plane.access import passwords, tokens
 from control_plane.access.http import House
+from control_plane.access.limits import Rates
 from control_plane.access.permissions import Role
 from control_plane.access.service import create_identity
-from control_plane.app import Front, create_app
+from control_plane.app import Application, create_app
 from control_plane.db import embedded
 from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate
@@ -41,6 +42,7 @@ from control_plane.kit.ids import new_id, new_token
 from control_plane.parts import Parts, build
 from control_plane.tenants import service as tenants
 from control_plane.tenants.models import Member, TenantState
+from tests.redis_server import RedisServer
 
 PUBLIC_URL = "http://botyard.test"
 PASSWORD = "correct horse battery staple"
@@ -264,13 +266,29 @@ async def superuser(ground: Ground, database_name: str) -> AsyncIterator[asyncpg
         yield connection
 
 
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A real Redis that the test may kill."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed, so nothing shows that Redis works")
+    with RedisServer.running(program) as server:
+        yield server
+
+
 # --- the application -------------------------------------------------------------------------
 
 
 @pytest.fixture
-async def parts(app_url: str, keys: Keyring, clock: SetClock) -> AsyncIterator[Parts]:
+def rates() -> Rates:
+    """The rate limits; a test that is about them has its own."""
+    return Rates()
+
+
+@pytest.fixture
+async def parts(app_url: str, keys: Keyring, clock: SetClock, rates: Rates) -> AsyncIterator[Parts]:
     """All parts of a process, wired and not running."""
-    parts = build(database_url=app_url, keys=keys, clock=clock, public_url=PUBLIC_URL)
+    parts = build(database_url=app_url, keys=keys, clock=clock, public_url=PUBLIC_URL, rates=rates)
     yield parts
     await parts.close()
 
@@ -281,12 +299,12 @@ def house(parts: Parts) -> House:
 
 
 @pytest.fixture
-def app(parts: Parts, tmp_path: Path) -> Front:
+def app(parts: Parts, tmp_path: Path) -> Application:
     return create_app(parts, web_pages=tmp_path)
 
 
 @pytest.fixture
-async def client(app: Front) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(app: Application) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as client:
         yield client

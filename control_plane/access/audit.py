@@ -82,6 +82,8 @@ def _hidden(value: Any) -> Any:
 def _who(actor: Actor | Who | None) -> Who | None:
     if actor is None or isinstance(actor, Who):
         return actor
+    if actor.scopes is not None:
+        return Who("key", actor.identity_id)
     return Who("person" if actor.role else "operator", actor.identity_id)
 
 

@@ -18,8 +18,10 @@ from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import idempotency, support, tokens
+from control_plane.access import api_keys, idempotency, support, tokens
+from control_plane.access.api_keys import Sent
 from control_plane.access.idempotency import Replay, Ticket
+from control_plane.access.limits import Limiter, Rates
 from control_plane.access.mail import Mailer
 from control_plane.access.permissions import (
     WORKS_IN_STATE,
@@ -47,7 +49,12 @@ _FAMILY_LIVES = """
 SELECT EXISTS (SELECT FROM credentials WHERE family_id = $1 AND revoked_at IS NULL)
 """
 
-bearer_token = HTTPBearer(auto_error=False, description="The access token from /auth/login.")
+bearer_token = HTTPBearer(
+    auto_error=False, description="The access token from /auth/login, or an API key."
+)
+
+# The family of a caller that is no sign-in: an API key.
+NO_SIGN_IN = UUID(int=0)
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -64,6 +71,8 @@ class House:
     mailer: Mailer
     # Whether registrations wait for an operator ("manual") or not ("automatic").
     approval: str = "manual"
+    limiter: Limiter
+    rates: Rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +117,7 @@ class TransactionRoute(APIRoute):
                     response = await handler(request)
                     await _keep_answer(request, session, response)
                 except Replay as replay:
-                    body = house_of(request).keys.open(replay.body)
-                    response = Response(body, replay.status, media_type="application/json")
+                    response = _again(request, replay)
                 except BotyardError as error:
                     if not error.keeps_changes:
                         raise
@@ -224,18 +232,17 @@ async def authenticate(request: Request, token: str | None) -> Call:
     session: AsyncSession = request.state.session
     if token is None:
         raise Unauthorized("not_signed_in", "Send an access token as a bearer token.")
-    claims = tokens.read_access(house.keys, token, now=now)
-    family_id = UUID(claims["sid"])
-    actor = await load_actor(
-        session,
-        identity_id=UUID(claims["sub"]),
-        tenant_id=UUID(claims["tid"]) if claims.get("tid") else None,
-        family_id=family_id,
-    )
+    family_id = NO_SIGN_IN
+    if api_keys.is_key(token):
+        sent = await _sent(request)
+        actor = await api_keys.authenticate(session, house.keys, token, sent, now=now)
+    else:
+        actor, family_id = await _person(session, house.keys, token, now=now)
     wanted = request.headers.get(support.HEADER)
     if wanted is not None:
         actor = await support.lend(session, actor, wanted, now=now)
         await enter(session, scope_of(actor))
+    request.state.actor = actor
     return Call(
         session=session,
         actor=actor,
@@ -244,6 +251,31 @@ async def authenticate(request: Request, token: str | None) -> Call:
         keys=house.keys,
         house=house,
     )
+
+
+async def _sent(request: Request) -> Sent:
+    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    query: bytes = request.scope["query_string"]
+    return Sent(
+        method=request.method,
+        target=(path + (b"?" + query if query else b"")).decode("latin-1"),
+        headers=request.headers,
+        body=await request.body(),
+    )
+
+
+async def _person(
+    session: AsyncSession, keys: Keyring, token: str, *, now: datetime
+) -> tuple[Actor, UUID]:
+    claims = tokens.read_access(keys, token, now=now)
+    family_id = UUID(claims["sid"])
+    actor = await load_actor(
+        session,
+        identity_id=UUID(claims["sub"]),
+        tenant_id=UUID(claims["tid"]) if claims.get("tid") else None,
+        family_id=family_id,
+    )
+    return actor, family_id
 
 
 async def load_actor(
@@ -277,7 +309,7 @@ def scope_of(actor: Actor) -> Scope:
     return Scope(
         tenants=(actor.tenant_id,) if actor.tenant_id else (),
         identity=actor.identity_id,
-        operator=actor.operator and actor.role is None and actor.support_id is None,
+        operator=actor.as_operator,
     )
 
 
@@ -297,3 +329,8 @@ async def _keep_answer(request: Request, session: AsyncSession, response: Respon
         # Sealed, because some answers hold secrets that are shown once.
         body = house_of(request).keys.seal(bytes(response.body))
         await idempotency.end(session, ticket, status=response.status_code, body=body)
+
+
+def _again(request: Request, replay: Replay) -> Response:
+    body = house_of(request).keys.open(replay.body)
+    return Response(body, replay.status, media_type="application/json")

@@ -1,10 +1,10 @@
-"""Identities, credentials, and the audit."""
+"""Identities, credentials, API keys, and the audit."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger
+from sqlalchemy import ARRAY, BigInteger, Text
 from sqlmodel import Field
 
 from control_plane.db.types import Json, Row, Timestamp
@@ -47,6 +47,24 @@ class Credential(Row, table=True):
     revoked_at: datetime | None = Field(default=None, sa_type=Timestamp)
     label: str | None = None
     address: str | None = None
+
+
+class ApiKey(Row, table=True):
+    """A key of a tenant's own programs, as people see it; its secret is a Credential."""
+
+    __tablename__ = "api_keys"
+
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    name: str
+    prefix: str
+    scopes: list[str] = Field(sa_type=ARRAY(Text))
+    signed: bool = False
+    created_by: UUID
+    created_at: datetime = Field(sa_type=Timestamp)
+    expires_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    last_used_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    revoked_at: datetime | None = Field(default=None, sa_type=Timestamp)
 
 
 class AuditEntry(Row, table=True):

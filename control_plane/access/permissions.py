@@ -35,6 +35,8 @@ class Permission(StrEnum):
     EXPORT_READ = "export.read"
     PRIVACY_READ = "privacy.read"
     PRIVACY_WRITE = "privacy.write"
+    API_KEYS_READ = "api_keys.read"
+    API_KEYS_WRITE = "api_keys.write"
 
     @property
     def reads(self) -> bool:
@@ -68,6 +70,7 @@ _ADMIN = _MEMBER | {
     Permission.AUDIT_READ,
     Permission.PRIVACY_READ,
     Permission.PRIVACY_WRITE,
+    Permission.API_KEYS_WRITE,
 }
 
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
@@ -116,9 +119,10 @@ def role_permissions(names: Iterable[str]) -> frozenset[Permission]:
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """Who is calling: a member of one tenant, or an operator, who may be lent a tenant's view.
+    """Who is calling: a member of one tenant, an API key of one, or an operator.
 
-    `granted` is what a custom role gives; `support_id` names the grant by which an operator looks.
+    A key has `scopes` instead of a role, and its own id in the place of an identity's. `granted`
+    is what a custom role gives; `support_id` names the grant by which an operator looks.
     """
 
     identity_id: UUID
@@ -131,6 +135,7 @@ class Actor:
     role: Role | None
     granted: frozenset[Permission] = frozenset()
     support_id: UUID | None = None
+    scopes: frozenset[Permission] | None = None
 
     @property
     def permissions(self) -> frozenset[Permission]:
@@ -138,11 +143,18 @@ class Actor:
             return _VIEWER
         if self.role is not None:
             return ROLE_PERMISSIONS.get(self.role, frozenset()) | self.granted
+        if self.scopes is not None:
+            return self.scopes
         return OPERATOR_PERMISSIONS if self.operator else frozenset()
 
     @property
+    def as_operator(self) -> bool:
+        """Whether they act for the platform, not for a tenant."""
+        return self.operator and self.tenant_id is None
+
+    @property
     def tenant(self) -> UUID:
-        """The tenant of a member; routes that use it are not for operators."""
+        """The tenant of a member or key; routes that use it are not for operators."""
         if self.tenant_id is None:
             raise LookupError("an operator has no tenant")
         return self.tenant_id

@@ -18,7 +18,7 @@ from control_plane.access.http import (
 from control_plane.access.schemas import IdentityOut, LoginIn, MeOut, SwitchIn, TokenOut
 from control_plane.access.service import SignIn
 from control_plane.access.tokens import Device
-from control_plane.kit.errors import Unauthorized
+from control_plane.kit.errors import Forbidden, Unauthorized
 
 COOKIE = "botyard_refresh"
 _COOKIE_PATH = "/api/v1/auth"
@@ -116,6 +116,8 @@ async def me(
     """Who is signed in and what they may do."""
     call = await authenticate(request, bearer.credentials if bearer else None)
     actor = call.actor
+    if actor.scopes is not None:
+        raise Forbidden("not_a_person", "An API key is nobody's sign-in.")
     return MeOut(
         identity=IdentityOut(id=actor.identity_id, email=actor.email, operator=actor.operator),
         tenant_id=actor.tenant_id,

@@ -1,12 +1,13 @@
-"""What the sign-in routes take and give."""
+"""What the routes of sign-in and API keys take and give."""
 
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from control_plane.access import passwords
+from control_plane.access.permissions import Permission
 
 # An address that a mail server could take; whether it exists is for the invitation mail to show.
 Email = Annotated[
@@ -141,3 +142,34 @@ class SessionOut(BaseModel):
     label: str | None
     address: str | None
     current: bool
+
+
+class ApiKeyIn(Body):
+    """`signed` asks for a signature on each request of the key."""
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+    scopes: list[Permission] = Field(min_length=1, max_length=len(Permission))
+    expires_at: AwareDatetime | None = None
+    signed: bool = False
+
+
+class ApiKeyOut(BaseModel):
+    """An API key without its secret; `prefix` is how people recognise it."""
+
+    id: UUID
+    name: str
+    prefix: str
+    scopes: list[str]
+    signed: bool
+    created_by: UUID
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class ApiKeyMade(ApiKeyOut):
+    """A new API key; `key` and `signing_secret` are shown this once."""
+
+    key: str
+    signing_secret: str | None

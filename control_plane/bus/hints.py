@@ -1,9 +1,9 @@
 """Hints say "look now" and carry nothing else.
 
 A topic is a short string such as `work.turn`, `visitor.<id>` or `stream.<tenant id>`. Within one
-process a hint arrives at once; between processes it travels through PostgreSQL (one NOTIFY for
-all topics that gathered while the last was under way). Hints may get lost: whoever waits also
-looks by itself every `POLL_S` seconds.
+process a hint arrives at once; between processes it travels through PostgreSQL or Redis (one
+message for all topics that gathered while the last was under way). Hints may get lost: whoever
+waits also looks by itself every `POLL_S` seconds.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import asyncpg
 import structlog
@@ -96,14 +96,15 @@ class LocalBus:
                     del self._wakes[topic]
 
 
-class PostgresBus(LocalBus):
-    """Hints between processes over LISTEN and NOTIFY, on a connection of its own."""
+class SharedBus(LocalBus):
+    """Hints between processes: one message for all topics that gathered while the last was sent."""
 
     name = "bus"
+    lost: ClassVar[tuple[type[Exception], ...]] = (OSError,)
+    """What a server that went away looks like."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._origin = new_token()[:8]
         self._waiting: set[str] = set()
         self._news = asyncio.Event()
@@ -121,7 +122,7 @@ class PostgresBus(LocalBus):
             try:
                 await self._connected()
                 failures = 0
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except self.lost as error:
                 LOOP_FAILURES.labels(self.name).inc()
                 log.warning("bus lost its connection", error=type(error).__name__)
             pause = full_jitter(
@@ -131,34 +132,55 @@ class PostgresBus(LocalBus):
             await asyncio.sleep(pause.total_seconds())
 
     async def _connected(self) -> None:
+        """Serve one connection: wake everybody once it listens, end or raise when it is lost."""
+        raise NotImplementedError
+
+    async def _gathered(self) -> set[str]:
+        """The topics to send, as soon as there are some."""
+        await self._news.wait()
+        self._news.clear()
+        topics, self._waiting = self._waiting, set()
+        return topics
+
+    def _heard(self, payload: str | bytes) -> None:
+        origin, *topics = json.loads(payload)
+        if origin != self._origin:
+            self.wake(topics)
+
+
+class PostgresBus(SharedBus):
+    """Hints over LISTEN and NOTIFY, on a connection of its own."""
+
+    lost = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    async def _connected(self) -> None:
         connection = await asyncpg.connect(self._dsn, timeout=5)
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _connection: lost.set())
         try:
-            await connection.add_listener(_CHANNEL, self._heard)
+            await connection.add_listener(_CHANNEL, self._notified)
             self.wake_all()
             async with asyncio.TaskGroup() as group:
                 sender = group.create_task(self._send(connection))
                 await lost.wait()
                 sender.cancel()
-        except* (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as group_error:
+        except* self.lost as group_error:
             raise ConnectionError("lost while sending") from group_error
         finally:
             connection.terminate()
 
     async def _send(self, connection: asyncpg.Connection) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
-            topics, self._waiting = self._waiting, set()
-            for payload in _payloads(self._origin, topics):
+            for payload in _payloads(self._origin, await self._gathered()):
                 await connection.execute("SELECT pg_notify($1, $2)", _CHANNEL, payload)
             LOOP_SUCCESS.labels(self.name).set_to_current_time()
 
-    def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        origin, *topics = json.loads(str(payload))
-        if origin != self._origin:
-            self.wake(topics)
+    def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        self._heard(str(payload))
 
 
 def _payloads(origin: str, topics: Collection[str]) -> Iterator[str]:

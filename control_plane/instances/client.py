@@ -9,6 +9,7 @@ import httpx2
 import msgspec
 
 from adapters.model import CallbackAnswer, RawCallback
+from control_plane.instances.breaker import Breaker
 from control_plane.instances.sessions import AgentAddress
 from instance_agent.protocol import (
     ANSWER_HEADER,
@@ -58,7 +59,8 @@ class AgentRefused(Exception):
 class AgentClient:
     """The control plane's side of the agent API."""
 
-    def __init__(self) -> None:
+    def __init__(self, breaker: Breaker | None = None) -> None:
+        self._breaker = breaker or Breaker()
         self._http = httpx2.AsyncClient(
             limits=httpx2.Limits(max_connections=200, max_keepalive_connections=100),
             trust_env=False,
@@ -130,6 +132,8 @@ class AgentClient:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> httpx2.Response:
+        if not self._breaker.allows(agent.session_id):
+            raise AgentAway("not called: it could not be reached before")
         try:
             answer = await self._http.request(
                 method,
@@ -144,10 +148,16 @@ class AgentClient:
                     within.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds()
                 ),
             )
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+        except httpx2.PoolTimeout as error:
+            # All connections were busy, which says nothing about this agent.
+            raise AgentAway(type(error).__name__) from None
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            self._breaker.unreachable(agent.session_id)
             raise AgentAway(type(error).__name__) from None
         except httpx2.HTTPError as error:
+            self._breaker.reachable(agent.session_id)
             raise AgentSilent(type(error).__name__) from None
+        self._breaker.reachable(agent.session_id)
         if answer.status_code >= 400:
             raise _refusal(answer)
         return answer

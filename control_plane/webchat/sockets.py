@@ -6,6 +6,7 @@ not, and repeats are recognised by the page's own id.
 """
 
 import asyncio
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -20,13 +21,14 @@ from adapters.model import RawCallback, Text
 from adapters.webchat import callback
 from adapters.webchat.settings import Settings
 from control_plane.access.http import House
+from control_plane.access.limits import Charge
 from control_plane.channels.callbacks import Callbacks
 from control_plane.channels.settings import unseal
 from control_plane.conversations import service as conversations
 from control_plane.conversations.segments import encode
 from control_plane.db.session import DATABASE_ERRORS, Database, Scope
 from control_plane.kit.errors import BotyardError
-from control_plane.kit.ids import new_id, new_token
+from control_plane.kit.ids import fingerprint, new_id, new_token
 from control_plane.webchat import frames, store
 from control_plane.webchat.frames import BadFrame, Resume, Write
 from control_plane.webchat.models import Welcome
@@ -193,6 +195,8 @@ class Sockets:
 
     async def _take(self, socket: WebSocket, guest: Guest, frame: Write) -> None:
         """Keep what the visitor wrote, pass it up, and acknowledge when it is safe."""
+        if await self._too_fast(socket, guest, frame):
+            return
         now = self._house.clock.now()
         key = store.from_visitor(frame.id)
         guest.own.append(frame.id)
@@ -225,6 +229,17 @@ class Sockets:
         if answer.status >= 400:
             reply = {"type": "error", "id": frame.id, "code": "refused", "detail": "Not taken."}
         await _send(socket, reply)
+
+    async def _too_fast(self, socket: WebSocket, guest: Guest, frame: Write) -> bool:
+        """Whether the visitor writes faster than they may; the page repeats it after the pause."""
+        whose = f"{guest.place.channel_id}:{fingerprint(guest.secret).hex()}"
+        charge = Charge("visitor", whose, self._house.rates.visitor)
+        verdict = await self._house.limiter.take([charge])
+        if not verdict.allowed:
+            error = {"type": "error", "code": "rate_limited", "detail": "Wait, then repeat it."}
+            pause_s = math.ceil(verdict.wait_s)
+            await _send(socket, error | {"id": frame.id, "retry_after": pause_s})
+        return not verdict.allowed
 
     def _request(self, guest: Guest, body: dict[str, object]) -> RawCallback:
         """The call that a platform elsewhere would make over HTTP, signed in the same way."""

@@ -29,6 +29,7 @@ CONFIGURES = {
     Permission.AUDIT_READ,
     Permission.PRIVACY_READ,
     Permission.PRIVACY_WRITE,
+    Permission.API_KEYS_WRITE,
 }
 ADMINISTERS = {
     Permission.TENANT_INFORM,

@@ -11,6 +11,12 @@ import pytest
 from control_plane.db.session import Database, Scope, driver
 from control_plane.kit.ids import new_id
 
+WITHOUT_WALLS = {"work", "routes", "credentials", "identities", "alembic_version"}
+"""Keys and ids only, no content: the closed list of design section 7."""
+
+OF_THE_PLATFORM = {"plans"}
+"""Nobody's: everybody reads it, operators write it."""
+
 TABLES = """
 SELECT c.oid, c.relname AS name, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
        c.relispartition AS partition

@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from control_plane.db.session import Database, driver
+from tests.control_plane.db.planting import insert
 
 
 class TestAnswerMatches:

@@ -9,13 +9,15 @@ from sqlmodel import SQLModel
 
 import control_plane
 from control_plane.db.session import Database, Scope, driver
-from tests.control_plane.db.planting import Table, refusal, visible
+from tests.control_plane.db.planting import (
+    OF_THE_PLATFORM,
+    WITHOUT_WALLS,
+    Table,
+    minimal,
+    refusal,
+    visible,
+)
 
-WITHOUT_WALLS = {"work", "routes", "credentials", "identities", "alembic_version"}
-"""Keys and ids only, no content: the closed list of design section 7."""
-
-OF_THE_PLATFORM = {"plans"}
-"""Nobody's: everybody reads it, operators write it."""
 APPEND_ONLY = {"audit", "audit_heads"}
 """What the application cannot remove, not even its own."""
 

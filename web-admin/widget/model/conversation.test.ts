@@ -73,7 +73,7 @@ describe('reduce', () => {
 
   it('keeps a refused message with its reason and does not send it again', () => {
     const refusal = { code: 'too_long', detail: 'Too long.' }
-    const state = after(composed('c1'), composed('c2'), { type: 'error', ...refusal, id: 'c1' })
+    const state = after(composed('c1'), composed('c2'), { type: 'error', ...refusal, id: 'c1', retryAfterS: null })
     expect(state.outbox[0]).toMatchObject({ id: 'c1', refusal })
     expect(unsent(state).map(({ id }) => id)).toEqual(['c2'])
   })

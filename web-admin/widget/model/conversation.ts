@@ -129,6 +129,8 @@ function refused(
   { code, detail, id }: Refusal & { id: string | null },
 ): Conversation {
   if (id === null) return { ...state, problem: { code, detail } }
+  // Not taken yet, and not refused either: it is sent again.
+  if (code === 'rate_limited') return state
   return {
     ...state,
     outbox: state.outbox.map((outgoing) =>

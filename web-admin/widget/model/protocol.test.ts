@@ -44,7 +44,7 @@ describe('parseFrame', () => {
     ],
     [
       { type: 'error', code: 'too_long', detail: 'Too long.', id: 'c1' },
-      { type: 'error', code: 'too_long', detail: 'Too long.', id: 'c1' },
+      { type: 'error', code: 'too_long', detail: 'Too long.', id: 'c1', retryAfterS: null },
     ],
   ])('reads %j', (wire, frame) => {
     expect(parseFrame(JSON.stringify(wire))).toEqual(frame)

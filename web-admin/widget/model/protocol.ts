@@ -33,7 +33,7 @@ export type ServerFrame =
   | { type: 'ack'; id: string; messageId: string }
   | { type: 'message'; message: Message }
   | { type: 'state'; owner: Owner; name: string | null }
-  | { type: 'error'; code: string; detail: string; id: string | null }
+  | { type: 'error'; code: string; detail: string; id: string | null; retryAfterS: number | null }
 
 export type ClientFrame =
   | { type: 'resume'; visitor: string | null; last_id: string | null }
@@ -65,6 +65,7 @@ export function parseFrame(data: unknown): ServerFrame | null {
             code: frame.code,
             detail: textOrNull(frame.detail) ?? '',
             id: textOrNull(frame.id),
+            retryAfterS: typeof frame.retry_after === 'number' ? frame.retry_after : null,
           }
         : null
     default:

@@ -90,10 +90,21 @@ describe('Session', () => {
     expect(network.sockets).toHaveLength(1)
   })
 
+  it('repeats what was written too fast, in order, when the pause is over', () => {
+    network.last.welcome()
+    session.compose('你好')
+    network.last.receive({ type: 'error', code: 'rate_limited', detail: '', id: 'c1', retry_after: 2 })
+    session.compose('在吗')
+    expect(network.last.sent).toHaveLength(2)
+    vi.advanceTimersByTime(2_000)
+    expect(network.last.sent.slice(2)).toMatchObject([{ id: 'c1' }, { id: 'c2' }])
+    expect(session.conversation.value.outbox).toMatchObject([{ refusal: null }, { refusal: null }])
+  })
+
   it('sends a refused message again under a new id', () => {
     network.last.welcome()
     session.compose('你好')
-    network.last.receive({ type: 'error', code: 'rate_limited', detail: 'Slow down.', id: 'c1' })
+    network.last.receive({ type: 'error', code: 'refused', detail: 'Not taken.', id: 'c1' })
     const [refused] = session.conversation.value.outbox
     if (!refused) throw new Error('the refused message is gone')
     session.retry(refused)

@@ -28,6 +28,7 @@ export class Session {
   readonly #connection: Connection
   #awaited: string | undefined
   #confirmTimer: ReturnType<typeof setTimeout> | undefined
+  #pauseTimer: ReturnType<typeof setTimeout> | undefined
 
   constructor(private readonly options: SessionOptions) {
     this.conversation = shallowRef(options.storage.load())
@@ -78,9 +79,8 @@ export class Session {
 
   #receive(frame: ServerFrame): void {
     this.#apply({ type: 'frame', frame })
-    if (frame.type === 'welcome') {
-      for (const outgoing of unsent(this.conversation.value)) this.#transmit(outgoing)
-    }
+    if (frame.type === 'welcome') this.#transmitAll()
+    if (frame.type === 'error' && frame.code === 'rate_limited') this.#pause(frame.retryAfterS ?? 1)
     this.#awaitOldest()
   }
 
@@ -90,7 +90,22 @@ export class Session {
     this.options.storage.save(previous, this.conversation.value)
   }
 
+  /** Written too fast: nothing more until the server takes it, then all of it in order. */
+  #pause(seconds: number): void {
+    if (this.#pauseTimer !== undefined) return
+    this.#pauseTimer = setTimeout(() => {
+      this.#transmitAll()
+    }, seconds * 1000)
+  }
+
+  #transmitAll(): void {
+    clearTimeout(this.#pauseTimer)
+    this.#pauseTimer = undefined
+    for (const outgoing of unsent(this.conversation.value)) this.#transmit(outgoing)
+  }
+
   #transmit({ id, text }: Outgoing): void {
+    if (this.#pauseTimer !== undefined) return
     this.#connection.send({ type: 'message', id, text })
   }
 

@@ -1,0 +1,222 @@
+"""In front of every route: request id, rate limits, time limit, security headers, request log.
+
+It is the outermost of all, so that refusals, errors and files go through it as well.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from control_plane.access.gate import API, Gate
+from control_plane.access.gate import headers as limit_headers
+from control_plane.access.http import House
+from control_plane.access.limits import Charge
+from control_plane.access.permissions import Actor
+from control_plane.ingest.app import PATH as INGEST_PATH
+from control_plane.kit.errors import TooMany, Unavailable
+from control_plane.kit.ids import new_id
+from control_plane.kit.problems import problem_response
+
+# Time until an answer begins; what streams may go on. PostgreSQL's own limits are the same.
+ANSWER_WITHIN = timedelta(seconds=30)
+# A browser that saw us over TLS stays with TLS for a year.
+_HSTS = "max-age=31536000"
+# For answers that are no page; pages bring a policy of their own.
+_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "cross-origin-opener-policy": "same-origin",
+    "content-security-policy": _POLICY,
+}
+# The chat's files are the same for everybody and carry no cookie: any site may load them, also
+# with `crossorigin` and an integrity hash. Nothing else is shared: the dashboard and the chat's
+# frame are of our own origin, and programs that hold keys are no browsers.
+_SHARED = "/webchat-assets/"
+_SILENT = frozenset({"/healthz", "/readyz", "/metrics"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
+
+log = structlog.get_logger()
+
+
+@dataclass(kw_only=True)
+class Visit:
+    """One request on its way through."""
+
+    scope: Scope
+    request_id: str
+    started: float
+    status: int = 0
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def actor(self) -> Actor | None:
+        """Who it was, if a route asked for proof and got it."""
+        actor: Actor | None = self.scope["state"].get("actor")
+        return actor
+
+
+class Gateway:
+    """Stands before `front`."""
+
+    def __init__(
+        self, front: ASGIApp, house: House, *, answer_within: timedelta = ANSWER_WITHIN
+    ) -> None:
+        self._front = front
+        self._limiter = house.limiter
+        self._gate = Gate(house.keys, house.clock, house.rates)
+        self._https = house.public_url.startswith("https://")
+        self._answer_within_s = answer_within.total_seconds()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self._front(scope, receive, send)
+            return
+        scope["state"] = dict(scope.get("state") or {})
+        visit = Visit(scope=scope, request_id=_request_id(scope), started=time.monotonic())
+        with structlog.contextvars.bound_contextvars(request_id=visit.request_id):
+            try:
+                await self._visit(visit, receive, self._dressed(visit, send))
+            finally:
+                self._learn(visit)
+                _write_down(visit)
+
+    async def _visit(self, visit: Visit, receive: Receive, send: Send) -> None:
+        scope = visit.scope
+        if _is_ingest(scope):
+            await self._front(scope, receive, send)
+            return
+        refused = await self._refused(visit, self._gate.charges(scope))
+        if refused is not None:
+            await _answer(refused, scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._front(scope, receive, send)
+        else:
+            await self._in_time(visit, receive, send)
+
+    async def _refused(self, visit: Visit, charges: Sequence[Charge]) -> Response | None:
+        if not charges:
+            return None
+        verdict = await self._limiter.take(charges)
+        visit.extra.update(limit_headers(charges, verdict))
+        if verdict.allowed:
+            return None
+        return problem_response(
+            TooMany(
+                "rate_limited",
+                f"Too many requests ({verdict.tightest.name}); wait as long as Retry-After says.",
+                retry_after_s=max(1.0, verdict.wait_s),
+            )
+        )
+
+    async def _in_time(self, visit: Visit, receive: Receive, send: Send) -> None:
+        async def begun(message: Message) -> None:
+            limit.reschedule(None)
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self._answer_within_s) as limit:
+                await self._front(visit.scope, receive, begun)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            late = Unavailable("took_too_long", "This took too long.", retry_after_s=1)
+            await problem_response(late)(visit.scope, receive, send)
+
+    def _dressed(self, visit: Visit, send: Send) -> Send:
+        async def dressed(message: Message) -> None:
+            if message["type"] in {"http.response.start", "websocket.http.response.start"}:
+                visit.status = message["status"]
+                self._dress(visit, MutableHeaders(scope=message))
+            elif message["type"] == "websocket.accept":
+                visit.status = 101
+            await send(message)
+
+        return dressed
+
+    def _dress(self, visit: Visit, headers: MutableHeaders) -> None:
+        path = visit.scope["path"]
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)
+        if self._https:
+            headers.setdefault("strict-transport-security", _HSTS)
+        if path.startswith(API):
+            headers.setdefault("cache-control", "no-store")
+        if path.startswith(_SHARED):
+            headers.setdefault("access-control-allow-origin", "*")
+        headers["x-request-id"] = visit.request_id
+        for name, value in visit.extra.items():
+            headers[name] = value
+
+    def _learn(self, visit: Visit) -> None:
+        if visit.actor is not None:
+            self._gate.learn(visit.scope, visit.actor)
+        elif visit.status == 401:
+            self._gate.forget(visit.scope)
+
+
+async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
+        await response(scope, receive, send)
+    else:
+        await send({"type": "websocket.close"})
+
+
+def _is_ingest(scope: Scope) -> bool:
+    """Agents' signed events: the house slows them by its group commit and never cuts them off."""
+    return (
+        scope["type"] == "http"
+        and scope["method"] == "POST"
+        and INGEST_PATH.match(scope["path"]) is not None
+    )
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else str(new_id())
+
+
+def _write_down(visit: Visit) -> None:
+    scope, actor = visit.scope, visit.actor
+    if scope["path"] in _SILENT:
+        return
+    said: dict[str, Any] = {
+        "method": scope.get("method", "WEBSOCKET"),
+        "route": route_of(scope),
+        "status": visit.status,
+        "ms": round((time.monotonic() - visit.started) * 1000, 1),
+    }
+    if actor is not None:
+        said |= {"tenant": str(actor.tenant_id or ""), "actor": str(actor.identity_id)}
+    log.info("request answered", **said)
+
+
+def route_of(scope: Scope) -> str:
+    """The path with names for its values, since those may be secrets; `-` where there is none."""
+    if scope["path"].startswith("/api/v1/instances/") and _is_ingest(scope):
+        return "/api/v1/instances/{instance_id}/events"
+    if "endpoint" not in scope:
+        return "-"
+    if scope.get("root_path"):
+        return str(scope["root_path"])
+    steps = scope["path"].split("/")
+    for name, value in scope.get("path_params", {}).items():
+        steps = _named(steps, str(value).split("/"), f"{{{name}}}")
+    return "/".join(steps)
+
+
+def _named(steps: list[str], value: list[str], name: str) -> list[str]:
+    for start in range(len(steps) - len(value) + 1):
+        if steps[start : start + len(value)] == value:
+            return [*steps[:start], name, *steps[start + len(value) :]]
+    return steps
