@@ -169,7 +169,7 @@ def signed_in() -> Any:
         request: Request,
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_token)],
     ) -> Call:
-        return await authenticate(request, bearer.credentials if bearer else None)
+        return await authenticate_person(request, bearer.credentials if bearer else None)
 
     recognised.permission = None  # type: ignore[attr-defined]
     return Depends(recognised)
@@ -184,7 +184,7 @@ def caller() -> Any:
     ) -> Caller:
         async with house_of(request).database.session() as session:
             request.state.session = session
-            call = await authenticate(request, bearer.credentials if bearer else None)
+            call = await authenticate_person(request, bearer.credentials if bearer else None)
         return Caller(actor=call.actor, family_id=call.family_id)
 
     recognised.permission = None  # type: ignore[attr-defined]
@@ -251,6 +251,14 @@ async def authenticate(request: Request, token: str | None) -> Call:
         keys=house.keys,
         house=house,
     )
+
+
+async def authenticate_person(request: Request, token: str | None) -> Call:
+    """Like `authenticate`, for what only a person who signed in has."""
+    call = await authenticate(request, token)
+    if call.actor.scopes is not None:
+        raise Forbidden("not_a_person", "An API key is nobody's sign-in.")
+    return call
 
 
 async def _sent(request: Request) -> Sent:

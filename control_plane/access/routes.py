@@ -10,7 +10,7 @@ from control_plane.access import service, tokens
 from control_plane.access.http import (
     HouseDep,
     TransactionRoute,
-    authenticate,
+    authenticate_person,
     bearer_token,
     own_origin,
     public,
@@ -18,7 +18,7 @@ from control_plane.access.http import (
 from control_plane.access.schemas import IdentityOut, LoginIn, MeOut, SwitchIn, TokenOut
 from control_plane.access.service import SignIn
 from control_plane.access.tokens import Device
-from control_plane.kit.errors import Forbidden, Unauthorized
+from control_plane.kit.errors import Unauthorized
 
 COOKIE = "botyard_refresh"
 _COOKIE_PATH = "/api/v1/auth"
@@ -82,7 +82,7 @@ async def switch(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_token)],
 ) -> TokenOut:
     """Go on in another of one's tenants, in the same sign-in."""
-    call = await authenticate(request, bearer.credentials if bearer else None)
+    call = await authenticate_person(request, bearer.credentials if bearer else None)
     switched = await service.switch(
         session,
         house.keys,
@@ -114,10 +114,8 @@ async def me(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_token)],
 ) -> MeOut:
     """Who is signed in and what they may do."""
-    call = await authenticate(request, bearer.credentials if bearer else None)
+    call = await authenticate_person(request, bearer.credentials if bearer else None)
     actor = call.actor
-    if actor.scopes is not None:
-        raise Forbidden("not_a_person", "An API key is nobody's sign-in.")
     return MeOut(
         identity=IdentityOut(id=actor.identity_id, email=actor.email, operator=actor.operator),
         tenant_id=actor.tenant_id,
