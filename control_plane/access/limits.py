@@ -48,17 +48,17 @@ def _rate(text: str, reason: str) -> Rate:
 
 
 class Rates(BaseModel):
-    """How much of what; each is a setting such as BOTYARD_RATES__USER=1200/minute."""
+    """How much of what; each is a setting such as BOTYARD_RATES__USER=3000/minute."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     sign_in: RateSetting = _rate(
-        "60/minute",
+        "120/minute",
         "Per address: signing in, registering, resetting. Each costs a quarter of a second of one "
         "core; an office behind one address signs in at nine o'clock.",
     )
     anonymous: RateSetting = _rate(
-        "600/minute", "Per address: calls of the API without proof of who calls, right or wrong."
+        "1200/minute", "Per address: calls of the API without proof of who calls, right or wrong."
     )
     callbacks: RateSetting = _rate(
         "1000/second",
@@ -69,14 +69,14 @@ class Rates(BaseModel):
         "600/minute", "Per address: sockets opened; after a restart every page comes back at once."
     )
     user: RateSetting = _rate(
-        "1200/minute", "Per person: several dashboards open, and no script that never rests."
+        "3000/minute", "Per person: several dashboards open, and no script that never rests."
     )
-    key: RateSetting = _rate("1200/minute", "Per API key: what one integration needs, and room.")
+    key: RateSetting = _rate("3000/minute", "Per API key: what one integration needs, and room.")
     tenant: RateSetting = _rate(
-        "6000/minute", "Per tenant, over all its people and keys: a share of the database."
+        "12000/minute", "Per tenant, over all its people and keys: a share of the database."
     )
     visitor: RateSetting = _rate(
-        "40/minute", "Messages per web-chat visitor: faster than anybody types."
+        "120/minute", "Messages per web-chat visitor: faster than anybody types."
     )
 
 
