@@ -23,7 +23,8 @@ WORK = "reseal"
 BATCH = 100
 # Stands for the rows without a tenant; nil would be before every tenant that is ever claimed.
 NO_TENANT = UUID(int=1)
-# Every sealed column there is; a test holds this against the schema.
+# Every sealed column there is, but for answers kept for a repeat, which are gone in two days; a
+# test holds this against the schema.
 SEALED = (
     ("channels", "secrets"),
     ("agent_sessions", "api_token"),
