@@ -1,0 +1,216 @@
+"""Requests to addresses that tenants chose: never into our own network.
+
+The name is resolved here, every address that it has is checked, and the connection goes to a
+checked address: what the name says a moment later changes nothing (DNS rebinding). Redirects are
+answers like others and are not followed; no proxy and no setting of the environment is used.
+"""
+
+import asyncio
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+import httpx2
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# Answers are read up to here: an acknowledgement is small, a provider's key list some kilobytes.
+MAX_ANSWER_BYTES = 256 * 1024
+CONNECT_TIMEOUT_S = 5.0
+MAX_CONNECTIONS = 100
+# Addresses of one name that are checked; more are a trick.
+MAX_ADDRESSES = 32
+# Where clouds answer with credentials; no setting opens these.
+_NEVER = (
+    ip_network("169.254.0.0/16"),
+    ip_network("fe80::/10"),
+    ip_network("fd00:ec2::254/128"),
+    ip_network("100.100.100.200/32"),
+)
+# Prefixes whose last four bytes are an IPv4 address that a gateway may translate to.
+_TRANSLATED = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+
+
+class OutboundError(Exception):
+    """The message is for the tenant and says nothing about our network."""
+
+
+class Refused(OutboundError):
+    """The address is one that we never call: nothing was sent."""
+
+
+class Unreachable(OutboundError):
+    """No connection: nothing was sent."""
+
+
+class Unanswered(OutboundError):
+    """The request may have arrived, and no usable answer came."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Outbound:
+    """Calls addresses on the internet, and in networks that the platform's settings allow."""
+
+    def __init__(self, allow: Sequence[Network] = (), *, verify: str | None = None) -> None:
+        """`allow`: networks called although private; plain HTTP is for these alone.
+
+        `verify`: a file with certificate authorities in place of the usual ones.
+        """
+        self._allow = tuple(allow)
+        self._http = httpx2.AsyncClient(
+            verify=verify or True,
+            trust_env=False,
+            follow_redirects=False,
+            # A kept connection would answer for whichever name led to its address first.
+            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=0),
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def check(self, url: str) -> httpx2.URL:
+        """What can be said of an address before its name is resolved; raises Refused."""
+        try:
+            parsed = httpx2.URL(url)
+        except (httpx2.InvalidURL, ValueError):
+            raise Refused("This is not an address.") from None
+        if parsed.scheme not in {"http", "https"} or not parsed.host:
+            raise Refused("The address must begin with https://.")
+        if parsed.userinfo or parsed.fragment:
+            raise Refused("The address must hold neither a password nor a fragment.")
+        if parsed.scheme == "http" and not self._allow:
+            raise Refused("The address must begin with https://.")
+        try:
+            literal = ip_address(parsed.host.strip("[]"))
+        except ValueError:
+            return parsed
+        self._check_address(parsed, literal)
+        return parsed
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        within: timedelta,
+        max_bytes: int = MAX_ANSWER_BYTES,
+    ) -> Answer:
+        """One request. Raises Refused, Unreachable or Unanswered."""
+        target = self.check(url)
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                address = await self._resolve(target)
+                return await self._ask(method, target, address, headers, content, max_bytes)
+        except TimeoutError:
+            raise Unanswered("There was no answer in time.") from None
+
+    async def _resolve(self, url: httpx2.URL) -> Address:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise Unreachable("The name of this address is unknown.") from None
+        addresses = [ip_address(entry[4][0]) for entry in found[:MAX_ADDRESSES]]
+        # One bad address among good ones is a trick too, so all must pass.
+        for address in addresses:
+            self._check_address(url, address)
+        return addresses[0]
+
+    def _check_address(self, url: httpx2.URL, address: Address) -> None:
+        inner = _innermost(address)
+        if any(_holds(network, inner) or _holds(network, address) for network in _NEVER):
+            raise Refused("This address is not on the internet.")
+        if any(_holds(network, inner) for network in self._allow):
+            return
+        if not inner.is_global or inner.is_multicast or inner.is_reserved:
+            raise Refused("This address is not on the internet.")
+        if url.scheme != "https":
+            raise Refused("The address must begin with https://.")
+
+    async def _ask(
+        self,
+        method: str,
+        url: httpx2.URL,
+        address: Address,
+        headers: Mapping[str, str] | None,
+        content: bytes | None,
+        max_bytes: int,
+    ) -> Answer:
+        request = self._http.build_request(
+            method,
+            url.copy_with(host=str(address)),
+            # Compressed answers could grow without end while they are unpacked.
+            headers={"accept-encoding": "identity", **(headers or {}), "host": _host(url)},
+            content=content,
+            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            extensions={"sni_hostname": url.host},
+        )
+        try:
+            response = await self._http.send(request, stream=True)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout):
+            raise Unreachable("There was no connection to this address.") from None
+        except httpx2.HTTPError:
+            raise Unanswered("The connection broke before the answer.") from None
+        try:
+            return Answer(
+                status=response.status_code,
+                headers=response.headers,
+                body=await _read(response, max_bytes),
+            )
+        except httpx2.HTTPError:
+            raise Unanswered("The connection broke during the answer.") from None
+        finally:
+            await response.aclose()
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Networks by comma, such as `10.2.0.0/16,127.0.0.1/32`; raises ValueError."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > max_bytes:
+            raise Unanswered(f"The answer has more than {max_bytes} bytes.")
+    return bytes(body)
+
+
+def _host(url: httpx2.URL) -> str:
+    return url.netloc.decode("ascii")
+
+
+def _holds(network: Network, address: Address) -> bool:
+    return network.version == address.version and address in network
+
+
+def _innermost(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address leads to, if it does."""
+    if isinstance(address, IPv4Address):
+        return address
+    for inner in (address.ipv4_mapped, address.sixtofour, address.teredo and address.teredo[1]):
+        if inner is not None:
+            return inner
+    if any(address in network for network in _TRANSLATED):
+        return IPv4Address(address.packed[-4:])
+    return address
