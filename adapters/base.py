@@ -1,12 +1,20 @@
 """What an adapter is to the agent that hosts it, and what the agent is to an adapter."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar, Protocol
 
 import httpx2
 from msgspec import Struct
 
-from adapters.model import Author, CallbackAnswer, ConversationKey, Inbound, RawCallback, Segment
+from adapters.model import (
+    Author,
+    CallbackAnswer,
+    ConversationKey,
+    Inbound,
+    RawCallback,
+    Ref,
+    Segment,
+)
 
 
 class ChannelRefused(Exception):
@@ -50,6 +58,31 @@ class SendFailed(Exception):
 
 class SendUnknown(Exception):
     """The call was cut: nobody knows whether the platform sent it."""
+
+
+class MediaRefused(Exception):
+    """The bytes are not stored and never will be: too large, or not what they claim to be."""
+
+
+class Content(Struct, frozen=True, kw_only=True):
+    """Stored bytes; `sha256` is hexadecimal, for caches of uploads."""
+
+    body: bytes
+    name: str
+    content_type: str
+    sha256: str
+
+
+class Media(Protocol):
+    """The tenant's store of pictures, voices and files."""
+
+    async def store(
+        self, chunks: AsyncIterator[bytes], *, name: str = "", content_type: str = ""
+    ) -> Ref:
+        """Keep the bytes; raises MediaRefused, or NotAccepted when it may work later."""
+
+    async def read(self, ref: Ref) -> Content:
+        """The bytes of a stored segment; raises MediaRefused when they are gone."""
 
 
 class Host(Protocol):

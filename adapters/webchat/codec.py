@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, MsgspecError, Struct
 from msgspec.json import decode as decode_json
 
-from adapters.model import ConversationKey, Inbound, Rejected, Segment, Sender, Text
+from adapters.model import ConversationKey, Inbound, Rejected, Segment, Sender, Text, in_words
 
 # Characters that the platform takes in one message.
 MAX_TEXT = 4000
@@ -60,19 +60,13 @@ def split(segments: Sequence[Segment]) -> list[list[Segment]]:
     parts: list[list[Segment]] = []
     room = 0
     for segment in segments:
-        for piece in _pieces(_plain(segment)):
+        for piece in _pieces(in_words(segment)):
             if not parts or len(piece) > room:
                 parts.append([])
                 room = MAX_TEXT
             parts[-1].append(Text(text=piece))
             room -= len(piece)
     return parts
-
-
-def _plain(segment: Segment) -> str:
-    if isinstance(segment, Text):
-        return segment.text
-    return segment.text or f"[{segment.platform_type}]"
 
 
 def _pieces(text: str) -> list[str]:

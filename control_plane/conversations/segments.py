@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from adapters.model import Segment, Text, Unsupported
+from adapters.model import Segment, Text, in_words
 
 # Segments of one message, and characters of one text; more than any platform takes in one piece.
 MAX_SEGMENTS = 50
@@ -18,7 +18,7 @@ _SCHEMAS, COMPONENTS = msgspec.json.schema_components([Segment], ref_template=_R
 
 def preview(segments: list[Segment]) -> str:
     """A line for lists."""
-    text = " ".join(part for part in map(_words, segments) if part)
+    text = " ".join(part for part in map(in_words, segments) if part)
     return text[:PREVIEW_LENGTH]
 
 
@@ -35,12 +35,6 @@ def encode(segments: list[Segment]) -> str:
 def decode(value: str) -> list[Segment]:
     """As the database kept them."""
     return msgspec.json.decode(value, type=list[Segment])
-
-
-def _words(segment: Segment) -> str:
-    if isinstance(segment, Unsupported):
-        return segment.text or f"[{segment.platform_type}]"
-    return segment.text
 
 
 def _convert(value: Any) -> list[dict[str, Any]]:
