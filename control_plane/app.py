@@ -37,6 +37,7 @@ from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
 from control_plane.turns import routes as turns
 from control_plane.webchat import routes as webchat
+from control_plane.webhooks import routes as webhooks
 
 API = "/api/v1"
 # Bytes of an ordinary request's body; platforms' callbacks have the same limit.
@@ -121,6 +122,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         conversations.router,
         turns.router,
         privacy.router,
+        webhooks.router,
+        webhooks.plain,
     ):
         app.include_router(router, prefix=API)
     for router in (channels.public_router, webchat.router, system):

@@ -32,12 +32,18 @@ from control_plane.ingest.verify import Verifier
 from control_plane.instances.client import AgentClient
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
+from control_plane.kit.outbound import Network, Outbound
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
 from control_plane.webchat.sockets import Sockets
+from control_plane.webhooks import worker as webhooks
+from control_plane.webhooks.worker import Webhooks
 
 # What a stopping process waits for each group of parts before it goes on without them.
 STOP_WITHIN_S = 12.0
+# Endpoints that are called at the same time: with what each may have in flight, about as many as
+# there are outgoing connections.
+WEBHOOKS_AT_ONCE = 24
 
 log = structlog.get_logger()
 
@@ -71,14 +77,16 @@ class Parts:
         return [self.commits]
 
     def workers(self) -> list[Stoppable]:
-        """Turns, deliveries, callbacks that wait."""
+        """Turns, deliveries, callbacks that wait, webhooks."""
         house = self.house
         turn = Turns(house.database, house.clock)
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
+        webhook = Webhooks(house.database, house.keys, house.clock, house.outbound)
         return [
             self._loop(turns.WORK, turn.run),
             self._loop(lanes.WORK, lane.deliver),
             self._loop(callbacks.WORK, self.callbacks.pass_on),
+            self._loop(webhooks.WORK, webhook.follow, LoopSettings(concurrency=WEBHOOKS_AT_ONCE)),
             self._loop(
                 reseal.WORK,
                 Resealer(house.database, house.keys).reseal,
@@ -114,6 +122,7 @@ class Parts:
 
     async def close(self) -> None:
         await self.agents.close()
+        await self.house.outbound.close()
         await self.house.limiter.close()
         await self.house.database.close()
 
@@ -128,6 +137,7 @@ def build(
     approval: str = "manual",
     redis_url: str | None = None,
     rates: Rates | None = None,
+    outbound_allow: Sequence[Network] = (),
 ) -> Parts:
     """Wire the parts over one database; with Redis, hints and rate limits go through it."""
     database = Database(database_url)
@@ -144,6 +154,7 @@ def build(
         approval=approval,
         limiter=limiter,
         rates=rates or Rates(),
+        outbound=Outbound(outbound_allow),
     )
     agents = AgentClient()
     incoming = Callbacks(database, keys, clock, agents)

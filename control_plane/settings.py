@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from control_plane.access.limits import Rates
 from control_plane.kit.crypto import MIN_KEY_LENGTH
+from control_plane.kit.outbound import Network, networks
 
 PREFIX = "BOTYARD_"
 PROJECT = Path(__file__).parents[1]
@@ -68,6 +69,10 @@ class Settings(BaseSettings):
     cell: str = Field(default="", description="The cell whose instances this process looks after.")
     approval: Literal["manual", "automatic"] = Field(
         default="manual", description="Whether registrations wait for an operator's approval."
+    )
+    outbound_allow: str = Field(
+        default="",
+        description="Private networks by comma that webhooks may call, such as 10.2.0.0/16.",
     )
     web_pages: Path = Field(
         default=PROJECT / "web-admin" / "dist", description="The built web pages."
@@ -123,6 +128,17 @@ class Settings(BaseSettings):
             if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.port == 0:
                 raise ValueError("it looks like smtp://host:port or smtps://host:port")
         return url
+
+    @field_validator("outbound_allow")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        networks(text)
+        return text
+
+    @property
+    def outbound_networks(self) -> tuple[Network, ...]:
+        """The private networks that tenants may have us call."""
+        return networks(self.outbound_allow)
 
     @property
     def mail_server(self) -> str | None:

@@ -64,6 +64,8 @@ PUBLIC = {
 
 NETWORK = {
     "mailer",
+    "outbound",
+    "_outbound",
     "agents",
     "_agents",
     "http",

@@ -39,8 +39,9 @@ USED_EVERY = timedelta(seconds=60)
 SEEN_FOR = timedelta(seconds=2 * standard_webhooks.TOLERANCE_S)
 # Characters of the key that people see in lists; the other forty are the secret.
 _SHOWN = len(PREFIX) + 6
-# What only a person may do: a key that makes keys would outlive being revoked.
-NOT_FOR_KEYS = frozenset({Permission.API_KEYS_WRITE})
+# What only a person may do: a key that makes keys, or sends itself what happens, would outlive
+# being revoked.
+NOT_FOR_KEYS = frozenset({Permission.API_KEYS_WRITE, Permission.WEBHOOKS_WRITE})
 # A permission that a later version took away is in no key any more.
 _KNOWN = frozenset(Permission)
 

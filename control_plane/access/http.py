@@ -35,6 +35,7 @@ from control_plane.db.session import Database, Scope, driver, enter
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BotyardError, Forbidden, Unauthorized
+from control_plane.kit.outbound import Outbound
 
 _ACTOR = """
 SELECT i.email, i.operator, m.id AS member_id, m.name, m.role, r.permissions AS granted,
@@ -73,6 +74,8 @@ class House:
     approval: str = "manual"
     limiter: Limiter
     rates: Rates
+    # The only way to addresses that tenants chose.
+    outbound: Outbound
 
 
 @dataclass(frozen=True, kw_only=True)

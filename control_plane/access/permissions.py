@@ -37,6 +37,8 @@ class Permission(StrEnum):
     PRIVACY_WRITE = "privacy.write"
     API_KEYS_READ = "api_keys.read"
     API_KEYS_WRITE = "api_keys.write"
+    WEBHOOKS_READ = "webhooks.read"
+    WEBHOOKS_WRITE = "webhooks.write"
 
     @property
     def reads(self) -> bool:
@@ -53,8 +55,15 @@ class Role(StrEnum):
     CUSTOM = "custom"
 
 
-# What tells more about people than work with them needs.
-_DISCREET = frozenset({Permission.AUDIT_READ, Permission.EXPORT_READ, Permission.PRIVACY_READ})
+# What tells more, about people or about the tenant's own systems, than work with them needs.
+_DISCREET = frozenset(
+    {
+        Permission.AUDIT_READ,
+        Permission.EXPORT_READ,
+        Permission.PRIVACY_READ,
+        Permission.WEBHOOKS_READ,
+    }
+)
 _VIEWER = frozenset(permission for permission in Permission if permission.reads) - _DISCREET
 _MEMBER = _VIEWER | {Permission.CONVERSATIONS_WRITE}
 _ADMIN = _MEMBER | {
@@ -71,6 +80,8 @@ _ADMIN = _MEMBER | {
     Permission.PRIVACY_READ,
     Permission.PRIVACY_WRITE,
     Permission.API_KEYS_WRITE,
+    Permission.WEBHOOKS_READ,
+    Permission.WEBHOOKS_WRITE,
 }
 
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {

@@ -30,6 +30,8 @@ SEALED = (
     ("agent_sessions", "api_token"),
     ("credentials", "sealed"),
     ("identities", "totp_secret"),
+    ("webhooks", "secret"),
+    ("webhooks", "old_secret"),
 )
 # People belong to themselves.
 _NOBODYS = frozenset({"identities"})

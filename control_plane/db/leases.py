@@ -7,7 +7,8 @@
 4. `finish` gives the lease back; a call that came meanwhile makes the row due at once.
 
 All times are the database's own, so that workers with wrong clocks agree.
-Lock order everywhere: conversations, deliveries, work, stream heads, audit heads.
+Lock order everywhere: conversations, deliveries, work, stream heads, audit heads; rows of one kind
+of work by tenant, then key.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,7 +26,7 @@ _CALL = """
 INSERT INTO work (kind, key, tenant_id, cell, due_at)
 SELECT $1, item.key, item.tenant_id, $2, now() + $3::interval
 FROM unnest($4::uuid[], $5::uuid[]) AS item (key, tenant_id)
-ORDER BY item.key
+ORDER BY item.tenant_id, item.key
 ON CONFLICT (kind, key) DO UPDATE
 SET version = work.version + 1, due_at = least(work.due_at, excluded.due_at)
 """
@@ -84,11 +85,13 @@ WITH rows AS (
     SELECT w.kind, w.key FROM work AS w
     JOIN unnest($1::text[], $2::uuid[], $3::uuid[]) AS held (kind, key, token)
         USING (kind, key, token)
-    ORDER BY w.kind, w.key FOR UPDATE OF w
+    ORDER BY w.kind, w.tenant_id, w.key FOR UPDATE OF w
 )
 UPDATE work AS w SET expires_at = now() + $4::interval
 FROM rows WHERE w.kind = rows.kind AND w.key = rows.key
 """
+
+_DROP = "DELETE FROM work WHERE kind = $1 AND key = $2"
 
 _FORGET = "DELETE FROM work WHERE kind = $1 AND key = $2 AND token = $3 AND version = $4"
 
@@ -149,6 +152,11 @@ async def call_key(session: AsyncSession, kind: str, key: UUID) -> None:
     """Say that a thing which is known to need looks needs one now."""
     await (await driver(session)).execute(_CALL_KEY, kind, key)
     hint(session, topic(kind))
+
+
+async def drop(session: AsyncSession, kind: str, key: UUID) -> None:
+    """Say that a thing needs no looks any more; whoever works on it has lost its lease."""
+    await (await driver(session)).execute(_DROP, kind, key)
 
 
 async def claim(

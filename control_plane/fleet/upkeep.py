@@ -22,6 +22,10 @@ KEEP_RECEIVED = timedelta(days=30)
 KEEP_ANSWERED = timedelta(days=2)
 # How long the audit is kept.
 KEEP_AUDIT = timedelta(days=90)
+# How long messages to tenants' own systems are kept: taken ones for questions, dead ones for a
+# replay.
+KEEP_WEBHOOKS_SENT = timedelta(days=7)
+KEEP_WEBHOOKS_DEAD = timedelta(days=30)
 # Rows of each kind that one round removes; the rest waits for the next.
 PRUNE_LIMIT = 10_000
 # Partitions are made this far ahead.
@@ -105,6 +109,12 @@ class Leader:
         now = self._clock.now()
         await (await driver(session)).execute(
             "SELECT prune($1, $2, $3)", now - KEEP_RECEIVED, now - KEEP_ANSWERED, PRUNE_LIMIT
+        )
+        await (await driver(session)).execute(
+            "SELECT prune_webhook_messages($1, $2, $3)",
+            now - KEEP_WEBHOOKS_SENT,
+            now - KEEP_WEBHOOKS_DEAD,
+            PRUNE_LIMIT,
         )
         await lockout.forget(session, now=now)
 

@@ -2,14 +2,18 @@
 
 The name is resolved here, every address that it has is checked, and the connection goes to a
 checked address: what the name says a moment later changes nothing (DNS rebinding). Redirects are
-answers like others and are not followed; no proxy and no setting of the environment is used.
+answers like others and are not followed; no proxy, no setting of the environment and no cookie
+is used.
 """
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -23,6 +27,8 @@ import httpx2
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+# The addresses of a name, as texts; raises OSError or UnicodeError.
+Resolver = Callable[[str, int], Sequence[str]]
 
 # Answers are read up to here: an acknowledgement is small, a provider's key list some kilobytes.
 MAX_ANSWER_BYTES = 256 * 1024
@@ -30,15 +36,22 @@ CONNECT_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 100
 # Addresses of one name that are checked; more are a trick.
 MAX_ADDRESSES = 32
+# Names that are resolved at one time, in threads of their own: a name server that takes its time
+# must not hold up what else the process does in threads.
+MAX_RESOLVING = 16
 # Where clouds answer with credentials; no setting opens these.
 _NEVER = (
     ip_network("169.254.0.0/16"),
     ip_network("fe80::/10"),
     ip_network("fd00:ec2::254/128"),
     ip_network("100.100.100.200/32"),
+    ip_network("168.63.129.16/32"),
+    ip_network("192.0.0.0/24"),
 )
-# Prefixes whose last four bytes are an IPv4 address that a gateway may translate to.
-_TRANSLATED = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+# Its last four bytes are an IPv4 address that a gateway translates to.
+_TRANSLATED = ip_network("64:ff9b::/96")
+# What of IPv6 leads to the internet; `is_global` is true of more.
+_GLOBAL_V6 = ip_network("2000::/3")
 
 
 class OutboundError(Exception):
@@ -67,15 +80,25 @@ class Answer:
 class Outbound:
     """Calls addresses on the internet, and in networks that the platform's settings allow."""
 
-    def __init__(self, allow: Sequence[Network] = (), *, verify: str | None = None) -> None:
+    def __init__(
+        self,
+        allow: Sequence[Network] = (),
+        *,
+        verify: ssl.SSLContext | None = None,
+        resolve: Resolver | None = None,
+    ) -> None:
         """`allow`: networks called although private; plain HTTP is for these alone.
 
-        `verify`: a file with certificate authorities in place of the usual ones.
+        `verify`: knows other certificate authorities than the usual ones.
         """
         self._allow = tuple(allow)
+        self._resolver = resolve or _addresses
+        self._names = ThreadPoolExecutor(MAX_RESOLVING, thread_name_prefix="outbound")
         self._http = httpx2.AsyncClient(
             verify=verify or True,
             trust_env=False,
+            # One tenant's cookies would be sent to the next one at the same address.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             follow_redirects=False,
             # A kept connection would answer for whichever name led to its address first.
             limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=0),
@@ -83,6 +106,7 @@ class Outbound:
 
     async def close(self) -> None:
         await self._http.aclose()
+        self._names.shutdown(wait=False, cancel_futures=True)
 
     def check(self, url: str) -> httpx2.URL:
         """What can be said of an address before its name is resolved; raises Refused."""
@@ -94,13 +118,13 @@ class Outbound:
             raise Refused("The address must begin with https://.")
         if parsed.userinfo or parsed.fragment:
             raise Refused("The address must hold neither a password nor a fragment.")
+        if parsed.port is not None and not 0 < parsed.port < 2**16:
+            raise Refused("The address has no such port.")
         if parsed.scheme == "http" and not self._allow:
             raise Refused("The address must begin with https://.")
-        try:
-            literal = ip_address(parsed.host.strip("[]"))
-        except ValueError:
-            return parsed
-        self._check_address(parsed, literal)
+        literal = _literal(parsed.host)
+        if literal is not None:
+            self._check_address(parsed, literal)
         return parsed
 
     async def send(
@@ -123,13 +147,18 @@ class Outbound:
             raise Unanswered("There was no answer in time.") from None
 
     async def _resolve(self, url: httpx2.URL) -> Address:
+        literal = _literal(url.host)
+        if literal is not None:
+            return literal
         port = url.port or (443 if url.scheme == "https" else 80)
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+            found = await loop.run_in_executor(self._names, self._resolver, url.host, port)
         except (OSError, UnicodeError):
-            raise Unreachable("The name of this address is unknown.") from None
-        addresses = [ip_address(entry[4][0]) for entry in found[:MAX_ADDRESSES]]
+            found = ()
+        if not found:
+            raise Unreachable("The name of this address is unknown.")
+        addresses = [ip_address(text) for text in found[:MAX_ADDRESSES]]
         # One bad address among good ones is a trick too, so all must pass.
         for address in addresses:
             self._check_address(url, address)
@@ -141,7 +170,7 @@ class Outbound:
             raise Refused("This address is not on the internet.")
         if any(_holds(network, inner) for network in self._allow):
             return
-        if not inner.is_global or inner.is_multicast or inner.is_reserved:
+        if not (_is_public(inner) and (_holds(_TRANSLATED, address) or _is_public(address))):
             raise Refused("This address is not on the internet.")
         if url.scheme != "https":
             raise Refused("The address must begin with https://.")
@@ -162,7 +191,8 @@ class Outbound:
             headers={"accept-encoding": "identity", **(headers or {}), "host": _host(url)},
             content=content,
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
-            extensions={"sni_hostname": url.host},
+            # The certificate must be for the name, wherever the connection goes.
+            extensions={"sni_hostname": url.host.rstrip(".")},
         )
         try:
             response = await self._http.send(request, stream=True)
@@ -196,6 +226,30 @@ async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
     return bytes(body)
 
 
+def _addresses(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+def _literal(host: str) -> Address | None:
+    """The address that a host is, also in the forms of old: 0x7f.1, 2130706433, 0177.0.0.1."""
+    host = host.strip("[]").rstrip(".")
+    try:
+        return ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_V6:
+        return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
 def _host(url: httpx2.URL) -> str:
     return url.netloc.decode("ascii")
 
@@ -211,6 +265,6 @@ def _innermost(address: Address) -> Address:
     for inner in (address.ipv4_mapped, address.sixtofour, address.teredo and address.teredo[1]):
         if inner is not None:
             return inner
-    if any(address in network for network in _TRANSLATED):
+    if address in _TRANSLATED:
         return IPv4Address(address.packed[-4:])
     return address

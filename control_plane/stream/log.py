@@ -2,21 +2,38 @@
 
 `append` takes the tenant's counter lock and holds it to the end of the transaction, so positions
 are gapless and visible in order. Take it last (see `control_plane.db.leases` for the lock order).
+Work of the kind `FOLLOWER` is called by every append of its tenant, just before that lock; whoever
+holds such a row for longer than a moment holds up the tenant.
 """
 
 import json
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_plane.db import leases
 from control_plane.db.session import driver, hint
 from control_plane.kit.ids import new_id
 
+# The work that follows a tenant's stream from a position of its own.
+FOLLOWER = "webhook"
+
+# One statement, since almost nobody is followed; the head is locked only when the followers have
+# been counted, that is, after their rows.
 _ADVANCE = """
-UPDATE stream_heads SET seq = seq + $2 WHERE tenant_id = $1 RETURNING epoch, seq - $2 AS before
+WITH followers AS (
+    SELECT kind, key FROM work WHERE kind = $3 AND tenant_id = $1 ORDER BY key FOR UPDATE
+), called AS (
+    UPDATE work AS w SET version = version + 1, due_at = least(due_at, now())
+    FROM followers AS f WHERE w.kind = f.kind AND w.key = f.key RETURNING 1
+)
+UPDATE stream_heads AS h SET seq = h.seq + $2
+FROM (SELECT count(*) AS n FROM called) AS c WHERE h.tenant_id = $1
+RETURNING h.epoch, h.seq - $2 AS before, c.n AS called
 """
 _INSERT = """
 INSERT INTO stream (id, tenant_id, epoch, seq, type, data, created_at)
@@ -27,6 +44,11 @@ _READ = """
 SELECT epoch, seq, type, data FROM stream
 WHERE tenant_id = $1 AND epoch = $2 AND seq > $3 ORDER BY seq LIMIT $4
 """
+_FOLLOW = """
+SELECT epoch, seq, type, data, created_at FROM stream
+WHERE tenant_id = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq LIMIT $4
+"""
+_HEAD = "SELECT epoch, seq FROM stream_heads WHERE tenant_id = $1"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -45,6 +67,12 @@ class Placed(Struct, frozen=True, kw_only=True):
     data: dict[str, Any]
 
 
+class Followed(Placed, frozen=True, kw_only=True):
+    """An entry with its position and time."""
+
+    at: datetime
+
+
 def topic(tenant_id: UUID) -> str:
     """What to listen to for a tenant's new entries."""
     return f"stream.{tenant_id}"
@@ -55,7 +83,7 @@ async def append(session: AsyncSession, tenant_id: UUID, entries: Collection[Ent
     if not entries:
         return
     connection = await driver(session)
-    head = await connection.fetchrow(_ADVANCE, tenant_id, len(entries))
+    head = await connection.fetchrow(_ADVANCE, tenant_id, len(entries), FOLLOWER)
     await connection.execute(
         _INSERT,
         tenant_id,
@@ -66,6 +94,8 @@ async def append(session: AsyncSession, tenant_id: UUID, entries: Collection[Ent
         [json.dumps(entry.data, default=str) for entry in entries],
     )
     hint(session, topic(tenant_id))
+    if head["called"]:
+        hint(session, leases.topic(FOLLOWER))
 
 
 async def read(
@@ -75,5 +105,28 @@ async def read(
     rows = await (await driver(session)).fetch(_READ, tenant_id, epoch, after, limit)
     return [
         Placed(epoch=r["epoch"], seq=r["seq"], type=r["type"], data=json.loads(r["data"]))
+        for r in rows
+    ]
+
+
+async def head(session: AsyncSession, tenant_id: UUID) -> tuple[int, int]:
+    """The position of a tenant's newest entry."""
+    row = await (await driver(session)).fetchrow(_HEAD, tenant_id)
+    return row["epoch"], row["seq"]
+
+
+async def follow(
+    session: AsyncSession, tenant_id: UUID, position: tuple[int, int], *, limit: int
+) -> list[Followed]:
+    """Entries behind a position, oldest first, on into later epochs."""
+    rows = await (await driver(session)).fetch(_FOLLOW, tenant_id, *position, limit)
+    return [
+        Followed(
+            epoch=r["epoch"],
+            seq=r["seq"],
+            type=r["type"],
+            data=json.loads(r["data"]),
+            at=r["created_at"],
+        )
         for r in rows
     ]

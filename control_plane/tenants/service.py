@@ -27,7 +27,7 @@ from control_plane.tenants.schemas import RegisteredOut, RegisterIn, TenantPatch
 # A rest for work of a tenant that is not active; to resume it calls all of it.
 _REST = timedelta(hours=1)
 # What waits while a tenant is not active.
-_KINDS = ("instance", "turn", "callback", "lane")
+_KINDS = ("instance", "turn", "callback", "lane", stream.FOLLOWER)
 
 _NO_BOTS = "SELECT NOT EXISTS (SELECT FROM instances WHERE tenant_id = $1 AND phase <> 'deleted')"
 _STATE = "SELECT state FROM tenants WHERE id = $1"

@@ -17,7 +17,12 @@ from control_plane.kit.errors import Forbidden
 from control_plane.kit.ids import new_id
 from control_plane.tenants.models import TenantState
 
-DISCREET = {Permission.AUDIT_READ, Permission.EXPORT_READ, Permission.PRIVACY_READ}
+DISCREET = {
+    Permission.AUDIT_READ,
+    Permission.EXPORT_READ,
+    Permission.PRIVACY_READ,
+    Permission.WEBHOOKS_READ,
+}
 READS = {each for each in Permission if each.value.endswith(".read")} - DISCREET
 CONFIGURES = {
     Permission.MEMBERS_WRITE,
@@ -30,6 +35,8 @@ CONFIGURES = {
     Permission.PRIVACY_READ,
     Permission.PRIVACY_WRITE,
     Permission.API_KEYS_WRITE,
+    Permission.WEBHOOKS_READ,
+    Permission.WEBHOOKS_WRITE,
 }
 ADMINISTERS = {
     Permission.TENANT_INFORM,

@@ -69,6 +69,7 @@ class TestSchema:
             ("roles", "own", ["botyard_app"], "SELECT"),
             ("tenants", "operator", ["botyard_app"], "ALL"),
             ("tenants", "own", ["botyard_app"], "SELECT"),
+            ("webhook_messages", "upkeep", ["botyard_upkeep"], "ALL"),
         ]
 
     async def test_no_policy_is_for_everybody(self, superuser: asyncpg.Connection) -> None:
@@ -116,6 +117,7 @@ class TestSchema:
             ("ensure_partitions", True),
             ("prune", False),
             ("prune_audit", False),
+            ("prune_webhook_messages", False),
         ]
         assert not any(row["for_everybody"] for row in found)
         # Temporary tables come last, or a caller's own would stand in for ours.
