@@ -44,6 +44,12 @@ _TENANT_FILES = {
             'answer', answer)::text AS row
         FROM answers WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
     """,
+    "webhooks.json": """
+        SELECT id, jsonb_build_object('id', id, 'url', url, 'description', description,
+            'events', events, 'state', state, 'reason', reason, 'created_at', created_at)::text
+            AS row
+        FROM webhooks WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
+    """,
     "contacts.json": """
         SELECT id, jsonb_build_object('id', id, 'channel_id', channel_id,
             'platform_id', platform_id, 'name', name, 'created_at', created_at)::text AS row

@@ -40,6 +40,8 @@ class TestTenant:
         await bot.owner.call(
             "PUT", "/answers", json={"items": [{"question": "When?", "answer": "At nine."}]}
         )
+        hook = {"url": "https://hooks.example.com", "events": ["message.received"]}
+        hook_secret = (await bot.owner.post("/webhooks", hook)).json()["secret"]
 
         answer = await bot.owner.get("/export")
         files = read(answer.content)
@@ -52,16 +54,18 @@ class TestTenant:
             "channels.json": 1,
             "revisions.json": 0,
             "answers.json": 1,
+            "webhooks.json": 1,
             "contacts.json": 2,
             "conversations.json": 2,
             "messages.json": 5,
-            "audit.json": 5,
+            "audit.json": 6,
         }
         texts = [row["segments"][0]["text"] for row in files["messages.json"]]
         assert texts == ["one", "two", "three", "five", "four"]
         assert files["members.json"][0]["email"] == bot.owner.email
         everything = json.dumps(files)
         assert SECRET not in everything
+        assert hook_secret not in everything
         assert bot.token not in everything
 
     async def test_is_the_owners_and_written_down(self, bot, people) -> None:
