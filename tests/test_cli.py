@@ -105,6 +105,12 @@ class TestSettings:
     def test_the_public_address_is_what_it_is_said_to_be(self) -> None:
         assert Settings(public_url="https://bots.example").base_url == "https://bots.example"
 
+    def test_no_private_network_may_be_called_unless_it_is_named(self) -> None:
+        allowed = Settings(outbound_allow="10.2.0.0/16, ::1/128").outbound_networks
+
+        assert Settings().outbound_networks == ()
+        assert [str(network) for network in allowed] == ["10.2.0.0/16", "::1/128"]
+
     def test_secrets_do_not_show(self) -> None:
         settings = Settings(database_url="postgresql+asyncpg://u:hush@h/d", secret_keys=KEY)
 
@@ -119,6 +125,7 @@ class TestSettings:
             ("BOTYARD_DATABASE_URL", "postgresql+asyncpg://app:hush@127.0.0.1:port/botyard"),
             ("BOTYARD_DATABASE_URL", "app:hush at 127.0.0.1"),
             ("BOTYARD_DATABASE_URL", "postgresql://app:hush@127.0.0.1/botyard"),
+            ("BOTYARD_OUTBOUND_ALLOW", "10.2.0.0/16,intranet"),
         ],
     )
     def test_wrong_ones_are_named_and_not_shown(self, name: str, value: str) -> None:
