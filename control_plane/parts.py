@@ -12,6 +12,7 @@ from control_plane.access.http import House
 from control_plane.access.limits import Limiter, LocalLimiter, Rates
 from control_plane.access.limits_redis import RedisLimiter
 from control_plane.access.mail import make_mailer
+from control_plane.access.providers import Providers
 from control_plane.access.reseal import Resealer
 from control_plane.bus.hints import PostgresBus, SharedBus
 from control_plane.bus.loop import Handler, LoopSettings, WorkLoop
@@ -32,6 +33,7 @@ from control_plane.ingest.verify import Verifier
 from control_plane.instances.client import AgentClient
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
+from control_plane.kit.outbound import Network, Outbound
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
 from control_plane.webchat.sockets import Sockets
@@ -115,6 +117,7 @@ class Parts:
     async def close(self) -> None:
         await self.agents.close()
         await self.house.limiter.close()
+        await self.house.outbound.close()
         await self.house.database.close()
 
 
@@ -128,12 +131,14 @@ def build(
     approval: str = "manual",
     redis_url: str | None = None,
     rates: Rates | None = None,
+    outbound_allow: Sequence[Network] = (),
 ) -> Parts:
     """Wire the parts over one database; with Redis, hints and rate limits go through it."""
     database = Database(database_url)
     bus = RedisBus(redis_url) if redis_url else PostgresBus(database_url)
     limiter: Limiter = RedisLimiter(redis_url) if redis_url else LocalLimiter()
     database.on_hints = bus.publish
+    outbound = Outbound(outbound_allow)
     house = House(
         database=database,
         bus=bus,
@@ -144,6 +149,8 @@ def build(
         approval=approval,
         limiter=limiter,
         rates=rates or Rates(),
+        outbound=outbound,
+        providers=Providers(outbound, clock),
     )
     agents = AgentClient()
     incoming = Callbacks(database, keys, clock, agents)

@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from control_plane.access.limits import Rates
+from control_plane.kit import outbound
 from control_plane.kit.crypto import MIN_KEY_LENGTH
 
 PREFIX = "BOTYARD_"
@@ -64,6 +65,10 @@ class Settings(BaseSettings):
     smtp_url: SecretStr | None = Field(
         default=None,
         description="smtp(s)://user:password@host:port to send mail; none: mail is off.",
+    )
+    outbound_allow: str = Field(
+        default="",
+        description="Private networks, by comma, that tenants' addresses may lead to; none.",
     )
     cell: str = Field(default="", description="The cell whose instances this process looks after.")
     approval: Literal["manual", "automatic"] = Field(
@@ -123,6 +128,17 @@ class Settings(BaseSettings):
             if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.port == 0:
                 raise ValueError("it looks like smtp://host:port or smtps://host:port")
         return url
+
+    @field_validator("outbound_allow")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        outbound.networks(text)
+        return text
+
+    @property
+    def outbound_networks(self) -> tuple[outbound.Network, ...]:
+        """Networks that tenants' addresses may lead to although they are private."""
+        return outbound.networks(self.outbound_allow)
 
     @property
     def mail_server(self) -> str | None:

@@ -34,6 +34,8 @@ PUBLIC = {
     ("DELETE", "/api/v1/auth/totp"),
     ("GET", "/api/v1/auth/me"),
     ("GET", "/api/v1/auth/sessions"),
+    ("GET", "/api/v1/auth/sign-on"),
+    ("GET", "/api/v1/auth/sign-on/callback/{tenant_id}"),
     ("GET", "/api/v1/docs"),
     ("GET", "/api/v1/openapi.json"),
     ("GET", "/app/{path:path}"),
@@ -64,6 +66,9 @@ PUBLIC = {
 
 NETWORK = {
     "mailer",
+    "outbound",
+    "_outbound",
+    "providers",
     "agents",
     "_agents",
     "http",

@@ -30,6 +30,7 @@ SEALED = (
     ("agent_sessions", "api_token"),
     ("credentials", "sealed"),
     ("identities", "totp_secret"),
+    ("sign_ons", "client_secret"),
 )
 # People belong to themselves.
 _NOBODYS = frozenset({"identities"})

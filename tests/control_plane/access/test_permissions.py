@@ -17,7 +17,12 @@ from control_plane.kit.errors import Forbidden
 from control_plane.kit.ids import new_id
 from control_plane.tenants.models import TenantState
 
-DISCREET = {Permission.AUDIT_READ, Permission.EXPORT_READ, Permission.PRIVACY_READ}
+DISCREET = {
+    Permission.AUDIT_READ,
+    Permission.EXPORT_READ,
+    Permission.PRIVACY_READ,
+    Permission.SIGN_ON_READ,
+}
 READS = {each for each in Permission if each.value.endswith(".read")} - DISCREET
 CONFIGURES = {
     Permission.MEMBERS_WRITE,
@@ -30,6 +35,7 @@ CONFIGURES = {
     Permission.PRIVACY_READ,
     Permission.PRIVACY_WRITE,
     Permission.API_KEYS_WRITE,
+    Permission.SIGN_ON_READ,
 }
 ADMINISTERS = {
     Permission.TENANT_INFORM,
@@ -78,7 +84,8 @@ class TestRoles:
             Role.VIEWER: viewer,
             Role.MEMBER: member,
             Role.ADMIN: admin,
-            Role.OWNER: admin | {Permission.TENANT_DELETE, Permission.EXPORT_READ},
+            Role.OWNER: admin
+            | {Permission.TENANT_DELETE, Permission.EXPORT_READ, Permission.SIGN_ON_WRITE},
         }
 
         assert table == ROLE_PERMISSIONS
