@@ -1,14 +1,15 @@
 """Calls to tenants' OpenID providers: what they say of themselves, their keys, codes for tokens.
 
-Each tenant's provider has a few calls at a time and no more, so that one which never answers
-keeps nobody else waiting.
+Each tenant has a few calls at a time and no more, so that a provider which never answers keeps
+nobody else waiting.
 """
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote_plus
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from control_plane.kit.outbound import Answer, Outbound, OutboundError, Refused,
 
 # Time for one call; a sign-on makes five at most, and an answer to a browser has 30 s.
 WITHIN = timedelta(seconds=5)
-# Calls at once to one tenant's provider.
+# Calls at once for one tenant, whichever providers it names.
 AT_ONCE = 4
 # How long a provider's description and keys are believed without another look.
 FRESH = timedelta(minutes=10)
@@ -33,12 +34,15 @@ REST = timedelta(seconds=5)
 # Providers that one process remembers, some kilobytes each; the one used longest ago is read again.
 MAX_KNOWN = 1000
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 _FORM = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
 
 
 @dataclass(kw_only=True)
 class _Known:
-    turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    turn: asyncio.Semaphore
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     metadata: Metadata | None = None
     keys: KeySet | None = None
@@ -60,6 +64,7 @@ class Providers:
         self._outbound = outbound
         self._clock = clock
         self._known: OrderedDict[tuple[UUID, str], _Known] = OrderedDict()
+        self._turns: OrderedDict[UUID, asyncio.Semaphore] = OrderedDict()
 
     async def discover(self, tenant_id: UUID, issuer: str) -> Metadata:
         """What the provider says of itself. Raises OutboundError or Untrusted."""
@@ -179,11 +184,17 @@ class Providers:
             raise Unanswered("There was no answer in time.") from None
 
     def _of(self, tenant_id: UUID, issuer: str) -> _Known:
-        known = self._known.setdefault((tenant_id, issuer), _Known())
-        self._known.move_to_end((tenant_id, issuer))
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
-        return known
+        turn = _kept(self._turns, tenant_id, lambda: asyncio.Semaphore(AT_ONCE))
+        return _kept(self._known, (tenant_id, issuer), lambda: _Known(turn=turn))
+
+
+def _kept(kept: OrderedDict[K, V], key: K, make: Callable[[], V]) -> V:
+    if key not in kept:
+        kept[key] = make()
+    kept.move_to_end(key)
+    if len(kept) > MAX_KNOWN:
+        kept.popitem(last=False)
+    return kept[key]
 
 
 def plain_words(failure: OutboundError | Untrusted) -> str:

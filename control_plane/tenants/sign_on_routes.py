@@ -22,7 +22,7 @@ from control_plane.tenants.schemas import (
     SignOnOut,
     SignOnSettingsOut,
 )
-from control_plane.tenants.sign_on_flow import PENDING_LIFE, SignOnRefused
+from control_plane.tenants.sign_on_flow import PENDING_LIFE, SignOnRefused, Why
 
 COOKIE = "botyard_sign_on"
 _COOKIE_PATH = "/api/v1/auth/sign-on/callback"
@@ -76,12 +76,17 @@ async def check_sign_on(body: SignOnCheckIn, actor: Checker, house: HouseDep) ->
     response_class=RedirectResponse,
     dependencies=[Depends(stranger)],
 )
-async def begin_sign_on(tenant: UUID, request: Request, house: HouseDep) -> RedirectResponse:
+async def begin_sign_on(tenant: str, request: Request, house: HouseDep) -> RedirectResponse:
     """Go to the company's provider; started from our own page only."""
-    if not _ours(request, house):
-        return RedirectResponse(f"{_SIGN_IN_PAGE}?tenant={tenant}", status_code=303)
     try:
-        url, cookie = await sign_on_flow.begin(house, tenant)
+        tenant_id = UUID(tenant)
+    except ValueError:
+        # Somebody typed it.
+        return _back(SignOnRefused(Why.UNAVAILABLE))
+    if not _ours(request, house):
+        return RedirectResponse(f"{_SIGN_IN_PAGE}?tenant={tenant_id}", status_code=303)
+    try:
+        url, cookie = await sign_on_flow.begin(house, tenant_id)
     except SignOnRefused as refused:
         return _back(refused)
     answer = RedirectResponse(url, status_code=303)

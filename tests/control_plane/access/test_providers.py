@@ -190,6 +190,19 @@ class TestRedeeming:
 
         assert wire.paths().count("/jwks") == 2
 
+    async def test_makes_a_few_calls_at_once_for_one_tenant(self, providers, wire) -> None:
+        wire.held = asyncio.Event()
+        checks = [
+            asyncio.create_task(providers.examine(PARTY.tenant_id, f"{ISSUER}/{number}"))
+            for number in range(AT_ONCE * 3)
+        ]
+        for _ in range(AT_ONCE):
+            await wire.arrived.get()
+        wire.held.set()
+        await asyncio.gather(*checks, return_exceptions=True)
+
+        assert wire.most_at_once == AT_ONCE
+
     async def test_makes_a_few_calls_at_once_to_one_provider(self, providers, wire) -> None:
         await providers.discover(PARTY.tenant_id, ISSUER)
         await wire.arrived.get()

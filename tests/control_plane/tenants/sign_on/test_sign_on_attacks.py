@@ -293,6 +293,11 @@ class TestOpenRedirect:
 
         assert succeeded(answer)
 
+    async def test_what_somebody_typed_is_in_no_address(self, browser) -> None:
+        answer = await browser.begin("//other.example")
+
+        assert problem(answer) == "sign_on_unavailable"
+
     async def test_nothing_that_a_provider_says_is_in_an_address(
         self, provider, company, browser
     ) -> None:
