@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 import httpx2
 
 FOLDER = Path(__file__).parent / "oidc_provider"
-MISSING = "the provider is not installed (make setup), so nothing shows that sign-on works"
+MISSING = "`npm ci` was not run in tests/oidc_provider, so nothing shows that sign-on works"
 MOST_STEPS = 12
 """Of a way through the provider's pages; one that is longer leads in a circle."""
 

@@ -6,10 +6,10 @@ gets an identity that is that tenant's alone, whoever else has the address.
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -68,6 +68,8 @@ INSERT INTO sign_on_links (tenant_id, issuer, subject, identity_id, created_at)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (tenant_id, issuer, subject) DO UPDATE SET identity_id = excluded.identity_id
 """
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -189,9 +191,9 @@ async def _spend(house: House, pending: Pending) -> Party:
     return party
 
 
-async def _answered(call: Any) -> Any:
+async def _answered(answer: Awaitable[T]) -> T:
     try:
-        return await call
+        return await answer
     except OutboundError:
         raise SignOnRefused(Why.PROVIDER_AWAY) from None
     except Untrusted:
