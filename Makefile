@@ -19,7 +19,7 @@ help: ## Show what there is
 up: $(VENV)/.up web-admin/dist/.built ## Start everything here; ARGS="--port N --data-dir D"
 	@exec $(BIN)/botyard up $(ARGS)
 
-test: setup web ## Run every test there is; ONLY=<folder> runs one part
+test: setup web tests/oidc_provider/node_modules/.installed ## Run every test there is; ONLY=<folder> runs one part
 	@$(BIN)/python .ci/test.py $(ONLY)
 
 check: setup ## Style, types, layers, size budgets and web sources
@@ -59,6 +59,11 @@ web-admin/node_modules/.installed: web-admin/package-lock.json
 		{ echo "Node 20 or newer is needed to build the web pages."; exit 1; }
 	@echo "• fetching what builds the web pages (about half a minute, once)"
 	@cd web-admin && npm ci --silent
+	@touch $@
+
+tests/oidc_provider/node_modules/.installed: tests/oidc_provider/package-lock.json
+	@echo "• fetching the provider that sign-on is tested against"
+	@cd tests/oidc_provider && npm ci --silent
 	@touch $@
 
 web-admin/dist/.built: web-admin/node_modules/.installed $(WEB_SOURCES)

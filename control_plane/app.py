@@ -35,6 +35,7 @@ from control_plane.privacy import routes as privacy
 from control_plane.revisions import routes as revisions
 from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
+from control_plane.tenants import sign_on_routes as sign_on
 from control_plane.turns import routes as turns
 from control_plane.webchat import routes as webchat
 from control_plane.webhooks import routes as webhooks
@@ -115,6 +116,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         tenants.router,
         people.plain,
         people.router,
+        sign_on.plain,
+        sign_on.router,
         instances.router,
         fleet.router,
         channels.router,

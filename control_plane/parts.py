@@ -12,6 +12,7 @@ from control_plane.access.http import House
 from control_plane.access.limits import Limiter, LocalLimiter, Rates
 from control_plane.access.limits_redis import RedisLimiter
 from control_plane.access.mail import make_mailer
+from control_plane.access.providers import Providers
 from control_plane.access.reseal import Resealer
 from control_plane.bus.hints import PostgresBus, SharedBus
 from control_plane.bus.loop import Handler, LoopSettings, WorkLoop
@@ -122,8 +123,8 @@ class Parts:
 
     async def close(self) -> None:
         await self.agents.close()
-        await self.house.outbound.close()
         await self.house.limiter.close()
+        await self.house.outbound.close()
         await self.house.database.close()
 
 
@@ -144,6 +145,7 @@ def build(
     bus = RedisBus(redis_url) if redis_url else PostgresBus(database_url)
     limiter: Limiter = RedisLimiter(redis_url) if redis_url else LocalLimiter()
     database.on_hints = bus.publish
+    outbound = Outbound(outbound_allow)
     house = House(
         database=database,
         bus=bus,
@@ -154,7 +156,8 @@ def build(
         approval=approval,
         limiter=limiter,
         rates=rates or Rates(),
-        outbound=Outbound(outbound_allow),
+        outbound=outbound,
+        providers=Providers(outbound, clock),
     )
     agents = AgentClient()
     incoming = Callbacks(database, keys, clock, agents)

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     )
     outbound_allow: str = Field(
         default="",
-        description="Private networks by comma that webhooks may call, such as 10.2.0.0/16.",
+        description="Private networks by comma that tenants' addresses may lead to: 10.2.0.0/16.",
     )
     web_pages: Path = Field(
         default=PROJECT / "web-admin" / "dist", description="The built web pages."

@@ -26,7 +26,11 @@ RESET_LIFE = timedelta(hours=1)
 # Reset mails that one person gets in that time; whoever asks more often floods a mailbox.
 MOST_RESETS = 3
 
-_MEMBER = "SELECT identity_id, role FROM members WHERE id = $1 AND tenant_id = $2"
+_MEMBER = """
+SELECT m.identity_id, m.role, i.sign_on_tenant_id
+FROM members AS m JOIN identities AS i ON i.id = m.identity_id
+WHERE m.id = $1 AND m.tenant_id = $2
+"""
 _ELSEWHERE = """
 SELECT EXISTS (SELECT FROM identities WHERE id = $1 AND operator)
     OR EXISTS (SELECT FROM members WHERE identity_id = $1 AND tenant_id <> $2)
@@ -80,6 +84,8 @@ async def make_reset_link(call: Call, member_id: UUID) -> ResetLinkOut:
         raise not_found("member")
     if row["role"] == Role.OWNER and call.actor.role != Role.OWNER:
         raise Forbidden("owner_only", "Only an owner can do this for an owner.")
+    if row["sign_on_tenant_id"] is not None:
+        raise Conflict("no_password", "This member signs in through the company's provider.")
     elsewhere = await _belongs_elsewhere(session, row["identity_id"], tenant_id)
     await enter(session, scope_of(call.actor))
     if elsewhere:

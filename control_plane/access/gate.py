@@ -31,6 +31,8 @@ _CALLBACKS = re.compile(r"/im/|/api/v1/instances/[^/]+/bootstrap$")
 _AUTH = "/api/v1/auth/"
 # Part of /auth, and asked for by every open dashboard: no password is tried there.
 _NO_SIGN_IN = frozenset({f"{_AUTH}refresh", f"{_AUTH}logout"})
+# Browsers come here by GET, and each visit may cost a call to a provider.
+_SIGN_ON = f"{_AUTH}sign-on"
 
 
 class Gate:
@@ -53,7 +55,8 @@ class Gate:
             return []
         bearer = bearer_of(scope)
         charges = self._caller(bearer) if bearer else []
-        if scope["method"] == "POST" and path.startswith(_AUTH) and path not in _NO_SIGN_IN:
+        signs_in = scope["method"] == "POST" and path.startswith(_AUTH) and path not in _NO_SIGN_IN
+        if signs_in or path.startswith(_SIGN_ON):
             return [*charges, Charge("sign_in", address, rates.sign_in)]
         return charges or [Charge("anonymous", address, rates.anonymous)]
 

@@ -30,6 +30,7 @@ from control_plane.access.permissions import (
     Role,
     role_permissions,
 )
+from control_plane.access.providers import Providers
 from control_plane.bus.hints import Bus
 from control_plane.db.session import Database, Scope, driver, enter
 from control_plane.kit.clock import Clock
@@ -39,15 +40,17 @@ from control_plane.kit.outbound import Outbound
 
 _ACTOR = """
 SELECT i.email, i.operator, m.id AS member_id, m.name, m.role, r.permissions AS granted,
-       t.id AS tenant_id, t.state
+       t.id AS tenant_id, t.state, coalesce(s.required, false) AS sign_on_required
 FROM identities AS i
 LEFT JOIN members AS m ON m.identity_id = i.id AND m.tenant_id = $2
 LEFT JOIN tenants AS t ON t.id = m.tenant_id
 LEFT JOIN roles AS r ON r.id = m.role_id
+LEFT JOIN sign_ons AS s ON s.tenant_id = m.tenant_id
 WHERE i.id = $1
 """
-_FAMILY_LIVES = """
-SELECT EXISTS (SELECT FROM credentials WHERE family_id = $1 AND revoked_at IS NULL)
+_FAMILY = """
+SELECT sign_on_tenant_id FROM credentials
+WHERE family_id = $1 AND identity_id = $2 AND revoked_at IS NULL LIMIT 1
 """
 
 bearer_token = HTTPBearer(
@@ -76,6 +79,7 @@ class House:
     rates: Rates
     # The only way to addresses that tenants chose.
     outbound: Outbound
+    providers: Providers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,11 +260,21 @@ async def authenticate(request: Request, token: str | None) -> Call:
     )
 
 
-async def authenticate_person(request: Request, token: str | None) -> Call:
-    """Like `authenticate`, for what only a person who signed in has."""
+async def authenticate_person(
+    request: Request, token: str | None, *, own_account: bool = True
+) -> Call:
+    """Like `authenticate`, for what only a person who signed in has.
+
+    With `own_account`, what is asked for reaches beyond one tenant: passwords, other sign-ins,
+    other tenants. A tenant's provider vouches for none of that, whoever it says this is.
+    """
     call = await authenticate(request, token)
     if call.actor.scopes is not None:
         raise Forbidden("not_a_person", "An API key is nobody's sign-in.")
+    if call.actor.confined and own_account:
+        raise Forbidden(
+            "signed_on_by_company", "A sign-in through the company is for its own work alone."
+        )
     return call
 
 
@@ -292,24 +306,33 @@ async def _person(
 async def load_actor(
     session: AsyncSession, *, identity_id: UUID, tenant_id: UUID | None, family_id: UUID
 ) -> Actor:
-    """The actor as the database knows them now; the transaction then speaks for them."""
-    await enter(session, Scope(identity=identity_id))
+    """The actor as the database knows them now; the transaction then speaks for them.
+
+    Here, and in `scope_of`, is where a sign-in through a tenant's provider is kept to that tenant.
+    """
+    mine = (tenant_id,) if tenant_id else ()
+    await enter(session, Scope(tenants=mine, identity=identity_id))
     connection = await driver(session)
-    if not await connection.fetchval(_FAMILY_LIVES, family_id):
+    family = await connection.fetchrow(_FAMILY, family_id, identity_id)
+    confined_to = family and family["sign_on_tenant_id"]
+    if family is None or confined_to not in (None, tenant_id):
         raise Unauthorized("session_ended", "This sign-in was ended; please sign in again.")
     row = await connection.fetchrow(_ACTOR, identity_id, tenant_id)
     if row is None or (tenant_id is not None and row["tenant_id"] is None):
         raise Unauthorized("not_a_member", "This account is no longer a member of the tenant.")
+    if row["sign_on_required"] and confined_to is None and row["role"] != Role.OWNER:
+        raise Unauthorized("sign_on_required", "This company signs in through its own provider.")
     actor = Actor(
         identity_id=identity_id,
         email=row["email"],
-        operator=row["operator"],
+        operator=row["operator"] and confined_to is None,
         tenant_id=row["tenant_id"],
         tenant_state=row["state"],
         member_id=row["member_id"],
         member_name=row["name"] or row["email"].partition("@")[0],
         role=Role(row["role"]) if row["role"] else None,
         granted=role_permissions(row["granted"] or ()),
+        confined=confined_to is not None,
     )
     await enter(session, scope_of(actor))
     return actor
@@ -319,7 +342,8 @@ def scope_of(actor: Actor) -> Scope:
     """What the actor's transactions may see."""
     return Scope(
         tenants=(actor.tenant_id,) if actor.tenant_id else (),
-        identity=actor.identity_id,
+        # As a person they would see their memberships of other tenants.
+        identity=None if actor.confined else actor.identity_id,
         operator=actor.as_operator,
     )
 

@@ -35,9 +35,10 @@ _PURPOSE = "unknown_address.v1"
 
 _TAKE = """
 INSERT INTO identities AS i (id, email, password_hash, created_at, failed_logins, failed_at)
-SELECT $1::uuid, coalesce((SELECT email FROM identities WHERE lower(email) = lower($2)), $3), '',
+SELECT $1::uuid, coalesce((SELECT email FROM identities
+                           WHERE lower(email) = lower($2) AND sign_on_tenant_id IS NULL), $3), '',
        $4::timestamptz, 1, $4::timestamptz
-ON CONFLICT (lower(email)) DO UPDATE SET
+ON CONFLICT (lower(email)) WHERE sign_on_tenant_id IS NULL DO UPDATE SET
     failed_logins = CASE WHEN i.failed_at > $5 THEN i.failed_logins + 1 ELSE 1 END,
     failed_at = $4::timestamptz,
     locked_until = CASE WHEN i.failed_at > $5 AND i.failed_logins + 1 >= $6 THEN

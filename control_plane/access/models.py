@@ -1,4 +1,4 @@
-"""Identities, credentials, API keys, and the audit."""
+"""Identities, credentials, API keys, sign-on, and the audit."""
 
 from datetime import datetime
 from typing import Any
@@ -26,6 +26,8 @@ class Identity(Row, table=True):
     totp_secret: bytes | None = None
     totp_on: bool = False
     totp_step: int = Field(default=0, sa_type=BigInteger)
+    # Made by that tenant's provider, and its alone.
+    sign_on_tenant_id: UUID | None = None
 
 
 class Credential(Row, table=True):
@@ -47,6 +49,8 @@ class Credential(Row, table=True):
     revoked_at: datetime | None = Field(default=None, sa_type=Timestamp)
     label: str | None = None
     address: str | None = None
+    # The tenant whose provider vouched: the only one that this sign-in is good for.
+    sign_on_tenant_id: UUID | None = None
 
 
 class ApiKey(Row, table=True):
@@ -65,6 +69,23 @@ class ApiKey(Row, table=True):
     expires_at: datetime | None = Field(default=None, sa_type=Timestamp)
     last_used_at: datetime | None = Field(default=None, sa_type=Timestamp)
     revoked_at: datetime | None = Field(default=None, sa_type=Timestamp)
+
+
+class SignOn(Row, table=True):
+    """How the people of a tenant sign in through their company's own provider."""
+
+    __tablename__ = "sign_ons"
+
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    issuer: str
+    client_id: str
+    client_secret: bytes
+    domains: list[str] = Field(sa_type=ARRAY(Text))
+    first_sign_on: str
+    required: bool = False
+    created_at: datetime = Field(sa_type=Timestamp)
+    updated_at: datetime = Field(sa_type=Timestamp)
 
 
 class AuditEntry(Row, table=True):

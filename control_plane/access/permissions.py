@@ -39,6 +39,8 @@ class Permission(StrEnum):
     API_KEYS_WRITE = "api_keys.write"
     WEBHOOKS_READ = "webhooks.read"
     WEBHOOKS_WRITE = "webhooks.write"
+    SIGN_ON_READ = "sign_on.read"
+    SIGN_ON_WRITE = "sign_on.write"
 
     @property
     def reads(self) -> bool:
@@ -55,13 +57,14 @@ class Role(StrEnum):
     CUSTOM = "custom"
 
 
-# What tells more, about people or about the tenant's own systems, than work with them needs.
+# What tells more, about people, how they sign in or the tenant's own systems, than work needs.
 _DISCREET = frozenset(
     {
         Permission.AUDIT_READ,
         Permission.EXPORT_READ,
         Permission.PRIVACY_READ,
         Permission.WEBHOOKS_READ,
+        Permission.SIGN_ON_READ,
     }
 )
 _VIEWER = frozenset(permission for permission in Permission if permission.reads) - _DISCREET
@@ -82,13 +85,15 @@ _ADMIN = _MEMBER | {
     Permission.API_KEYS_WRITE,
     Permission.WEBHOOKS_READ,
     Permission.WEBHOOKS_WRITE,
+    Permission.SIGN_ON_READ,
 }
 
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _VIEWER,
     Role.MEMBER: _MEMBER,
     Role.ADMIN: _ADMIN,
-    Role.OWNER: _ADMIN | {Permission.TENANT_DELETE, Permission.EXPORT_READ},
+    Role.OWNER: _ADMIN
+    | {Permission.TENANT_DELETE, Permission.EXPORT_READ, Permission.SIGN_ON_WRITE},
 }
 
 # Operators run the platform; what tenants and their customers say is none of their business.
@@ -133,7 +138,8 @@ class Actor:
     """Who is calling: a member of one tenant, an API key of one, or an operator.
 
     A key has `scopes` instead of a role, and its own id in the place of an identity's. `granted`
-    is what a custom role gives; `support_id` names the grant by which an operator looks.
+    is what a custom role gives; `support_id` names the grant by which an operator looks. Whoever is
+    `confined` was vouched for by the tenant's own provider: for that tenant, and nowhere else.
     """
 
     identity_id: UUID
@@ -147,6 +153,7 @@ class Actor:
     granted: frozenset[Permission] = frozenset()
     support_id: UUID | None = None
     scopes: frozenset[Permission] | None = None
+    confined: bool = False
 
     @property
     def permissions(self) -> frozenset[Permission]:

@@ -32,6 +32,7 @@ SEALED = (
     ("identities", "totp_secret"),
     ("webhooks", "secret"),
     ("webhooks", "old_secret"),
+    ("sign_ons", "client_secret"),
 )
 # People belong to themselves.
 _NOBODYS = frozenset({"identities"})

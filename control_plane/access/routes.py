@@ -114,7 +114,9 @@ async def me(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_token)],
 ) -> MeOut:
     """Who is signed in and what they may do."""
-    call = await authenticate_person(request, bearer.credentials if bearer else None)
+    call = await authenticate_person(
+        request, bearer.credentials if bearer else None, own_account=False
+    )
     actor = call.actor
     return MeOut(
         identity=IdentityOut(id=actor.identity_id, email=actor.email, operator=actor.operator),
@@ -125,7 +127,8 @@ async def me(
     )
 
 
-def _give(response: Response, signed_in: SignIn, *, secure: bool) -> TokenOut:
+def set_refresh(response: Response, signed_in: SignIn, *, secure: bool) -> None:
+    """Give the browser the sign-in; no script can read it."""
     response.set_cookie(
         COOKIE,
         signed_in.refresh,
@@ -135,6 +138,10 @@ def _give(response: Response, signed_in: SignIn, *, secure: bool) -> TokenOut:
         httponly=True,
         samesite="strict",
     )
+
+
+def _give(response: Response, signed_in: SignIn, *, secure: bool) -> TokenOut:
+    set_refresh(response, signed_in, secure=secure)
     return TokenOut(
         access_token=signed_in.access,
         expires_in=int(tokens.ACCESS_LIFE.total_seconds()),

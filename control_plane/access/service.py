@@ -1,10 +1,11 @@
 """Sign-in: check a password, start a family of tokens, rotate it, end it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlmodel import func, select
+from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.access import audit, lockout, passwords, second_factor, tokens
@@ -16,7 +17,7 @@ from control_plane.access.second_factor import Factor
 from control_plane.access.tokens import Device
 from control_plane.db.session import Scope, driver, enter
 from control_plane.kit.crypto import Keyring
-from control_plane.kit.errors import Unauthorized, not_found
+from control_plane.kit.errors import Forbidden, Unauthorized, not_found
 from control_plane.kit.ids import new_id
 
 _MEMBERSHIPS = """
@@ -24,6 +25,12 @@ SELECT t.id AS tenant_id, t.name AS tenant_name, t.state AS tenant_state,
        coalesce(m.role_id::text, m.role) AS role
 FROM members AS m JOIN tenants AS t ON t.id = m.tenant_id
 WHERE m.identity_id = $1 AND t.state NOT IN ('deleting', 'deleted') ORDER BY m.id
+"""
+# Owners keep their password: a provider that breaks must lock nobody out for good.
+_CLOSED = """
+SELECT s.tenant_id FROM sign_ons AS s
+JOIN members AS m ON m.tenant_id = s.tenant_id AND m.identity_id = $1
+WHERE s.required AND m.role <> 'owner' AND s.tenant_id = ANY ($2)
 """
 
 
@@ -49,18 +56,31 @@ async def find_identity(session: AsyncSession, email: str) -> Identity | None:
     # Without a hash it is nobody's: a count of failed sign-ins.
     found = await session.exec(
         select(Identity).where(
-            func.lower(Identity.email) == email.lower(), Identity.password_hash != ""
+            func.lower(Identity.email) == email.lower(),
+            Identity.password_hash != "",
+            col(Identity.sign_on_tenant_id).is_(None),
         )
     )
     return found.one_or_none()
 
 
 async def create_identity(
-    session: AsyncSession, *, email: str, password_hash: str, operator: bool, now: datetime
+    session: AsyncSession,
+    *,
+    email: str,
+    password_hash: str,
+    operator: bool,
+    now: datetime,
+    sign_on_tenant_id: UUID | None = None,
 ) -> Identity:
-    """A person who can sign in from now on."""
+    """A person who can sign in from now on; with `sign_on_tenant_id`, through its provider only."""
     identity = Identity(
-        id=new_id(), email=email, password_hash=password_hash, operator=operator, created_at=now
+        id=new_id(),
+        email=email,
+        password_hash=password_hash,
+        operator=operator,
+        created_at=now,
+        sign_on_tenant_id=sign_on_tenant_id,
     )
     session.add(identity)
     await session.flush()
@@ -123,6 +143,42 @@ async def sign_in(house: House, asked: LoginIn, device: Device) -> SignIn:
     return signed_in
 
 
+async def sign_on(
+    session: AsyncSession,
+    keys: Keyring,
+    *,
+    identity_id: UUID,
+    tenant_id: UUID,
+    now: datetime,
+    device: Device,
+) -> SignIn:
+    """Start a sign-in for whom the tenant's provider vouched: good for that tenant alone."""
+    # Always a new family: a token that was in the browser before gains nothing.
+    family = new_id()
+    renewed = await tokens.issue_refresh(
+        session,
+        identity_id=identity_id,
+        tenant_id=tenant_id,
+        family_id=family,
+        now=now,
+        device=device,
+        sign_on_until=now + tokens.SIGN_ON_LIFE,
+    )
+    audit.record(
+        session,
+        actor=Who("person", identity_id),
+        tenant_id=tenant_id,
+        action="sign_on.success",
+        target=("identity", identity_id),
+        now=now,
+        after={"sign_in": str(family)},
+    )
+    access = tokens.make_access(
+        keys, identity_id=identity_id, tenant_id=tenant_id, family_id=family, now=now
+    )
+    return SignIn(access, renewed, tenant_id)
+
+
 async def refresh(
     session: AsyncSession, keys: Keyring, *, token: str, now: datetime, device: Device
 ) -> SignIn:
@@ -136,6 +192,7 @@ async def refresh(
         family_id=family_id,
         now=now,
         device=device,
+        sign_on_until=spent.expires_at if spent.sign_on_tenant_id else None,
     )
     access = tokens.make_access(
         keys, identity_id=identity_id, tenant_id=spent.tenant_id, family_id=family_id, now=now
@@ -156,6 +213,8 @@ async def switch(
     await enter(session, Scope(identity=identity_id))
     if tenant_id not in [item.tenant_id for item in await memberships(session, identity_id)]:
         raise not_found("tenant")
+    if tenant_id in await _closed_to_passwords(session, identity_id, [tenant_id]):
+        raise Forbidden("sign_on_required", "This company signs in through its own provider.")
     await tokens.revoke_family(session, family_id, now=now)
     renewed = await tokens.issue_refresh(
         session, identity_id=identity_id, tenant_id=tenant_id, family_id=family_id, now=now
@@ -241,7 +300,21 @@ async def _choose_tenant(
     mine = [item.tenant_id for item in await memberships(session, identity.id)]
     if wanted is not None and wanted not in mine:
         raise Unauthorized("not_a_member", "This account is not a member of that tenant.")
-    return wanted or (mine[0] if mine else None)
+    closed = await _closed_to_passwords(session, identity.id, mine)
+    left = [tenant_id for tenant_id in mine if tenant_id not in closed]
+    if wanted in closed or (mine and not left):
+        raise Unauthorized("sign_on_required", "This company signs in through its own provider.")
+    return wanted or (left[0] if left else None)
+
+
+async def _closed_to_passwords(
+    session: AsyncSession, identity_id: UUID, tenants: Sequence[UUID]
+) -> set[UUID]:
+    """Those of a person's tenants that they must enter through the company's provider."""
+    await enter(session, Scope(tenants=tuple(tenants), identity=identity_id))
+    rows = await (await driver(session)).fetch(_CLOSED, identity_id, list(tenants))
+    await enter(session, Scope(identity=identity_id))
+    return {row["tenant_id"] for row in rows}
 
 
 async def _note_failure(house: House, known: UUID | None, email: str, action: str) -> None:

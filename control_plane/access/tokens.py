@@ -18,6 +18,9 @@ from control_plane.kit.ids import fingerprint, new_id, new_token
 ACCESS_LIFE = timedelta(minutes=15)
 # A browser that is not opened for this long signs in again.
 REFRESH_LIFE = timedelta(days=30)
+# A sign-in through a company's provider ends after a working day, however much it is used: whoever
+# left the company is then not vouched for again.
+SIGN_ON_LIFE = timedelta(hours=12)
 
 _PURPOSE = "jwt.access.v1"
 _ISSUER = "botyard"
@@ -82,8 +85,12 @@ async def issue_refresh(
     family_id: UUID,
     now: datetime,
     device: Device = NO_DEVICE,
+    sign_on_until: datetime | None = None,
 ) -> str:
-    """A new refresh token of a family; shown once."""
+    """A new refresh token of a family; shown once.
+
+    With `sign_on_until`, the tenant's provider vouched: it is good for that tenant until then.
+    """
     token = new_token()
     session.add(
         Credential(
@@ -94,9 +101,10 @@ async def issue_refresh(
             tenant_id=tenant_id,
             family_id=family_id,
             created_at=now,
-            expires_at=now + REFRESH_LIFE,
+            expires_at=sign_on_until or now + REFRESH_LIFE,
             label=device.label,
             address=device.address,
+            sign_on_tenant_id=tenant_id if sign_on_until else None,
         )
     )
     await session.flush()

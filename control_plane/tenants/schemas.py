@@ -226,3 +226,65 @@ class RoleOut(BaseModel):
     permissions: list[str]
     created_at: datetime
     updated_at: datetime
+
+
+Issuer = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=500, pattern=r"^https?://[^?#\s]+$"),
+]
+ClientWord = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[ -~]+$")]
+Domain = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True,
+        to_lower=True,
+        max_length=253,
+        pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$",
+    ),
+]
+
+
+class SignOnIn(Body):
+    """`client_secret` may be left out when neither the issuer nor the client changes."""
+
+    issuer: Issuer
+    client_id: ClientWord
+    client_secret: ClientWord | None = None
+    domains: list[Domain] = Field(
+        min_length=1, max_length=20, description="Of the e-mail addresses that may come in."
+    )
+    first_sign_on: Literal["invited", "member", "viewer"] = Field(
+        default="invited",
+        description="Somebody new: refused unless a member already, or joins with that role.",
+    )
+    required: bool = Field(
+        default=False, description="Members other than owners cannot use a password here."
+    )
+
+
+class SignOnSettingsOut(BaseModel):
+    issuer: str
+    client_id: str
+    domains: list[str]
+    first_sign_on: str
+    required: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class SignOnOut(BaseModel):
+    """`redirect_uri` is what the provider has to know; `settings` are null until they are made."""
+
+    redirect_uri: str
+    settings: SignOnSettingsOut | None
+
+
+class SignOnCheckIn(Body):
+    issuer: Issuer
+
+
+class SignOnCheckOut(BaseModel):
+    """`detail` says in plain words what is wrong."""
+
+    works: bool
+    detail: str

@@ -107,6 +107,11 @@ class TestLimits:
         assert refused.headers["ratelimit"].startswith('"sign_in";r=0;t=')
         assert answers[0].headers["ratelimit"].startswith('"sign_in";r=2;t=')
 
+    async def test_so_is_going_to_a_companys_provider_and_coming_back(self, client) -> None:
+        for path in ("sign-on?tenant=x", "sign-on/callback/01a1fe4f-8652-77f8-9cb3-83822b663e4d"):
+            answer = await client.get(f"/api/v1/auth/{path}")
+            assert answer.headers["ratelimit-policy"] == '"sign_in";q=3;w=3600'
+
     async def test_a_person_is_limited_and_so_is_the_tenant(self, people) -> None:
         owner = await people.owner()
         others = [await people.member(owner.tenant_id, "viewer") for _ in range(2)]

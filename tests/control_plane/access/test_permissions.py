@@ -22,6 +22,7 @@ DISCREET = {
     Permission.EXPORT_READ,
     Permission.PRIVACY_READ,
     Permission.WEBHOOKS_READ,
+    Permission.SIGN_ON_READ,
 }
 READS = {each for each in Permission if each.value.endswith(".read")} - DISCREET
 CONFIGURES = {
@@ -37,6 +38,7 @@ CONFIGURES = {
     Permission.API_KEYS_WRITE,
     Permission.WEBHOOKS_READ,
     Permission.WEBHOOKS_WRITE,
+    Permission.SIGN_ON_READ,
 }
 ADMINISTERS = {
     Permission.TENANT_INFORM,
@@ -85,7 +87,8 @@ class TestRoles:
             Role.VIEWER: viewer,
             Role.MEMBER: member,
             Role.ADMIN: admin,
-            Role.OWNER: admin | {Permission.TENANT_DELETE, Permission.EXPORT_READ},
+            Role.OWNER: admin
+            | {Permission.TENANT_DELETE, Permission.EXPORT_READ, Permission.SIGN_ON_WRITE},
         }
 
         assert table == ROLE_PERMISSIONS
