@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from control_plane.access.limits import Rates
 from control_plane.kit.crypto import MIN_KEY_LENGTH
+from control_plane.privacy.retention import RETENTION_MAX_DAYS
 
 PREFIX = "BOTYARD_"
 PROJECT = Path(__file__).parents[1]
@@ -68,6 +69,11 @@ class Settings(BaseSettings):
     cell: str = Field(default="", description="The cell whose instances this process looks after.")
     approval: Literal["manual", "automatic"] = Field(
         default="manual", description="Whether registrations wait for an operator's approval."
+    )
+    retention_max_days: int = Field(
+        default=RETENTION_MAX_DAYS,
+        ge=31,
+        description="Days after which everything that was said is removed, whatever a plan says.",
     )
     web_pages: Path = Field(
         default=PROJECT / "web-admin" / "dist", description="The built web pages."
