@@ -26,7 +26,7 @@ from control_plane.parts import Background, Parts, Stoppable, build
 from control_plane.seed import FILE, FirstRun, make_operator
 from control_plane.serve import HttpServer, PortTaken
 from control_plane.settings import Settings
-from control_plane.up import KEYS_FILE, AlreadyUp, add_key
+from control_plane.up import KEEP_OLDER_KEYS, KEYS_FILE, AlreadyUp, add_key
 from control_plane.up import up as bring_up
 
 out = Console()
@@ -181,12 +181,13 @@ def keys_rotate(data_dir: DataDir = None) -> None:
 
 @keys_cli.command("status")
 def keys_status() -> None:
-    """Count the secrets that still need an older key; at 0 it may be dropped."""
+    """Count the secrets that still need an older key; at 0, two days later, it may be dropped."""
     settings = _settings()
     found = asyncio.run(
         _with_parts(settings, lambda parts: reseal.census(_db(parts), parts.house.keys))
     )
     out.print(f"{found.older} of {found.total} secrets still need an older key.")
+    out.print(KEEP_OLDER_KEYS)
     if found.lost:
         out.print(f"[red]{found.lost}[/red] can be opened by no key of the list.")
 
@@ -333,6 +334,7 @@ def _parts(settings: Settings) -> Parts:
         redis_url=settings.redis_address,
         rates=settings.rates,
         outbound_allow=settings.outbound_networks,
+        retention_max_days=settings.retention_max_days,
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 
 import structlog
@@ -26,7 +27,7 @@ from control_plane.fleet import reconcile, upkeep
 from control_plane.fleet.bootstrap import Bootstraps
 from control_plane.fleet.provision.base import Provisioner
 from control_plane.fleet.reconcile import Reconciler
-from control_plane.fleet.upkeep import Leader
+from control_plane.fleet.upkeep import Leader, Round
 from control_plane.ingest.commit import GroupCommit
 from control_plane.ingest.dispatch import Dispatcher
 from control_plane.ingest.verify import Verifier
@@ -34,6 +35,8 @@ from control_plane.instances.client import AgentClient
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.outbound import Network, Outbound
+from control_plane.privacy import retention
+from control_plane.privacy.retention import RETENTION_MAX_DAYS, Retention
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
 from control_plane.webchat.sockets import Sockets
@@ -71,6 +74,7 @@ class Parts:
     verifier: Verifier
     commits: GroupCommit
     bootstraps: Bootstraps
+    retention: Retention
     provisioner: Provisioner | None = None
 
     def api(self) -> list[Stoppable]:
@@ -105,7 +109,8 @@ class Parts:
             provisioner=provisioner,
             agents=self.agents,
         )
-        leader = Leader(house.database, house.clock)
+        forget = Round(every=retention.EVERY, run=self.retention.sweep)
+        leader = Leader(house.database, house.clock, {"retention": forget})
         return [
             self._loop(reconcile.WORK, reconciler.look, LoopSettings(cell=cell)),
             Background("fleet.hints", reconciler.watch()),
@@ -139,6 +144,7 @@ def build(
     redis_url: str | None = None,
     rates: Rates | None = None,
     outbound_allow: Sequence[Network] = (),
+    retention_max_days: int = RETENTION_MAX_DAYS,
 ) -> Parts:
     """Wire the parts over one database; with Redis, hints and rate limits go through it."""
     database = Database(database_url)
@@ -170,6 +176,7 @@ def build(
         verifier=Verifier(database, keys, clock),
         commits=GroupCommit(Dispatcher(database).write),
         bootstraps=Bootstraps(database, keys, clock),
+        retention=Retention(database, clock, at_most=timedelta(days=retention_max_days)),
     )
 
 

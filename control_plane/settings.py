@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from control_plane.access.limits import Rates
 from control_plane.kit.crypto import MIN_KEY_LENGTH
 from control_plane.kit.outbound import Network, networks
+from control_plane.privacy.retention import RETENTION_MAX_DAYS
 
 PREFIX = "BOTYARD_"
 PROJECT = Path(__file__).parents[1]
@@ -73,6 +74,11 @@ class Settings(BaseSettings):
     outbound_allow: str = Field(
         default="",
         description="Private networks by comma that tenants' addresses may lead to: 10.2.0.0/16.",
+    )
+    retention_max_days: int = Field(
+        default=RETENTION_MAX_DAYS,
+        ge=31,
+        description="Days after which everything that was said is removed, whatever a plan says.",
     )
     web_pages: Path = Field(
         default=PROJECT / "web-admin" / "dist", description="The built web pages."

@@ -20,6 +20,7 @@ from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate, role_of
 from control_plane.fleet.provision.base import Provisioner, ProvisionError
 from control_plane.fleet.provision.process import ProcessProvisioner
+from control_plane.fleet.upkeep import KEEP_ANSWERED
 from control_plane.kit.backoff import full_jitter
 from control_plane.kit.clock import SystemClock
 from control_plane.kit.crypto import Keyring
@@ -33,6 +34,11 @@ from control_plane.settings import Settings
 AGENT_GRACE = timedelta(seconds=5)
 # Newest first, for `up` only; other processes get theirs as a setting.
 KEYS_FILE = "secret-keys.json"
+# Answers to repeated POSTs are sealed too, and not sealed again: they go by themselves.
+KEEP_OLDER_KEYS = (
+    f"Keep older keys for {KEEP_ANSWERED.days} days after a new one came first: "
+    "kept answers and access tokens need them."
+)
 
 log = structlog.get_logger()
 
@@ -74,6 +80,7 @@ async def up(settings: Settings, screen: Screen) -> None:
                 redis_url=settings.redis_address,
                 rates=settings.rates,
                 outbound_allow=settings.outbound_networks,
+                retention_max_days=settings.retention_max_days,
             )
             if postgres is not None:
                 # Nobody else can be on our own database: what a killed start held is free again.
@@ -226,7 +233,7 @@ async def _take_newest_key(parts: Parts, screen: Screen) -> None:
         screen.step(f"sealing {found.older} of {found.total} secrets by the newest key")
         await reseal.call_all(database)
     else:
-        screen.step("no secret needs an older key any more; you may remove those")
+        screen.step(f"no secret needs an older key any more. {KEEP_OLDER_KEYS}")
 
 
 @contextmanager

@@ -32,6 +32,7 @@ PUBLIC = {
     ("DELETE", "/api/v1/auth/sessions"),
     ("DELETE", "/api/v1/auth/sessions/{session_id}"),
     ("DELETE", "/api/v1/auth/totp"),
+    ("DELETE", "/api/v1/members/me"),
     ("GET", "/api/v1/auth/me"),
     ("GET", "/api/v1/auth/sessions"),
     ("GET", "/api/v1/auth/sign-on"),

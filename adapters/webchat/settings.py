@@ -1,6 +1,19 @@
 """Settings of a web-chat channel."""
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+# As browsers write it: a scheme, a host in its ASCII form, a port that is not the usual one.
+Origin = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True,
+        to_lower=True,
+        max_length=300,
+        pattern=r"^https?://([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?(:[0-9]{1,5})?$",
+    ),
+]
 
 
 class Settings(BaseModel):
@@ -11,6 +24,11 @@ class Settings(BaseModel):
     title: str = Field(default="", max_length=80, description="Heading of the chat window.")
     greeting: str = Field(
         default="", max_length=500, description="Shown before the visitor's first message."
+    )
+    allowed_origins: list[Origin] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Sites that may show the chat, such as https://shop.example; none: all may.",
     )
     base_url: str | None = Field(
         default=None,

@@ -58,6 +58,34 @@ async def change_password(house: House, caller: Caller, *, old: str, new: str) -
 
 async def request_reset(house: House, email: str) -> None:
     """Mail a reset link to who has that address; runs after an answer that is always the same."""
+    await _mail_link(
+        house,
+        email,
+        subject="Choose a new password · 重置密码",
+        why=(
+            "Open this link within an hour to choose a new password for Botyard.\n"
+            "请在一小时内打开此链接，设置新的 Botyard 密码。"
+        ),
+    )
+
+
+async def remind(house: House, email: str) -> None:
+    """Tell who has that address that somebody registered with it; after the same answer too."""
+    await _mail_link(
+        house,
+        email,
+        subject="You have an account already · 您已有账户",
+        why=(
+            "Somebody wanted to register a company at Botyard with your address, which has an\n"
+            "account. Nothing was made. If it was you, sign in; or choose a new password here,\n"
+            "within an hour:\n"
+            "有人用您的邮箱在 Botyard 注册，但该邮箱已有账户，因此未创建任何内容。如果是您本人，\n"
+            "请直接登录；忘记密码时，请在一小时内打开此链接："
+        ),
+    )
+
+
+async def _mail_link(house: House, email: str, *, subject: str, why: str) -> None:
     now = house.clock.now()
     async with house.database.session() as session:
         identity = await service.find_identity(session, email)
@@ -66,11 +94,9 @@ async def request_reset(house: House, email: str) -> None:
         token = await _issue(session, identity.id, tenant_id=None, now=now)
     await house.mailer.send(
         to=identity.email,
-        subject="Choose a new password · 重置密码",
+        subject=subject,
         text=(
-            "Open this link within an hour to choose a new password for Botyard.\n"
-            "请在一小时内打开此链接，设置新的 Botyard 密码。\n\n"
-            f"{_link(house, token)}\n\n"
+            f"{why}\n\n{_link(house, token)}\n\n"
             "If you did not ask for it, do nothing. 如果这不是您的操作，请忽略本邮件。\n"
         ),
     )

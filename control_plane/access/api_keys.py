@@ -53,7 +53,8 @@ WHERE kind = 'api_key' AND sha256 = $1 AND revoked_at IS NULL
 AND (expires_at IS NULL OR expires_at > $2)
 """
 _KEY = """
-SELECT k.name, k.scopes, t.state FROM api_keys AS k JOIN tenants AS t ON t.id = k.tenant_id
+SELECT k.name, k.scopes, t.state, t.mask_numbers
+FROM api_keys AS k JOIN tenants AS t ON t.id = k.tenant_id
 WHERE k.id = $1
 """
 # Whoever finds the row locked leaves it: requests of one key do not wait for each other.
@@ -191,6 +192,7 @@ async def authenticate(
         member_name=row["name"],
         role=None,
         scopes=frozenset(Permission(scope) for scope in row["scopes"] if scope in _KNOWN),
+        mask_numbers=row["mask_numbers"],
     )
 
 

@@ -17,9 +17,11 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlmodel.ext.asyncio.session import AsyncSession
+from starlette.datastructures import Headers
 
-from control_plane.access import api_keys, idempotency, support, tokens
+from control_plane.access import api_keys, idempotency, support, tokens, view
 from control_plane.access.api_keys import Sent
+from control_plane.access.audit import PLATFORM
 from control_plane.access.idempotency import Replay, Ticket
 from control_plane.access.limits import Limiter, Rates
 from control_plane.access.mail import Mailer
@@ -40,7 +42,7 @@ from control_plane.kit.outbound import Outbound
 
 _ACTOR = """
 SELECT i.email, i.operator, m.id AS member_id, m.name, m.role, r.permissions AS granted,
-       t.id AS tenant_id, t.state, coalesce(s.required, false) AS sign_on_required
+       t.id AS tenant_id, t.state, t.mask_numbers, coalesce(s.required, false) AS sign_on_required
 FROM identities AS i
 LEFT JOIN members AS m ON m.identity_id = i.id AND m.tenant_id = $2
 LEFT JOIN tenants AS t ON t.id = m.tenant_id
@@ -204,12 +206,16 @@ def own_origin(request: Request) -> None:
     Ours is the public address, and whatever address the browser itself used to reach us.
     """
     origin = request.headers.get("origin")
-    public = urlsplit(house_of(request).public_url)
-    host = request.headers.get("host", "")
-    ours = {f"{public.scheme}://{public.netloc}", f"http://{host}", f"https://{host}"}
-    if origin is None or origin in ours:
+    if origin is None or is_ours(origin, house_of(request).public_url, request.headers):
         return
     raise Forbidden("wrong_origin", "This was sent by a page of another site.")
+
+
+def is_ours(origin: str, public_url: str, headers: Headers) -> bool:
+    """Whether a page of that origin is one of our own."""
+    parts = urlsplit(public_url)
+    host = headers.get("host", "")
+    return origin in {f"{parts.scheme}://{parts.netloc}", f"http://{host}", f"https://{host}"}
 
 
 def public() -> Any:
@@ -250,6 +256,7 @@ async def authenticate(request: Request, token: str | None) -> Call:
         actor = await support.lend(session, actor, wanted, now=now)
         await enter(session, scope_of(actor))
     request.state.actor = actor
+    view.look_as(actor)
     return Call(
         session=session,
         actor=actor,
@@ -333,6 +340,7 @@ async def load_actor(
         role=Role(row["role"]) if row["role"] else None,
         granted=role_permissions(row["granted"] or ()),
         confined=confined_to is not None,
+        mask_numbers=bool(row["mask_numbers"]),
     )
     await enter(session, scope_of(actor))
     return actor
@@ -350,11 +358,15 @@ def scope_of(actor: Actor) -> Scope:
 
 async def _take_key(request: Request, call: Call) -> None:
     key = request.headers.get("idempotency-key")
-    if request.method != "POST" or key is None or call.actor.tenant_id is None:
+    if request.method != "POST" or key is None:
         return
-    ticket = Ticket(tenant_id=call.actor.tenant_id, actor_id=call.actor.identity_id, key=key)
+    # An operator's keys are the platform's, like their part of the audit.
+    owner = call.actor.tenant_id or PLATFORM
+    ticket = Ticket(tenant_id=owner, actor_id=call.actor.identity_id, key=key)
     body = await request.body()
+    await enter(call.session, Scope(tenants=(owner,)))
     await idempotency.begin(call.session, ticket, target=request.url.path, body=body, now=call.now)
+    await enter(call.session, scope_of(call.actor))
     request.state.ticket = ticket
 
 
@@ -363,6 +375,9 @@ async def _keep_answer(request: Request, session: AsyncSession, response: Respon
     if ticket is not None:
         # Sealed, because some answers hold secrets that are shown once.
         body = house_of(request).keys.seal(bytes(response.body))
+        # What is unwritten belongs to the scope that the route ended in.
+        await session.flush()
+        await enter(session, Scope(tenants=(ticket.tenant_id,)))
         await idempotency.end(session, ticket, status=response.status_code, body=body)
 
 

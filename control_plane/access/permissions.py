@@ -13,6 +13,7 @@ class Permission(StrEnum):
     TENANTS_DECIDE = "tenants.decide"
     TENANT_READ = "tenant.read"
     TENANT_INFORM = "tenant.inform"
+    TENANT_WRITE = "tenant.write"
     TENANT_DELETE = "tenant.delete"
     PLANS_WRITE = "plans.write"
     SUPPORT_GRANT = "support.grant"
@@ -71,6 +72,7 @@ _VIEWER = frozenset(permission for permission in Permission if permission.reads)
 _MEMBER = _VIEWER | {Permission.CONVERSATIONS_WRITE}
 _ADMIN = _MEMBER | {
     Permission.TENANT_INFORM,
+    Permission.TENANT_WRITE,
     Permission.SUPPORT_END,
     Permission.MEMBERS_WRITE,
     Permission.ROLES_WRITE,
@@ -138,8 +140,9 @@ class Actor:
     """Who is calling: a member of one tenant, an API key of one, or an operator.
 
     A key has `scopes` instead of a role, and its own id in the place of an identity's. `granted`
-    is what a custom role gives; `support_id` names the grant by which an operator looks. Whoever is
-    `confined` was vouched for by the tenant's own provider: for that tenant, and nowhere else.
+    is what a custom role gives; `support_id` names the grant by which an operator looks;
+    `mask_numbers` is the tenant's wish. Whoever is `confined` was vouched for by the tenant's own
+    provider: for that tenant, and nowhere else.
     """
 
     identity_id: UUID
@@ -154,6 +157,7 @@ class Actor:
     support_id: UUID | None = None
     scopes: frozenset[Permission] | None = None
     confined: bool = False
+    mask_numbers: bool = False
 
     @property
     def permissions(self) -> frozenset[Permission]:
@@ -164,6 +168,11 @@ class Actor:
         if self.scopes is not None:
             return self.scopes
         return OPERATOR_PERMISSIONS if self.operator else frozenset()
+
+    @property
+    def masked(self) -> bool:
+        """Whether people's numbers are masked for them."""
+        return self.mask_numbers and Permission.PRIVACY_READ not in self.permissions
 
     @property
     def as_operator(self) -> bool:

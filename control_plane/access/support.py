@@ -14,7 +14,8 @@ from control_plane.kit.errors import not_found
 HEADER = "x-botyard-tenant"
 
 _GRANT = """
-SELECT g.id, g.used_at, t.state FROM support_grants AS g JOIN tenants AS t ON t.id = g.tenant_id
+SELECT g.id, g.used_at, t.state, t.mask_numbers
+FROM support_grants AS g JOIN tenants AS t ON t.id = g.tenant_id
 WHERE g.tenant_id = $1 AND g.operator_id = $2 AND g.ended_at IS NULL AND g.expires_at > $3
 ORDER BY g.expires_at DESC LIMIT 1
 """
@@ -39,7 +40,13 @@ async def lend(session: AsyncSession, actor: Actor, wanted: str, *, now: datetim
     grant = await connection.fetchrow(_GRANT, tenant_id, actor.identity_id, now)
     if grant is None:
         raise not_found("tenant")
-    lent = replace(actor, tenant_id=tenant_id, tenant_state=grant["state"], support_id=grant["id"])
+    lent = replace(
+        actor,
+        tenant_id=tenant_id,
+        tenant_state=grant["state"],
+        support_id=grant["id"],
+        mask_numbers=grant["mask_numbers"],
+    )
     if await connection.execute(_USE, grant["id"], now) == "UPDATE 1":
         audit.record(
             session,

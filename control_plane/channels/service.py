@@ -14,7 +14,7 @@ from control_plane.channels import settings
 from control_plane.channels.models import Channel
 from control_plane.channels.schemas import ChannelIn, ChannelPatch
 from control_plane.db import leases
-from control_plane.db.session import driver
+from control_plane.db.session import driver, hint
 from control_plane.instances import service as instances
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Conflict, not_found
@@ -22,6 +22,7 @@ from control_plane.kit.ids import fingerprint, new_id, new_token
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
 from control_plane.tenants import quota
+from control_plane.tenants import service as tenants
 
 # Channels of one instance: what the configuration document takes.
 MAX_CHANNELS = 50
@@ -135,6 +136,8 @@ async def remove(session: AsyncSession, *, channel_id: UUID, actor: Actor, now: 
     await session.flush()
     connection = await driver(session)
     await connection.execute("DELETE FROM routes WHERE channel_id = $1", channel_id)
+    # Visitors who are connected notice.
+    hint(session, tenants.topic(channel.tenant_id))
     entries = await quota.crossed(session, standing, now=now)
     await _changed(session, channel, "channel.delete", actor=actor, now=now, entries=entries)
 

@@ -30,6 +30,7 @@ class Contact(Row, table=True):
     platform_id: str
     name: str | None = None
     created_at: datetime = Field(sa_type=Timestamp)
+    seen_at: datetime = Field(sa_type=Timestamp)
 
 
 class Conversation(Row, table=True):

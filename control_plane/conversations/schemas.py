@@ -1,17 +1,22 @@
 """What the conversation routes take and give."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from control_plane.access import view
 from control_plane.access.schemas import Body
-from control_plane.conversations.segments import SegmentList, SendableSegments
+from control_plane.access.view import Words
+from control_plane.conversations.segments import PREVIEW_LENGTH, SegmentList, SendableSegments
+
+Preview = Annotated[str, view.line_for_reader(PREVIEW_LENGTH)]
 
 
 class ContactOut(BaseModel):
     id: UUID
-    name: str | None
+    name: Words | None
 
 
 class ConversationOut(BaseModel):
@@ -27,7 +32,7 @@ class ConversationOut(BaseModel):
     waiting_reason: str | None
     last_number: int
     last_message_at: datetime
-    preview: str
+    preview: Preview
     created_at: datetime
 
 
@@ -36,7 +41,7 @@ class SenderOut(BaseModel):
 
     kind: str
     id: UUID | None
-    name: str | None
+    name: Words | None
 
 
 class DeliveryOut(BaseModel):

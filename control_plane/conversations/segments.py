@@ -3,9 +3,10 @@
 from typing import Annotated, Any
 
 import msgspec
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from adapters.model import Segment, Text, in_words
+from control_plane.access import view
 
 # Segments of one message, and characters of one text; more than any platform takes in one piece.
 MAX_SEGMENTS = 50
@@ -60,6 +61,7 @@ def _sendable(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
 SegmentList = Annotated[
     list[dict[str, Any]],
     BeforeValidator(_convert),
+    PlainSerializer(view.for_reader),
     WithJsonSchema({"type": "array", "items": _SCHEMAS[0]}),
 ]
 SendableSegments = Annotated[

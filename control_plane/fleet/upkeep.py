@@ -1,8 +1,10 @@
 """Timed upkeep, on APScheduler, in whichever process leases the leader row."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -42,12 +44,23 @@ Job = Callable[[AsyncSession], Awaitable[None]]
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What a wing above has the leader do; each of its transactions holds the lease."""
+
+    every: timedelta
+    run: Callable[[Lease], Awaitable[None]]
+
+
 class Leader:
     """Runs the timed jobs while it holds the leader row."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, rounds: Mapping[str, Round] | None = None
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._rounds = dict(rounds or {}) | self._own_rounds()
         self._ended = asyncio.Event()
         self._stopping = False
 
@@ -61,17 +74,12 @@ class Leader:
         if not self._stopping:
             self._ended.clear()
         scheduler = AsyncIOScheduler(timezone="UTC")
-        jobs: dict[str, Job] = {
-            "partitions": self._partitions,
-            "prune": self._prune,
-            "audit": self._audit,
-        }
-        for name, job in jobs.items():
+        for name, round_ in self._rounds.items():
             scheduler.add_job(
                 self._run,
                 "interval",
-                args=[lease, name, job],
-                seconds=_EVERY[name].total_seconds(),
+                args=[lease, name, round_],
+                seconds=round_.every.total_seconds(),
                 next_run_time=self._clock.now(),
                 id=name,
                 # However late a paused process wakes up, the job is still due, and due once.
@@ -86,12 +94,26 @@ class Leader:
             scheduler.shutdown(wait=False)
         return timedelta(0)
 
-    async def _run(self, lease: Lease, name: str, job: Job) -> None:
+    def _own_rounds(self) -> dict[str, Round]:
+        jobs: dict[str, Job] = {
+            "partitions": self._partitions,
+            "prune": self._prune,
+            "audit": self._audit,
+        }
+        return {
+            name: Round(every=_EVERY[name], run=partial(self._at_once, job))
+            for name, job in jobs.items()
+        }
+
+    async def _at_once(self, job: Job, lease: Lease) -> None:
+        async with self._database.session() as session:
+            await job(session)
+            # Another leader may have taken over while this process was paused.
+            await leases.hold(session, lease)
+
+    async def _run(self, lease: Lease, name: str, round_: Round) -> None:
         try:
-            async with self._database.session() as session:
-                await job(session)
-                # Another leader may have taken over while this process was paused.
-                await leases.hold(session, lease)
+            await round_.run(lease)
             LOOP_SUCCESS.labels(f"upkeep.{name}").set_to_current_time()
         except LeaseLost:
             self._ended.set()

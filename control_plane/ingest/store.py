@@ -44,9 +44,12 @@ SELECT event_id, sha256 FROM received
 WHERE (channel_id, event_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 """
 _CONTACTS = """
-INSERT INTO contacts (id, tenant_id, channel_id, platform_id, name, created_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[])
-ON CONFLICT (channel_id, platform_id) DO UPDATE SET name = coalesce(excluded.name, contacts.name)
+INSERT INTO contacts (id, tenant_id, channel_id, platform_id, name, created_at, seen_at)
+SELECT i.*, i.at
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[])
+    AS i (id, tenant_id, channel_id, platform_id, name, at)
+ON CONFLICT (channel_id, platform_id) DO UPDATE
+SET name = coalesce(excluded.name, contacts.name), seen_at = excluded.seen_at
 RETURNING id, channel_id, platform_id
 """
 # A closed conversation opens again, with the bot.

@@ -1,11 +1,13 @@
 """What is in an export. Columns are named one by one: a new one is not given away unseen."""
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from control_plane.access import trail
+from control_plane.access import trail, view
 from control_plane.access.audit_routes import out
+from control_plane.access.permissions import Actor
 from control_plane.access.trail import Filter
 from control_plane.db.session import Database, Scope, driver
 from control_plane.privacy.archive import Rows
@@ -106,6 +108,18 @@ def of_contact(database: Database, tenant_id: UUID, contact_id: UUID) -> Mapping
         "conversations.json": _texts(_conversations(database, tenant_id, contact_id)),
         "messages.json": _messages(database, tenant_id, contact_id),
     }
+
+
+def as_seen_by(actor: Actor, files: Mapping[str, Rows]) -> Mapping[str, Rows]:
+    """The same files; numbers are masked for who may export but not see them."""
+    if not actor.masked:
+        return files
+    return {name: _masked(rows) for name, rows in files.items()}
+
+
+async def _masked(files: Rows) -> Rows:
+    async for rows in files:
+        yield [json.dumps(view.shown(json.loads(row), masked=True)) for row in rows]
 
 
 async def _one(database: Database, tenant_id: UUID, query: str, key: UUID) -> Rows:

@@ -36,7 +36,8 @@ async def export_tenant(
 ) -> StreamingResponse:
     """Everything about the tenant but its secrets: a zip of JSON files."""
     await _note(house, actor, "tenant.export", ("tenant", actor.tenant))
-    return _download(export.of_tenant(house.database, actor.tenant), "export.zip")
+    files = export.as_seen_by(actor, export.of_tenant(house.database, actor.tenant))
+    return _download(files, "export.zip")
 
 
 @router.get("/contacts/{contact_id}/export", response_class=StreamingResponse)

@@ -49,6 +49,15 @@ async def write(
     )
     session.add(revision)
     await session.flush()
+    audit.record(
+        session,
+        actor=actor,
+        tenant_id=revision.tenant_id,
+        action="revision.create",
+        target=("revision", revision.id),
+        now=now,
+        after={"number": revision.number, "note": note, "reverts": reverts},
+    )
     return revision
 
 

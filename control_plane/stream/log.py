@@ -4,6 +4,7 @@
 are gapless and visible in order. Take it last (see `control_plane.db.leases` for the lock order).
 Work of the kind `FOLLOWER` is called by every append of its tenant, just before that lock; whoever
 holds such a row for longer than a moment holds up the tenant.
+Retention removes beginnings of it, so a gap behind a position means that entries were forgotten.
 """
 
 import json
@@ -40,15 +41,23 @@ INSERT INTO stream (id, tenant_id, epoch, seq, type, data, created_at)
 SELECT item.id, $1, $2, $3 + item.n, item.type, item.data, now()
 FROM unnest($4::uuid[], $5::text[], $6::jsonb[]) WITH ORDINALITY AS item (id, type, data, n)
 """
+# The head and the entries in one snapshot: what is missing between them was forgotten.
 _READ = """
-SELECT epoch, seq, type, data FROM stream
-WHERE tenant_id = $1 AND epoch = $2 AND seq > $3 ORDER BY seq LIMIT $4
+SELECT h.epoch AS head_epoch, h.seq AS head_seq, s.seq, s.type, s.data
+FROM stream_heads AS h LEFT JOIN LATERAL (
+    SELECT seq, type, data FROM stream
+    WHERE tenant_id = $1 AND epoch = $2 AND seq > $3 ORDER BY seq LIMIT $4) AS s ON true
+WHERE h.tenant_id = $1 ORDER BY s.seq
 """
 _FOLLOW = """
 SELECT epoch, seq, type, data, created_at FROM stream
 WHERE tenant_id = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq LIMIT $4
 """
 _HEAD = "SELECT epoch, seq FROM stream_heads WHERE tenant_id = $1"
+
+
+class Forgotten(Exception):
+    """Entries behind the position are no longer kept: whoever follows has to start over."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -101,11 +110,15 @@ async def append(session: AsyncSession, tenant_id: UUID, entries: Collection[Ent
 async def read(
     session: AsyncSession, tenant_id: UUID, *, epoch: int, after: int, limit: int
 ) -> list[Placed]:
-    """Entries behind a position, oldest first."""
+    """Entries behind a position, oldest first; raises Forgotten where the next ones are gone."""
     rows = await (await driver(session)).fetch(_READ, tenant_id, epoch, after, limit)
+    found = [row for row in rows if row["seq"] is not None]
+    if found and found[0]["seq"] > after + 1:
+        raise Forgotten
+    if not found and any(r["head_epoch"] == epoch and r["head_seq"] > after for r in rows):
+        raise Forgotten
     return [
-        Placed(epoch=r["epoch"], seq=r["seq"], type=r["type"], data=json.loads(r["data"]))
-        for r in rows
+        Placed(epoch=epoch, seq=r["seq"], type=r["type"], data=json.loads(r["data"])) for r in found
     ]
 
 

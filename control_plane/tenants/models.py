@@ -38,6 +38,7 @@ class Tenant(Row, table=True):
     information: str | None = None
     plan: str = "free"
     quota_overrides: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    mask_numbers: bool = False
     created_at: datetime = Field(sa_type=Timestamp)
     updated_at: datetime = Field(sa_type=Timestamp)
 
@@ -92,6 +93,7 @@ class Plan(Row, table=True):
 
     name: str = Field(primary_key=True)
     quotas: dict[str, Any] = Field(sa_type=Json)
+    retention_days: int | None = None
     created_at: datetime = Field(sa_type=Timestamp)
     updated_at: datetime = Field(sa_type=Timestamp)
 

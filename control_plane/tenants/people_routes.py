@@ -5,9 +5,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends
 
-from control_plane.access.http import Call, HouseDep, TransactionRoute, permit
+from control_plane.access.http import Call, HouseDep, TransactionRoute, permit, signed_in
 from control_plane.access.permissions import Permission
 from control_plane.access.routes import stranger
+from control_plane.kit.errors import not_found
 from control_plane.kit.paging import Page, Window, cursor, cut
 from control_plane.tenants import invitations, members, roles, service
 from control_plane.tenants.models import CustomRole, Invitation, Member
@@ -47,6 +48,14 @@ async def change_member(member_id: UUID, body: MemberPatch, call: Writer) -> Mem
     return _member(
         await members.change(call.session, member_id, body, actor=call.actor, now=call.now)
     )
+
+
+@router.delete("/members/me", status_code=204)
+async def leave_tenant(call: Annotated[Call, signed_in()]) -> None:
+    """Leave the tenant of the token, whatever one may do there; the last owner cannot."""
+    if call.actor.member_id is None:
+        raise not_found("member")
+    await members.remove(call.session, call.actor.member_id, actor=call.actor, now=call.now)
 
 
 @router.delete("/members/{member_id}", status_code=204)

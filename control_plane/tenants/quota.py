@@ -7,7 +7,7 @@ counters of messages just before the stream heads.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -30,16 +30,19 @@ FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
 """
 # An invitation that is open holds a member's place.
 _USED = """
-SELECT
-    (SELECT count(*) FROM instances WHERE tenant_id = $1 AND desired <> 'deleted') AS instances,
+SELECT t.id AS tenant_id, t.quota_overrides,
+    (SELECT count(*) FROM instances AS i
+     WHERE i.tenant_id = t.id AND i.desired <> 'deleted') AS instances,
     (SELECT count(*) FROM channels AS c JOIN instances AS i ON i.id = c.instance_id
-     WHERE c.tenant_id = $1 AND c.deleted_at IS NULL AND i.desired <> 'deleted') AS channels,
-    (SELECT count(*) FROM members WHERE tenant_id = $1)
-        + (SELECT count(*) FROM invitations
-           WHERE tenant_id = $1 AND accepted_at IS NULL AND expires_at > $2) AS members,
-    coalesce((SELECT received FROM message_counts WHERE tenant_id = $1 AND month = $3), 0)
-        AS messages_month
+     WHERE c.tenant_id = t.id AND c.deleted_at IS NULL AND i.desired <> 'deleted') AS channels,
+    (SELECT count(*) FROM members AS m WHERE m.tenant_id = t.id)
+        + (SELECT count(*) FROM invitations AS v
+           WHERE v.tenant_id = t.id AND v.accepted_at IS NULL AND v.expires_at > $2) AS members,
+    coalesce((SELECT c.received FROM message_counts AS c
+              WHERE c.tenant_id = t.id AND c.month = $3), 0) AS messages_month
+FROM tenants AS t WHERE t.id = ANY ($1::uuid[]) ORDER BY t.id
 """
+_COUNTED = ("instances", "channels", "members", "messages_month")
 _COUNT = """
 WITH counted AS (
     INSERT INTO message_counts AS m (tenant_id, month, received)
@@ -117,16 +120,14 @@ async def standing(
     if row is None:
         raise not_found("tenant")
     # A statement of its own: what others committed while we waited for the lock must count.
-    used = await connection.fetchrow(_USED, tenant_id, now, month_of(now))
+    used = await connection.fetchrow(_USED, [tenant_id], now, month_of(now))
     quotas = json.loads(row["quotas"])
     return Standing(
         tenant_id=tenant_id,
         state=row["state"],
         plan=row["plan"],
         quotas=quotas,
-        levels={
-            name: Level(name=name, used=count, limit=quotas[name]) for name, count in used.items()
-        },
+        levels=_levels(used, quotas),
     )
 
 
@@ -138,6 +139,27 @@ async def crossed(session: AsyncSession, before: Standing, *, now: datetime) -> 
         for name, level in after.levels.items()
         if level.state != before.levels[name].state
     ]
+
+
+async def moved(
+    session: AsyncSession,
+    tenant_ids: Sequence[UUID],
+    *,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    now: datetime,
+) -> list[tuple[UUID, list[Entry]]]:
+    """Whose quotas' states another plan has changed; the session speaks for all of them."""
+    rows = await (await driver(session)).fetch(_USED, list(tenant_ids), now, month_of(now))
+    found = []
+    for row in rows:
+        exceptions = json.loads(row["quota_overrides"])
+        was = _levels(row, {**before, **exceptions})
+        levels = _levels(row, {**after, **exceptions}).values()
+        entries = [_entry(level) for level in levels if level.state != was[level.name].state]
+        if entries:
+            found.append((row["tenant_id"], entries))
+    return found
 
 
 async def count_messages(
@@ -167,6 +189,10 @@ async def over_messages(session: AsyncSession, tenant_id: UUID, *, now: datetime
     """Whether this month's messages are more than the plan has."""
     over: bool | None = await (await driver(session)).fetchval(_OVER, tenant_id, month_of(now))
     return bool(over)
+
+
+def _levels(used: Mapping[str, Any], quotas: Mapping[str, Any]) -> dict[str, Level]:
+    return {name: Level(name=name, used=used[name], limit=quotas[name]) for name in _COUNTED}
 
 
 def _entry(level: Level) -> Entry:

@@ -3,8 +3,9 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, BackgroundTasks, Depends
 
+from control_plane.access import account
 from control_plane.access.http import Call, HouseDep, TransactionRoute, permit
 from control_plane.access.permissions import Permission
 from control_plane.access.routes import stranger
@@ -28,6 +29,7 @@ from control_plane.tenants.schemas import (
     SupportOut,
     TenantOut,
     TenantPatch,
+    TenantSettingsPatch,
 )
 
 router = APIRouter(tags=["tenants"], route_class=TransactionRoute)
@@ -37,6 +39,7 @@ Reader = Annotated[Call, permit(Permission.TENANT_READ)]
 Lister = Annotated[Call, permit(Permission.TENANTS_LIST)]
 Decider = Annotated[Call, permit(Permission.TENANTS_DECIDE)]
 Informer = Annotated[Call, permit(Permission.TENANT_INFORM)]
+Writer = Annotated[Call, permit(Permission.TENANT_WRITE)]
 Planner = Annotated[Call, permit(Permission.PLANS_WRITE)]
 Supporter = Annotated[Call, permit(Permission.SUPPORT_GRANT)]
 SupportEnder = Annotated[Call, permit(Permission.SUPPORT_END)]
@@ -44,9 +47,14 @@ Deleter = Annotated[Call, permit(Permission.TENANT_DELETE)]
 
 
 @plain.post("/auth/register", status_code=201, dependencies=[Depends(stranger)])
-async def register(body: RegisterIn, house: HouseDep) -> RegisteredOut:
-    """Register a company; its bot may run once it is approved."""
-    return await service.register(house, body)
+async def register(body: RegisterIn, house: HouseDep, later: BackgroundTasks) -> RegisteredOut:
+    """Register a company; its bot may run once it is approved.
+
+    The answer does not tell whether the address has an account already; its owner gets a mail.
+    """
+    if not await service.register(house, body):
+        later.add_task(account.remind, house, body.email)
+    return RegisteredOut(state="active" if house.approval == "automatic" else "pending")
 
 
 @router.get("/tenants")
@@ -95,6 +103,12 @@ async def change_tenant(tenant_id: UUID, body: TenantPatch, call: Planner) -> Te
     )
 
 
+@router.patch("/tenant")
+async def change_settings(body: TenantSettingsPatch, call: Writer) -> TenantOut:
+    """Change what one's own tenant decides for itself."""
+    return _out(await service.change_settings(call.session, body, actor=call.actor, now=call.now))
+
+
 @router.post("/tenants/{tenant_id}/support", status_code=201)
 async def grant_support(tenant_id: UUID, body: SupportIn, call: Supporter) -> SupportOut:
     """Look into a tenant for a while, with the header X-Botyard-Tenant; the tenant sees it."""
@@ -128,13 +142,13 @@ async def list_plans(call: Reader) -> list[PlanOut]:
 @router.post("/plans", status_code=201)
 async def create_plan(body: PlanIn, call: Planner) -> PlanOut:
     """A new plan."""
-    return _plan(await plans.create(call.session, body, now=call.now))
+    return _plan(await plans.create(call.session, body, actor=call.actor, now=call.now))
 
 
 @router.patch("/plans/{name}")
 async def change_plan(name: str, body: PlanPatch, call: Planner) -> PlanOut:
-    """Other quotas for every tenant of the plan; what they have beyond them stays."""
-    return _plan(await plans.change(call.session, name, body.quotas, now=call.now))
+    """Other terms for every tenant of the plan; what they have beyond its quotas stays."""
+    return _plan(await plans.change(call.session, name, body, actor=call.actor, now=call.now))
 
 
 @router.get("/quota")
@@ -154,9 +168,9 @@ async def get_quota(call: Reader) -> QuotaOut:
 
 
 @router.post("/tenants/{tenant_id}/reject")
-async def reject_tenant(tenant_id: UUID, call: Decider, body: ReasonIn | None = None) -> TenantOut:
+async def reject_tenant(tenant_id: UUID, body: ReasonIn, call: Decider) -> TenantOut:
     """Turn a registration down, saying why."""
-    return await _move(call, tenant_id, "reject", body.reason if body else None)
+    return await _move(call, tenant_id, "reject", body.reason)
 
 
 @router.post("/tenants/{tenant_id}/suspend")

@@ -42,11 +42,12 @@ class RegisterIn(Body):
 
 
 class RegisteredOut(BaseModel):
-    """A tenant that waits for an operator; its owner can sign in and look."""
+    """What a new registration is; the same for an address that has an account already.
 
-    tenant_id: UUID
-    identity_id: UUID
-    state: str
+    Its owner can sign in and look; `/auth/login` says which tenant it is.
+    """
+
+    state: Literal["pending", "active"]
 
 
 class ReasonIn(Body):
@@ -87,18 +88,33 @@ class QuotaPatch(Body):
     egress_allow: Egress | None = None
 
 
+RetentionDays = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=36_500,
+        description="How long what was said is kept; null: as long as the platform keeps anything.",
+    ),
+]
+
+
 class PlanIn(Body):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
     quotas: Quotas
+    retention_days: RetentionDays = None
 
 
 class PlanPatch(Body):
-    quotas: QuotaPatch
+    """Only what is given changes."""
+
+    quotas: QuotaPatch = Field(default_factory=QuotaPatch)
+    retention_days: RetentionDays = None
 
 
 class PlanOut(BaseModel):
     name: str
     quotas: Quotas
+    retention_days: RetentionDays
     created_at: datetime
     updated_at: datetime
 
@@ -125,6 +141,14 @@ class TenantPatch(Body):
 
     plan: Annotated[str, StringConstraints(max_length=40)] | None = None
     quota_overrides: QuotaPatch | None = None
+
+
+class TenantSettingsPatch(Body):
+    """What a tenant decides for itself."""
+
+    mask_numbers: bool = Field(
+        description="Mask phone, ID-card and bank-card numbers for who lacks privacy.read."
+    )
 
 
 class SupportIn(Body):
@@ -155,6 +179,7 @@ class TenantOut(BaseModel):
     information: str | None
     plan: str
     quota_overrides: QuotaPatch
+    mask_numbers: bool
     created_at: datetime
     updated_at: datetime
 

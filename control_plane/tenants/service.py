@@ -2,6 +2,7 @@
 those who work on turns and lanes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,19 +11,19 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import audit, lockout, passwords
+from control_plane.access import audit, passwords
 from control_plane.access import service as access
 from control_plane.access.http import House
 from control_plane.access.permissions import Actor, Role
 from control_plane.db import leases
-from control_plane.db.session import Scope, driver, enter
-from control_plane.kit.errors import Conflict, not_found
+from control_plane.db.session import Scope, driver, enter, hint
+from control_plane.kit.errors import not_found
 from control_plane.kit.ids import new_id
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
 from control_plane.tenants import life, plans, quota
 from control_plane.tenants.models import Member, Tenant, TenantState
-from control_plane.tenants.schemas import RegisteredOut, RegisterIn, TenantPatch
+from control_plane.tenants.schemas import RegisterIn, TenantPatch, TenantSettingsPatch
 
 # A rest for work of a tenant that is not active; to resume it calls all of it.
 _REST = timedelta(hours=1)
@@ -33,12 +34,27 @@ _NO_BOTS = "SELECT NOT EXISTS (SELECT FROM instances WHERE tenant_id = $1 AND ph
 _STATE = "SELECT state FROM tenants WHERE id = $1"
 
 
-async def register(house: House, body: RegisterIn) -> RegisteredOut:
-    """A new tenant with its owner; repeating it with the same words answers the same.
+def topic(tenant_id: UUID) -> str:
+    """What to listen to for changes of a tenant's state, and of what it has."""
+    return f"tenant.{tenant_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """A new tenant and its owner."""
+
+    tenant_id: UUID
+    identity_id: UUID
+
+
+async def register(house: House, body: RegisterIn) -> bool:
+    """A new tenant with its owner; False, and nothing, for an address that has an account.
 
     With `automatic` approval it is active at once, else it waits for an operator.
     """
+    # Also for an address that is taken: the answer takes the same time.
     password_hash = await passwords.hash_password(body.password)
+    now = house.clock.now()
     try:
         async with house.database.session() as session:
             made = await create(
@@ -46,15 +62,13 @@ async def register(house: House, body: RegisterIn) -> RegisteredOut:
                 company=body.company,
                 email=body.email,
                 password_hash=password_hash,
-                now=house.clock.now(),
+                now=now,
             )
             if house.approval == "automatic":
-                now = house.clock.now()
-                tenant = await move(session, made.tenant_id, "approve", actor=None, now=now)
-                made.state = tenant.state
-            return made
+                await move(session, made.tenant_id, "approve", actor=None, now=now)
     except IntegrityError:
-        return await _registered_before(house, body)
+        return False
+    return True
 
 
 async def create(
@@ -65,7 +79,7 @@ async def create(
     password_hash: str,
     now: datetime,
     plan: str = "free",
-) -> RegisteredOut:
+) -> Registered:
     """A pending tenant, its stream and its owner; the session speaks for it afterwards."""
     identity = await access.create_identity(
         session, email=email, password_hash=password_hash, operator=False, now=now
@@ -96,7 +110,7 @@ async def create(
         after={"name": company},
     )
     await session.flush()
-    return RegisteredOut(tenant_id=tenant.id, identity_id=identity.id, state=tenant.state)
+    return Registered(tenant_id=tenant.id, identity_id=identity.id)
 
 
 async def list_tenants(
@@ -180,6 +194,19 @@ async def change_plan(
     return tenant
 
 
+async def change_settings(
+    session: AsyncSession, body: TenantSettingsPatch, *, actor: Actor, now: datetime
+) -> Tenant:
+    """What the tenant decides for itself."""
+    tenant = await lock(session, actor.tenant)
+    if tenant.mask_numbers == body.mask_numbers:
+        return tenant
+    before = {"mask_numbers": tenant.mask_numbers}
+    tenant.mask_numbers = body.mask_numbers
+    await _changed(session, tenant, "change_settings", before=before, actor=actor, now=now)
+    return tenant
+
+
 async def lock(session: AsyncSession, tenant_id: UUID) -> Tenant:
     """The tenant, if this session may see it, locked for this transaction."""
     query = select(Tenant).where(Tenant.id == tenant_id)
@@ -235,6 +262,7 @@ async def _changed(
     await session.flush()
     for kind in _KINDS if before.get("state", tenant.state) != tenant.state else ():
         await leases.call_tenant(session, kind, tenant.id)
+    hint(session, topic(tenant.id))
     data = {
         "tenant_id": str(tenant.id),
         "state": tenant.state,
@@ -242,23 +270,3 @@ async def _changed(
         "plan": tenant.plan,
     }
     await stream.append(session, tenant.id, [Entry(type="tenant.changed", data=data), *entries])
-
-
-async def _registered_before(house: House, body: RegisterIn) -> RegisteredOut:
-    """The same answer to the same registration; anything else about that e-mail is a conflict."""
-    taken = Conflict("email_taken", "An account with this e-mail address exists already.")
-    # Counted like a sign-in, or passwords could be guessed here.
-    proof = await access.prove_password(house, email=body.email, password=body.password)
-    if proof is None:
-        raise taken
-    async with house.database.session(Scope(identity=proof.identity_id)) as session:
-        await lockout.refund(session, proof.identity_id)
-        mine = await access.memberships(session, proof.identity_id)
-    for membership in mine:
-        if membership.tenant_name == body.company and membership.role == Role.OWNER:
-            return RegisteredOut(
-                tenant_id=membership.tenant_id,
-                identity_id=proof.identity_id,
-                state=membership.tenant_state,
-            )
-    raise taken

@@ -12,7 +12,7 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 from pydantic import BaseModel, Field
 
 from adapters.model import Segment
-from control_plane.access.http import HouseDep
+from control_plane.access.http import House, HouseDep
 from control_plane.access.routes import stranger
 from control_plane.access.schemas import Body
 from control_plane.conversations.segments import SendableSegments, encode
@@ -22,10 +22,11 @@ from control_plane.webchat import store
 from control_plane.webchat.sockets import Sockets
 from control_plane.webchat.store import Place
 
-# Scripts and styles are files of ours; any site may embed the page.
+# Scripts and styles are files of ours; the channel says which sites may embed the page.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *"
+    "img-src 'self' data:; font-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors {ancestors}"
 )
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(stranger)])
@@ -52,14 +53,15 @@ class PlatformTaken(BaseModel):
 
 
 @router.get("/webchat/{token}")
-async def page(token: str, request: Request) -> Response:
+async def page(token: str, request: Request, house: HouseDep) -> Response:
     """The chat page; it finds its channel in its own address."""
     pages: Path = request.app.state.web_pages
     file = pages / "webchat" / "index.html"
     if not file.is_file():
         raise not_found("page")
+    policy = _POLICY.format(ancestors=await _ancestors(house, token))
     return FileResponse(
-        file, headers={"content-security-policy": _POLICY, "cache-control": "no-cache"}
+        file, headers={"content-security-policy": policy, "cache-control": "no-cache"}
     )
 
 
@@ -98,6 +100,18 @@ async def take_message(body: PlatformMessage, house: HouseDep, bearer: Bearer) -
     if taken is None:
         raise NotFound("recipient_not_found", "There is no such visitor.")
     return PlatformTaken(id=taken)
+
+
+async def _ancestors(house: House, token: str) -> str:
+    """Which sites may show the page, as its policy says it; the page of no channel is harmless."""
+    async with house.database.session() as session:
+        place = await store.find_place(session, token, "callback")
+    if place is None:
+        return "*"
+    async with house.database.session(Scope(tenants=(place.tenant_id,))) as session:
+        chat = await store.find_channel(session, place.channel_id)
+    allowed: list[str] = chat.shown.get("allowed_origins", []) if chat else []
+    return " ".join(["'self'", *allowed]) if allowed else "*"
 
 
 async def _place(house: HouseDep, bearer: Bearer) -> Place:

@@ -20,7 +20,7 @@ from adapters import standard_webhooks
 from adapters.model import RawCallback, Text
 from adapters.webchat import callback
 from adapters.webchat.settings import Settings
-from control_plane.access.http import House
+from control_plane.access.http import House, is_ours
 from control_plane.access.limits import Charge
 from control_plane.channels.callbacks import Callbacks
 from control_plane.channels.settings import unseal
@@ -29,6 +29,7 @@ from control_plane.conversations.segments import encode
 from control_plane.db.session import DATABASE_ERRORS, Database, Scope
 from control_plane.kit.errors import BotyardError
 from control_plane.kit.ids import fingerprint, new_id, new_token
+from control_plane.tenants import service as tenants
 from control_plane.webchat import frames, store
 from control_plane.webchat.frames import BadFrame, Resume, Write
 from control_plane.webchat.models import Welcome
@@ -40,10 +41,14 @@ MAX_SOCKETS = 10_000
 SEND_WITHIN_S = 20.0
 # Between looks for a stranger's first word in another of their tabs, should its hint be lost.
 _STRANGER_POLL_S = 30.0
+# Between looks for what became of the tenant and the channel, should a hint be lost.
+_TENANT_POLL_S = 60.0
 # Own messages remembered to be not echoed to the page that wrote them.
 _MAX_OWN = 500
 
+WRONG_ORIGIN = 4403
 UNKNOWN_CHANNEL = 4404
+CHANNEL_ENDED = 4410
 TRY_LATER = 1013
 
 OPEN = Gauge("botyard_webchat_sockets", "Visitors connected to this process.")
@@ -99,7 +104,9 @@ class Sockets:
         try:
             if self._open > MAX_SOCKETS or self._stopping.is_set():
                 raise Closed(TRY_LATER, "busy")
-            await self._talk(socket, await self._enter(token))
+            guest = await self._enter(token)
+            self._welcome_from(socket, guest)
+            await self._talk(socket, guest)
         except Closed as closed:
             await _close(socket, closed)
         except WebSocketDisconnect:
@@ -118,12 +125,19 @@ class Sockets:
         if place is None:
             raise Closed(UNKNOWN_CHANNEL, "unknown channel")
         async with database.session(Scope(tenants=(place.tenant_id,))) as session:
-            channel = await store.find_channel(session, place.channel_id)
-        if channel is None:
+            chat = await store.find_channel(session, place.channel_id)
+        if chat is None:
             raise Closed(UNKNOWN_CHANNEL, "unknown channel")
-        shown, sealed = channel
-        settings = Settings.model_validate(shown | unseal(self._house.keys, sealed))
+        settings = Settings.model_validate(chat.shown | unseal(self._house.keys, chat.sealed))
         return Guest(token=token, place=place, settings=settings)
+
+    def _welcome_from(self, socket: WebSocket, guest: Guest) -> None:
+        """Only our own page and the sites that the channel names; a program names none."""
+        origin, allowed = socket.headers.get("origin"), guest.settings.allowed_origins
+        if origin is None or not allowed or origin in allowed:
+            return
+        if not is_ours(origin, self._house.public_url, socket.headers):
+            raise Closed(WRONG_ORIGIN, "this site may not show the chat")
 
     async def _talk(self, socket: WebSocket, guest: Guest) -> None:
         """Listen until the page says who it is, then listen and tell at the same time."""
@@ -137,6 +151,7 @@ class Sockets:
         tasks = [
             asyncio.create_task(self._listen(socket, guest)),
             asyncio.create_task(self._tell(socket, guest)),
+            asyncio.create_task(self._watch(socket, guest)),
             asyncio.create_task(self._end()),
         ]
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -145,6 +160,20 @@ class Sockets:
         await asyncio.gather(*rest, return_exceptions=True)
         for task in done:
             task.result()
+
+    async def _watch(self, socket: WebSocket, guest: Guest) -> None:
+        """Tell the page when the tenant rests and when it is back; end when the channel does."""
+        paused = False
+        with self._house.bus.listen(tenants.topic(guest.place.tenant_id)) as wake:
+            while True:
+                async with self._house.database.session(guest.scope) as session:
+                    chat = await store.find_channel(session, guest.place.channel_id)
+                if chat is None:
+                    raise Closed(CHANNEL_ENDED, "the channel has ended")
+                if chat.paused != paused:
+                    paused = chat.paused
+                    await _send(socket, {"type": "service", "paused": paused})
+                await wake.wait(_TENANT_POLL_S)
 
     async def _end(self) -> None:
         await self._stopping.wait()

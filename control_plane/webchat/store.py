@@ -21,7 +21,9 @@ _ROUTE = """
 SELECT tenant_id, instance_id, channel_id FROM routes WHERE sha256 = $1 AND kind = $2
 """
 _CHANNEL = """
-SELECT settings, secrets FROM channels WHERE id = $1 AND kind = 'webchat' AND deleted_at IS NULL
+SELECT c.settings, c.secrets, t.state FROM channels AS c JOIN tenants AS t ON t.id = c.tenant_id
+WHERE c.id = $1 AND c.kind = 'webchat' AND c.deleted_at IS NULL
+    AND t.state NOT IN ('deleting', 'deleted')
 """
 _VISITOR = "SELECT id FROM webchat_visitors WHERE channel_id = $1 AND secret_sha256 = $2"
 _NEW_VISITOR = """
@@ -56,6 +58,15 @@ class Place:
     channel_id: UUID
 
 
+@dataclass(frozen=True, kw_only=True)
+class Chat:
+    """A web-chat channel: its settings, its sealed secrets, and whether its tenant rests."""
+
+    shown: dict[str, Any]
+    sealed: bytes
+    paused: bool
+
+
 def topic(visitor_id: UUID) -> str:
     """What to listen to for a visitor's new messages."""
     return f"visitor.{visitor_id}"
@@ -82,12 +93,13 @@ async def find_place(session: AsyncSession, token: str, kind: str) -> Place | No
     return Place(**dict(row)) if row else None
 
 
-async def find_channel(
-    session: AsyncSession, channel_id: UUID
-) -> tuple[dict[str, Any], bytes] | None:
-    """(settings, sealed secrets) of a living web-chat channel."""
+async def find_channel(session: AsyncSession, channel_id: UUID) -> Chat | None:
+    """A living web-chat channel; those of a tenant that is being deleted live no longer."""
     row = await (await driver(session)).fetchrow(_CHANNEL, channel_id)
-    return (json.loads(row["settings"]), row["secrets"]) if row else None
+    if row is None:
+        return None
+    shown = json.loads(row["settings"])
+    return Chat(shown=shown, sealed=row["secrets"], paused=row["state"] != "active")
 
 
 async def find_visitor(session: AsyncSession, channel_id: UUID, secret: str) -> UUID | None:

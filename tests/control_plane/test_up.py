@@ -52,5 +52,5 @@ class TestTakeNewestKey:
 
         assert steps.texts == [
             "sealing 1 of 1 secrets by the newest key",
-            "no secret needs an older key any more; you may remove those",
+            f"no secret needs an older key any more. {up.KEEP_OLDER_KEYS}",
         ]

@@ -74,11 +74,11 @@ class TestOwnBot:
         assert registered.status_code == 201, registered.text
         login = {"email": company["email"], "password": company["password"]}
         client = up.client()
-        token = (await client.post("/auth/login", json=login)).json()["access_token"]
-        client.headers["authorization"] = f"Bearer {token}"
+        signed_in = (await client.post("/auth/login", json=login)).json()
+        client.headers["authorization"] = f"Bearer {signed_in['access_token']}"
         early = await client.post("/instances", json={"name": "bot"})
         assert (early.status_code, early.json()["code"]) == (403, "tenant_not_active")
-        tenant = registered.json()["tenant_id"]
+        tenant = signed_in["tenant_id"]
         assert (await operator.post(f"/tenants/{tenant}/approve")).status_code == 200
 
         bot = (await client.post("/instances", json={"name": "bot"})).json()["id"]

@@ -82,7 +82,9 @@ class TestProcesses:
             await until(lambda: self._ready(http), "the api serves")
             operator = await self._sign_in(http, "op@example.com", password)
             boss = {"company": "茶馆", "email": "boss@tea.example", "password": "a long password"}
-            tenant = (await http.post("/auth/register", json=boss)).json()["tenant_id"]
+            await http.post("/auth/register", json=boss)
+            waiting = await http.get("/tenants?state=pending", headers=operator)
+            tenant = waiting.json()["items"][0]["id"]
             await http.post(f"/tenants/{tenant}/approve", headers=operator)
             owner = await self._sign_in(http, boss["email"], boss["password"])
             bot = (await http.post("/instances", json={"name": "b"}, headers=owner)).json()["id"]

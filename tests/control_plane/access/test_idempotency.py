@@ -1,6 +1,7 @@
 """`Idempotency-Key`, through a route that creates."""
 
 import asyncio
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -52,6 +53,27 @@ class TestIdempotencyKey:
         assert {answer.status_code for answer in answers} == {201}
         assert len({answer.json()["id"] for answer in answers}) == 1
         assert await names(owner) == ["Bot"]
+
+    async def test_an_operators_key_is_honoured_too(
+        self, people, superuser: asyncpg.Connection
+    ) -> None:
+        owner, operator, other = (
+            await people.owner(),
+            await people.operator(),
+            await people.operator(),
+        )
+        path, body = f"/tenants/{owner.tenant_id}/support", {"reason": "bug", "minutes": 5}
+        answers = [await operator.post(path, body, headers=KEY) for _ in range(2)]
+
+        assert [answer.status_code for answer in answers] == [201, 201]
+        assert answers[0].json() == answers[1].json()
+        assert await superuser.fetchval("SELECT count(*) FROM support_grants") == 1
+        reused = await operator.post(path, body | {"minutes": 9}, headers=KEY)
+        assert reused.json()["code"] == "idempotency_key_reused"
+        # A key is a person's own, and no tenant sees the platform's.
+        assert (await other.post(path, body, headers=KEY)).json()["id"] != answers[0].json()["id"]
+        kept = await superuser.fetch("SELECT tenant_id FROM idempotency")
+        assert {row[0] for row in kept} == {UUID(int=0)}
 
     async def test_a_request_that_failed_keeps_no_key(
         self, people, superuser: asyncpg.Connection

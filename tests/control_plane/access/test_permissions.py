@@ -42,6 +42,7 @@ CONFIGURES = {
 }
 ADMINISTERS = {
     Permission.TENANT_INFORM,
+    Permission.TENANT_WRITE,
     Permission.SUPPORT_END,
     Permission.MEMBERS_WRITE,
     Permission.ROLES_WRITE,

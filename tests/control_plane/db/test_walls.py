@@ -114,6 +114,7 @@ class TestSchema:
             ("audit_chain", False),
             ("audit_chains", False),
             ("audit_verify", False),
+            ("drop_partition", True),
             ("ensure_partitions", True),
             ("prune", False),
             ("prune_audit", False),

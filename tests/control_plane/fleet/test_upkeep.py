@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import NOBODY, Database, Scope
-from control_plane.fleet.upkeep import KEEP_RECEIVED, WORK, Leader
+from control_plane.fleet.upkeep import KEEP_RECEIVED, WORK, Leader, Round
 from control_plane.kit.ids import new_id
 
 PATIENCE_S = 20.0
@@ -81,6 +81,17 @@ class TestLead:
             "young"
         ]
         assert await superuser.fetchval("SELECT to_regclass('messages_202604') IS NOT NULL")
+
+    async def test_rounds_of_other_wings_are_given_the_lease(self, watched, lease, clock) -> None:
+        given: asyncio.Queue[Lease] = asyncio.Queue()
+        rounds = {"test": Round(every=HOUR, run=given.put)}
+        leader = Leader(watched, clock, rounds)
+
+        leading = asyncio.create_task(leader.lead(lease))
+        async with asyncio.timeout(PATIENCE_S):
+            assert await given.get() == lease
+        leader.stop()
+        await leading
 
     async def test_ends_when_somebody_else_leads_and_changes_nothing(
         self, leader, lease, superuser: asyncpg.Connection

@@ -110,6 +110,27 @@ class TestRead:
 
         assert await read(database, tenant_id, after=1) == []
 
+    @pytest.mark.parametrize("after", [0, 1])
+    @pytest.mark.parametrize("gone", [2, 3])
+    async def test_a_position_before_what_is_kept_is_recognised(
+        self, database: Database, tenant_id, superuser: asyncpg.Connection, after: int, gone: int
+    ) -> None:
+        await append(database, tenant_id, 1, 2, 3)
+        await superuser.execute("DELETE FROM stream WHERE seq <= $1", gone)
+
+        with pytest.raises(log.Forgotten):
+            await read(database, tenant_id, after=after)
+
+    async def test_a_position_just_before_what_is_kept_goes_on(
+        self, database: Database, tenant_id, superuser: asyncpg.Connection
+    ) -> None:
+        await append(database, tenant_id, 1, 2, 3)
+        await superuser.execute("DELETE FROM stream WHERE seq <= 2")
+
+        assert [entry.seq for entry in await read(database, tenant_id, after=2)] == [3]
+        await superuser.execute("DELETE FROM stream")
+        assert await read(database, tenant_id, after=3) == []
+
     async def test_another_epoch_is_another_stream(
         self, database: Database, tenant_id, superuser: asyncpg.Connection
     ) -> None:

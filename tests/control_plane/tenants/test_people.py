@@ -153,6 +153,33 @@ class TestLastOwner:
         assert await superuser.fetchval("SELECT count(*) FROM members") == 1
 
 
+class TestLeave:
+    async def test_needs_no_permission(self, people: People, superuser) -> None:
+        owner = await people.owner()
+        viewer = await people.member(owner.tenant_id, Role.VIEWER)
+
+        assert (await viewer.delete("/members/me")).status_code == 204
+
+        assert (await viewer.get("/conversations")).json()["code"] == "not_a_member"
+        left = await superuser.fetchrow(
+            "SELECT actor_id, target_id FROM audit WHERE action = 'member.remove'"
+        )
+        assert tuple(left) == (viewer.identity_id, viewer.member_id)
+
+    async def test_is_not_for_the_last_owner_nor_for_who_is_no_member(self, people: People) -> None:
+        owner, operator = await people.owner(), await people.operator()
+
+        assert (await owner.delete("/members/me")).json()["code"] == "last_owner"
+        assert (await operator.delete("/members/me")).json()["code"] == "member_not_found"
+
+    async def test_works_while_the_tenant_is_suspended(self, people: People) -> None:
+        owner, operator = await people.owner(), await people.operator()
+        member = await people.member(owner.tenant_id, Role.MEMBER)
+        await operator.post(f"/tenants/{owner.tenant_id}/suspend")
+
+        assert (await member.delete("/members/me")).status_code == 204
+
+
 class TestInvitation:
     async def test_makes_a_new_person_a_member(self, people: People, client, superuser) -> None:
         owner = await people.owner()

@@ -8,6 +8,7 @@ import pytest
 
 from control_plane.access.permissions import Role
 from control_plane.db.session import Database, Scope, driver
+from control_plane.tenants import plans
 from control_plane.tenants.quota import Level, month_of
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
@@ -241,3 +242,62 @@ class TestQuota:
 
         assert (await viewer.get("/quota")).status_code == 200
         assert code(await operator.get("/quota")) == (404, "tenant_not_found")
+
+
+class TestPlanChange:
+    async def test_is_in_the_platforms_audit_with_what_was_before(
+        self, people: People, superuser
+    ) -> None:
+        operator = await people.operator()
+        await operator.post("/plans", {"name": "tiny", "quotas": PLAN})
+        for _ in range(2):
+            answer = await operator.patch(
+                "/plans/tiny", {"quotas": {"members": 3}, "retention_days": 30}
+            )
+            assert answer.json()["retention_days"] == 30
+
+        rows = await superuser.fetch(
+            "SELECT action, actor_id, before->'quotas'->>'members', after->'quotas'->>'members',"
+            " before->>'retention_days', after->>'retention_days', tenant_id::text"
+            " FROM audit WHERE target_kind = 'plan' ORDER BY seq"
+        )
+        nil = "00000000-0000-0000-0000-000000000000"
+        assert [tuple(row) for row in rows] == [
+            ("plan.create", operator.identity_id, None, "2", None, None, nil),
+            ("plan.change", operator.identity_id, "2", "3", None, "30", nil),
+        ]
+
+    async def test_leaves_alone_what_is_not_given_and_takes_null_as_a_value(
+        self, people: People
+    ) -> None:
+        operator = await people.operator()
+        await operator.post("/plans", {"name": "tiny", "quotas": PLAN, "retention_days": 7})
+
+        kept = (await operator.patch("/plans/tiny", {"quotas": {"members": 3}})).json()
+        freed = (await operator.patch("/plans/tiny", {"retention_days": None})).json()
+
+        assert (kept["retention_days"], freed["retention_days"]) == (7, None)
+        assert freed["quotas"]["members"] == 3
+
+    async def test_tells_its_tenants_what_is_near_or_over_by_it(
+        self, people: People, superuser, monkeypatch
+    ) -> None:
+        monkeypatch.setattr(plans, "_PAGE", 1)
+        one, two, other = [await people.owner() for _ in range(3)]
+        operator = await people.operator()
+        await operator.post("/plans", {"name": "tiny", "quotas": PLAN})
+        for owner, overrides in ((one, {}), (two, {"members": 50})):
+            body = {"plan": "tiny", "quota_overrides": overrides}
+            await operator.patch(f"/tenants/{owner.tenant_id}", body)
+        await superuser.execute("DELETE FROM stream")
+
+        await operator.patch("/plans/tiny", {"quotas": {"members": 1, "instances": 0}})
+
+        rows = await superuser.fetch(
+            "SELECT tenant_id, data->>'quota', data->>'state' FROM stream ORDER BY 1, 2"
+        )
+        assert {tuple(row) for row in rows} == {
+            # Nothing of nothing is at its end, but not more than it may be.
+            (one.tenant_id, "members", "near"),
+        } | {(o.tenant_id, "instances", "near") for o in (one, two)}
+        assert other.tenant_id not in {row[0] for row in rows}

@@ -13,7 +13,7 @@ from control_plane.conversations.segments import encode
 from control_plane.webchat import sockets, store
 from control_plane.webchat.frames import MAX_FRAME_BYTES, MAX_TEXT
 from control_plane.webchat.store import Place
-from tests.control_plane.conversations.scene import Bot, until, until_blocked
+from tests.control_plane.conversations.scene import Bot, make_bot, until, until_blocked
 from tests.control_plane.delivery.stand_in import StandIn
 from tests.control_plane.webchat.conftest import GREETING, TITLE, Open, Platform, words
 
@@ -390,17 +390,61 @@ class TestChannel:
         async with page() as tab:
             assert await tab.end() == 4404
 
-    async def test_that_is_deleted_under_a_page_takes_nothing_more(
+    async def test_that_is_deleted_under_a_page_ends_it(
         self, page: Open, agent: StandIn, bot: Bot
     ) -> None:
         async with page() as tab:
             await tab.resume()
             await bot.owner.delete(f"/channels/{bot.channel_id}")
-            await tab.send({"type": "message", "id": "m-1", "text": "你好"})
-            assert await tab.end() == 1013
+            assert await tab.end() == 4410
         async with page() as tab_again:
             assert await tab_again.end() == 4404
         assert agent.callbacks == []
+
+    async def test_whose_tenant_is_deleted_ends_and_is_refused(
+        self, page: Open, bot: Bot, superuser: asyncpg.Connection
+    ) -> None:
+        async with page() as tab, page() as other:
+            await tab.resume()
+            await other.resume()
+            await bot.owner.delete(f"/tenants/{bot.tenant_id}")
+            assert [await tab.end(), await other.end()] == [4410, 4410]
+        assert await superuser.fetchval("SELECT state FROM tenants") == "deleting"
+        async with page() as tab_again:
+            assert await tab_again.end() == 4404
+
+    async def test_whose_tenant_is_suspended_stays_keeps_messages_and_says_so(
+        self, page: Open, bot: Bot, people, superuser: asyncpg.Connection
+    ) -> None:
+        operator = await people.operator()
+        async with page() as tab:
+            await tab.resume()
+            await operator.post(f"/tenants/{bot.tenant_id}/suspend")
+            assert await tab.next("service") == {"type": "service", "paused": True}
+            assert (await tab.write("m-1", "还在吗？"))["type"] == "ack"
+            await operator.post(f"/tenants/{bot.tenant_id}/resume")
+            assert await tab.next("service") == {"type": "service", "paused": False}
+        assert await superuser.fetchval("SELECT count(*) FROM callbacks") == 1
+
+    async def test_of_a_suspended_tenant_says_so_to_who_comes_later(
+        self, page: Open, bot: Bot, people
+    ) -> None:
+        operator = await people.operator()
+        await operator.post(f"/tenants/{bot.tenant_id}/suspend")
+        async with page() as tab:
+            await tab.resume()
+            assert await tab.next("service") == {"type": "service", "paused": True}
+
+    async def test_of_another_tenant_is_left_alone(
+        self, page: Open, parts, people, bot: Bot
+    ) -> None:
+        other = await make_bot(parts, await people.owner())
+        async with page(other.token) as theirs, page() as tab:
+            await theirs.resume()
+            await tab.resume()
+            await bot.owner.delete(f"/tenants/{bot.tenant_id}")
+            assert await tab.end() == 4410
+            assert (await theirs.write("m-1"))["type"] == "ack"
 
 
 class TestDatabase:

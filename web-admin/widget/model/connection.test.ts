@@ -84,6 +84,7 @@ describe('Connection', () => {
   })
 
   it.each([
+    [4403, 'closed'],
     [4404, 'unknown'],
     [4410, 'closed'],
   ])('never comes back after %i', (code, link) => {

@@ -1,6 +1,6 @@
 /**
  * Keeps one socket to the server alive: reconnects with full jitter and never gives up, except where
- * the server says that the channel does not exist or is closed.
+ * the server says that the channel does not exist, is closed, or is not for this site.
  */
 
 import { parseFrame } from './protocol'
@@ -16,7 +16,7 @@ const WELCOME_WITHIN_MS = 10_000
 /** Only a link that lived this long starts the back-off anew; else a failing server is hammered. */
 const STABLE_AFTER_MS = 10_000
 
-const FINAL_CODES: Record<number, Link> = { 4404: 'unknown', 4410: 'closed' }
+const FINAL_CODES: Record<number, Link> = { 4403: 'closed', 4404: 'unknown', 4410: 'closed' }
 
 export interface ConnectionOptions {
   openSocket: () => WebSocket

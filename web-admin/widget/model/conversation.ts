@@ -88,6 +88,8 @@ function onFrame(state: Conversation, frame: ServerFrame): Conversation {
       return acknowledged(state, frame.id, frame.messageId)
     case 'state':
       return { ...state, owner: { kind: frame.owner, name: frame.name } }
+    case 'service':
+      return state
     case 'error':
       return refused(state, frame)
   }

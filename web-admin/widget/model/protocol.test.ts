@@ -43,6 +43,10 @@ describe('parseFrame', () => {
       { type: 'state', owner: 'waiting', name: null },
     ],
     [
+      { type: 'service', paused: true },
+      { type: 'service', paused: true },
+    ],
+    [
       { type: 'error', code: 'too_long', detail: 'Too long.', id: 'c1' },
       { type: 'error', code: 'too_long', detail: 'Too long.', id: 'c1', retryAfterS: null },
     ],
@@ -57,6 +61,7 @@ describe('parseFrame', () => {
     '{"type":"news"}',
     '{"type":"ack","id":"c1"}',
     '{"type":"state","owner":"nobody"}',
+    '{"type":"service","paused":"yes"}',
     '{"type":"message","id":"m1","sender":{"kind":"robot"},"segments":[]}',
   ])('ignores %s', (text) => {
     expect(parseFrame(text)).toBeNull()

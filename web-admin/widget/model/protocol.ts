@@ -33,6 +33,7 @@ export type ServerFrame =
   | { type: 'ack'; id: string; messageId: string }
   | { type: 'message'; message: Message }
   | { type: 'state'; owner: Owner; name: string | null }
+  | { type: 'service'; paused: boolean }
   | { type: 'error'; code: string; detail: string; id: string | null; retryAfterS: number | null }
 
 export type ClientFrame =
@@ -58,6 +59,8 @@ export function parseFrame(data: unknown): ServerFrame | null {
       return isOwner(frame.owner)
         ? { type: 'state', owner: frame.owner, name: textOrNull(frame.name) }
         : null
+    case 'service':
+      return typeof frame.paused === 'boolean' ? { type: 'service', paused: frame.paused } : null
     case 'error':
       return isText(frame.code)
         ? {

@@ -101,6 +101,18 @@ describe('Session', () => {
     expect(session.conversation.value.outbox).toMatchObject([{ refusal: null }, { refusal: null }])
   })
 
+  it('says that the tenant rests until it is back or the connection is new', () => {
+    network.last.welcome()
+    network.last.receive({ type: 'service', paused: true })
+    expect(session.isPaused.value).toBe(true)
+    network.last.receive({ type: 'service', paused: false })
+    expect(session.isPaused.value).toBe(false)
+    network.last.receive({ type: 'service', paused: true })
+    session.reconnect()
+    network.last.welcome()
+    expect(session.isPaused.value).toBe(false)
+  })
+
   it('sends a refused message again under a new id', () => {
     network.last.welcome()
     session.compose('你好')

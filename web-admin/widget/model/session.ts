@@ -25,6 +25,8 @@ export interface SessionOptions {
 export class Session {
   readonly conversation
   readonly link = ref<Link>('waiting')
+  /** Whether the tenant rests: messages are kept, and answered when it is back. */
+  readonly isPaused = ref(false)
   readonly #connection: Connection
   #awaited: string | undefined
   #confirmTimer: ReturnType<typeof setTimeout> | undefined
@@ -79,7 +81,11 @@ export class Session {
 
   #receive(frame: ServerFrame): void {
     this.#apply({ type: 'frame', frame })
-    if (frame.type === 'welcome') this.#transmitAll()
+    if (frame.type === 'welcome') {
+      this.isPaused.value = false
+      this.#transmitAll()
+    }
+    if (frame.type === 'service') this.isPaused.value = frame.paused
     if (frame.type === 'error' && frame.code === 'rate_limited') this.#pause(frame.retryAfterS ?? 1)
     this.#awaitOldest()
   }
