@@ -32,6 +32,11 @@ from control_plane.ingest.verify import Verifier
 from control_plane.instances.client import AgentClient
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
+from control_plane.media import service as media_service
+from control_plane.media.removal import Removal
+from control_plane.media.storage import Storage
+from control_plane.media.transfer import Transfers
+from control_plane.tenants import life
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
 from control_plane.webchat.sockets import Sockets
@@ -64,6 +69,8 @@ class Parts:
     verifier: Verifier
     commits: GroupCommit
     bootstraps: Bootstraps
+    storage: Storage
+    transfers: Transfers
     provisioner: Provisioner | None = None
 
     def api(self) -> list[Stoppable]:
@@ -75,7 +82,10 @@ class Parts:
         house = self.house
         turn = Turns(house.database, house.clock)
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
+        removal = Removal(house.database, self.storage, house.clock)
         return [
+            self._loop(media_service.WORK, removal.remove, LoopSettings(concurrency=2)),
+            self._loop(life.REMOVAL, removal.sweep, LoopSettings(concurrency=1)),
             self._loop(turns.WORK, turn.run),
             self._loop(lanes.WORK, lane.deliver),
             self._loop(callbacks.WORK, self.callbacks.pass_on),
@@ -124,6 +134,7 @@ def build(
     keys: Keyring,
     clock: Clock,
     public_url: str,
+    media: Storage,
     smtp_url: str | None = None,
     approval: str = "manual",
     redis_url: str | None = None,
@@ -156,6 +167,8 @@ def build(
         verifier=Verifier(database, keys, clock),
         commits=GroupCommit(Dispatcher(database).write),
         bootstraps=Bootstraps(database, keys, clock),
+        storage=media,
+        transfers=Transfers(database, media, keys, clock),
     )
 
 

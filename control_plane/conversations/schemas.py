@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from control_plane.access.schemas import Body
-from control_plane.conversations.segments import SegmentList, SendableSegments
+from control_plane.conversations.segments import SendableSegments, ShownSegments
 
 
 class ContactOut(BaseModel):
@@ -53,7 +53,7 @@ class MessageOut(BaseModel):
     id: UUID
     number: int
     sender: SenderOut
-    segments: SegmentList
+    segments: ShownSegments
     occurred_at: datetime
     created_at: datetime
     delivery: DeliveryOut | None

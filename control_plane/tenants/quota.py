@@ -1,9 +1,9 @@
 """Plans and quotas: what a tenant may have, what it has, and when that comes near its end.
 
-What can be refused (instances, channels, members) is counted under the lock of the tenant's row.
-Customers' messages are counted as they are stored and never refused: over the quota, the bot
-hands over to people. Lock order: instances, tenants, then as in `control_plane.db.leases`; the
-counters of messages just before the stream heads.
+What can be refused (instances, channels, members, stored bytes) is counted under the lock of the
+tenant's row. Customers' messages are counted as they are stored and never refused: over the quota,
+the bot hands over to people. Lock order: instances, tenants, then as in `control_plane.db.leases`;
+the counters of messages just before the stream heads.
 """
 
 import json
@@ -28,7 +28,8 @@ _LIMITS = """
 SELECT t.state, t.plan, p.quotas || t.quota_overrides AS quotas
 FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
 """
-# An invitation that is open holds a member's place.
+# An invitation that is open holds a member's place; bytes count from their reservation until
+# their object is removed.
 _USED = """
 SELECT
     (SELECT count(*) FROM instances WHERE tenant_id = $1 AND desired <> 'deleted') AS instances,
@@ -38,7 +39,8 @@ SELECT
         + (SELECT count(*) FROM invitations
            WHERE tenant_id = $1 AND accepted_at IS NULL AND expires_at > $2) AS members,
     coalesce((SELECT received FROM message_counts WHERE tenant_id = $1 AND month = $3), 0)
-        AS messages_month
+        AS messages_month,
+    (SELECT coalesce(sum(size), 0)::bigint FROM media WHERE tenant_id = $1) AS storage_bytes
 """
 _COUNT = """
 WITH counted AS (
@@ -91,12 +93,12 @@ class Standing:
     quotas: Mapping[str, Any]
     levels: Mapping[str, Level]
 
-    def room_for(self, name: str) -> None:
-        """Raises unless one more fits; true for as long as the tenant's row is locked."""
+    def room_for(self, name: str, amount: int = 1) -> None:
+        """Raises unless so many more fit; true for as long as the tenant's row is locked."""
         if self.state != TenantState.ACTIVE:
             raise Forbidden("tenant_not_active", f"The tenant is {self.state}.")
         level = self.levels[name]
-        if level.used >= level.limit:
+        if level.used + amount > level.limit:
             raise Conflict(
                 "quota_exceeded", f"The plan {self.plan} has room for {level.limit} {name}."
             )
