@@ -103,6 +103,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     app.state.provisioner = parts.provisioner
     app.state.webchat_sockets = parts.sockets
     app.state.verifier = parts.verifier
+    app.state.storage = parts.storage
     app.state.transfers = parts.transfers
     app.state.web_pages = web_pages
     errors.install(app)

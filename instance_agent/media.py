@@ -85,7 +85,7 @@ class MediaStore:
     ) -> Ref:
         """Keep the bytes; raises MediaRefused, or NotAccepted when it may work later."""
         async with self._room:
-            with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=self._folder) as file:
+            with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(self._folder)) as file:
                 body = cast(BinaryIO, file)
                 size = await _spool(chunks, body)
                 request = MediaRequest(size=size, name=name[:500], content_type=content_type)
@@ -185,8 +185,11 @@ async def _spool(chunks: AsyncIterator[bytes], body: BinaryIO) -> int:
         size += len(chunk)
         if size > MAX_MEDIA_BYTES:
             raise MediaRefused(f"more than {MAX_MEDIA_BYTES} bytes")
-        # The disk may be slow, and the other channels need not wait for it.
-        await asyncio.to_thread(body.write, chunk)
+        try:
+            # The disk may be slow, and the other channels need not wait for it.
+            await asyncio.to_thread(body.write, chunk)
+        except OSError as error:
+            raise NotAccepted(f"no room on the disk ({type(error).__name__})") from error
     if size == 0:
         raise MediaRefused("there are no bytes")
     return size

@@ -10,7 +10,7 @@ class Unsatisfiable(Exception):
 
 
 def parse(header: str | None, size: int) -> tuple[int, int] | None:
-    """(start, end behind the last byte); None to send everything: no range, or none that we know."""
+    """(start, end behind the last byte); None for everything: no range, or none that we know."""
     found = _FORM.fullmatch((header or "").replace(" ", ""))
     if found is None or found.group(0) == "bytes=-":
         return None
