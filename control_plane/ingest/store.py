@@ -1,7 +1,7 @@
 """Writes a group of batches in one transaction; every statement takes all of the group's rows.
 
-Rows are locked in one order everywhere (contacts, conversations by channel and key; then work;
-then stream heads by tenant), so that two writers never wait for each other in a circle.
+Rows are locked in one order everywhere (contacts, conversations by channel and key; then media;
+then work; then stream heads by tenant), so that two writers never wait for each other in a circle.
 """
 
 import hashlib
@@ -157,10 +157,10 @@ async def store_messages(
     fresh = await _deduplicate(session, own)
     if not fresh:
         return {}
-    await media.use(session, {each for arrival in fresh for each in arrival.media})
     contacts = await _upsert_contacts(session, fresh)
     conversations = await _upsert_conversations(session, fresh, contacts)
     entries = await _insert_messages(session, fresh, contacts, conversations)
+    await media.use(session, {each for arrival in fresh for each in arrival.media})
     bots = {
         (row["id"], arrival.tenant_id)
         for arrival in fresh
