@@ -82,7 +82,7 @@ class Media(Protocol):
         """Keep the bytes; raises MediaRefused, or NotAccepted when it may work later."""
 
     async def read(self, ref: Ref) -> Content:
-        """The bytes of a stored segment; raises MediaRefused when they are gone."""
+        """The bytes of a stored segment; raises MediaRefused when they are gone, or NotAccepted."""
 
 
 class Host(Protocol):
@@ -90,6 +90,7 @@ class Host(Protocol):
 
     http: httpx2.AsyncClient
     control_url: str
+    media: Media
 
     async def report(self, messages: Sequence[Inbound]) -> None:
         """Return when a copy exists that outlives this process; raise NotAccepted otherwise."""

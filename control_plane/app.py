@@ -24,12 +24,14 @@ from control_plane.channels import routes as channels
 from control_plane.conversations import routes as conversations
 from control_plane.conversations.segments import COMPONENTS
 from control_plane.fleet import routes as fleet
-from control_plane.gateway import Gateway
+from control_plane.gateway import Gateway, is_upload
+from control_plane.ingest import media_routes as agent_media
 from control_plane.ingest.app import PATH as INGEST_PATH
 from control_plane.ingest.app import IngestApp
 from control_plane.instances import routes as instances
 from control_plane.kit.errors import TooLarge, not_found
 from control_plane.kit.problems import problem_response
+from control_plane.media import routes as media
 from control_plane.parts import Parts
 from control_plane.privacy import routes as privacy
 from control_plane.revisions import routes as revisions
@@ -102,6 +104,9 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     app.state.bootstraps = parts.bootstraps
     app.state.provisioner = parts.provisioner
     app.state.webchat_sockets = parts.sockets
+    app.state.verifier = parts.verifier
+    app.state.storage = parts.storage
+    app.state.transfers = parts.transfers
     app.state.web_pages = web_pages
     errors.install(app)
     for router in (
@@ -124,12 +129,14 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         revisions.router,
         conversations.router,
         turns.router,
+        media.router,
+        agent_media.router,
         privacy.router,
         webhooks.router,
         webhooks.plain,
     ):
         app.include_router(router, prefix=API)
-    for router in (channels.public_router, webchat.router, system):
+    for router in (channels.public_router, webchat.router, media.link_router, system):
         app.include_router(router)
     app.router.routes.extend(probes.routes())
     for path, folder in (("/webchat-assets", "webchat"), ("/api-docs-assets", "api-docs")):
@@ -151,7 +158,10 @@ class Application:
 
 
 class Front:
-    """In front of FastAPI: the ingest route goes straight in, other bodies are bounded."""
+    """In front of FastAPI: the ingest route goes straight in, other bodies are bounded.
+
+    Uploads to a link have bounds of their own, which their reservation knows.
+    """
 
     def __init__(self, app: FastAPI, ingest: ASGIApp) -> None:
         self.app = app
@@ -162,6 +172,8 @@ class Front:
             await self.app(scope, receive, send)
         elif scope["method"] == "POST" and INGEST_PATH.match(scope["path"]):
             await self._ingest(scope, receive, send)
+        elif is_upload(scope):
+            await self.app(scope, receive, send)
         elif _declared_length(scope) > MAX_BODY_BYTES:
             await _too_large(scope, receive, send)
         else:

@@ -335,6 +335,7 @@ def _parts(settings: Settings) -> Parts:
         rates=settings.rates,
         outbound_allow=settings.outbound_networks,
         retention_max_days=settings.retention_max_days,
+        media=settings.media_storage,
     )
 
 

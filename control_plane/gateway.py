@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from control_plane.access.gate import API, Gate
+from control_plane.access.gate import API, MEDIA_LINK, Gate
 from control_plane.access.gate import headers as limit_headers
 from control_plane.access.http import House
 from control_plane.access.limits import Charge
@@ -99,7 +99,8 @@ class Gateway:
         refused = await self._refused(visit, self._gate.charges(scope))
         if refused is not None:
             await _answer(refused, scope, receive, send)
-        elif scope["type"] == "websocket":
+        elif scope["type"] == "websocket" or is_upload(scope):
+            # An upload has limits of its own: large files over slow lines are no fault.
             await self._front(scope, receive, send)
         else:
             await self._in_time(visit, receive, send)
@@ -178,6 +179,15 @@ def _is_ingest(scope: Scope) -> bool:
         scope["type"] == "http"
         and scope["method"] == "POST"
         and INGEST_PATH.match(scope["path"]) is not None
+    )
+
+
+def is_upload(scope: Scope) -> bool:
+    """Bytes that are sent to a media link."""
+    return (
+        scope["type"] == "http"
+        and scope["method"] == "PUT"
+        and MEDIA_LINK.fullmatch(scope["path"]) is not None
     )
 
 

@@ -35,8 +35,13 @@ from control_plane.instances.client import AgentClient
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.outbound import Network, Outbound
+from control_plane.media import service as media_service
+from control_plane.media.removal import Removal
+from control_plane.media.storage import Storage
+from control_plane.media.transfer import Transfers
 from control_plane.privacy import retention
 from control_plane.privacy.retention import RETENTION_MAX_DAYS, Retention
+from control_plane.tenants import life
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
 from control_plane.webchat.sockets import Sockets
@@ -75,6 +80,8 @@ class Parts:
     commits: GroupCommit
     bootstraps: Bootstraps
     retention: Retention
+    storage: Storage
+    transfers: Transfers
     provisioner: Provisioner | None = None
 
     def api(self) -> list[Stoppable]:
@@ -87,7 +94,10 @@ class Parts:
         turn = Turns(house.database, house.clock)
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
         webhook = Webhooks(house.database, house.keys, house.clock, house.outbound)
+        removal = Removal(house.database, self.storage, house.clock)
         return [
+            self._loop(media_service.WORK, removal.remove, LoopSettings(concurrency=2)),
+            self._loop(life.REMOVAL, removal.sweep, LoopSettings(concurrency=1)),
             self._loop(turns.WORK, turn.run),
             self._loop(lanes.WORK, lane.deliver),
             self._loop(callbacks.WORK, self.callbacks.pass_on),
@@ -139,6 +149,7 @@ def build(
     keys: Keyring,
     clock: Clock,
     public_url: str,
+    media: Storage,
     smtp_url: str | None = None,
     approval: str = "manual",
     redis_url: str | None = None,
@@ -177,6 +188,8 @@ def build(
         commits=GroupCommit(Dispatcher(database).write),
         bootstraps=Bootstraps(database, keys, clock),
         retention=Retention(database, clock, at_most=timedelta(days=retention_max_days)),
+        storage=media,
+        transfers=Transfers(database, media, keys, clock),
     )
 
 

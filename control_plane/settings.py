@@ -16,6 +16,8 @@ from sqlalchemy.exc import ArgumentError
 from control_plane.access.limits import Rates
 from control_plane.kit.crypto import MIN_KEY_LENGTH
 from control_plane.kit.outbound import Network, networks
+from control_plane.media import storage
+from control_plane.media.storage import Storage
 from control_plane.privacy.retention import RETENTION_MAX_DAYS
 
 PREFIX = "BOTYARD_"
@@ -67,6 +69,18 @@ class Settings(BaseSettings):
         default=None,
         description="smtp(s)://user:password@host:port to send mail; none: mail is off.",
     )
+    media_url: str | None = Field(
+        default=None,
+        description="s3://bucket/prefix where media are kept; none: the folder media in data_dir.",
+    )
+    media_key: SecretStr | None = Field(
+        default=None, description="Access key of the bucket; none: what the machine's role may."
+    )
+    media_secret: SecretStr | None = Field(default=None, description="Its secret.")
+    media_endpoint: str | None = Field(
+        default=None, description="http(s)://host:port of a store that is not Amazon's."
+    )
+    media_region: str = Field(default="us-east-1", description="Region of the bucket.")
     cell: str = Field(default="", description="The cell whose instances this process looks after.")
     approval: Literal["manual", "automatic"] = Field(
         default="manual", description="Whether registrations wait for an operator's approval."
@@ -145,6 +159,43 @@ class Settings(BaseSettings):
     def outbound_networks(self) -> tuple[Network, ...]:
         """The private networks that tenants may have us call."""
         return networks(self.outbound_allow)
+
+    @field_validator("media_url")
+    @classmethod
+    def _bucket(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme != "s3" or not parts.netloc or parts.username or parts.query:
+                raise ValueError("it looks like s3://bucket or s3://bucket/prefix")
+        return url
+
+    @field_validator("media_endpoint")
+    @classmethod
+    def _endpoint(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+                raise ValueError("it looks like https://host:port")
+        return url
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> "Settings":
+        if (self.media_key is None) != (self.media_secret is None):
+            raise ValueError("set both BOTYARD_MEDIA_KEY and BOTYARD_MEDIA_SECRET, or neither")
+        return self
+
+    @property
+    def media_storage(self) -> Storage:
+        """Where media are kept; nothing is opened yet."""
+        if self.media_url is None:
+            return storage.folder(self.data_dir.absolute() / "media")
+        return storage.bucket(
+            self.media_url,
+            key=self.media_key.get_secret_value() if self.media_key else None,
+            secret=self.media_secret.get_secret_value() if self.media_secret else None,
+            endpoint=self.media_endpoint,
+            region=self.media_region,
+        )
 
     @property
     def mail_server(self) -> str | None:

@@ -17,6 +17,7 @@ from instance_agent import session
 from instance_agent.configs import Configs
 from instance_agent.gate import Gate
 from instance_agent.journal import Journal
+from instance_agent.media import MediaStore
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import (
     MAX_BATCH_EVENTS,
@@ -165,6 +166,15 @@ class Agent:
         around = Surroundings(
             http=self._http,
             control_url=self._control_url,
+            media=MediaStore(
+                http=self._http,
+                control_url=self._control_url,
+                instance_id=self.instance_id,
+                secret=identity.webhook_secrets[0],
+                folder=self._data_dir,
+                clock=self._clock,
+                random=self._random,
+            ),
             report=report,
             metrics=self.metrics,
             clock=self._clock,

@@ -24,6 +24,8 @@ SCHEMA_VERSION = 1
 MAX_BATCH_EVENTS = 100
 # Bytes of one signed batch.
 MAX_BATCH_BYTES = 4 * 1024 * 1024
+# Bytes of one picture, voice, film or file: the most that the platforms take.
+MAX_MEDIA_BYTES = 20 * 1024 * 1024
 
 CALLBACK_HEADER = "x-botyard-callback"  # base64url of a CallbackMeta, beside the raw body
 ANSWER_HEADER = "x-botyard-answer"  # the platform's status; without it the agent itself failed
@@ -312,6 +314,46 @@ class EventResults(Struct, frozen=True, kw_only=True):
 def event_id(channel_id: UUID, dedupe_key: str) -> UUID:
     """The id of a message event: the same for every redelivery, whoever decodes it."""
     return uuid5(channel_id, dedupe_key)
+
+
+# --- media -----------------------------------------------------------------------------------
+
+
+class MediaRequest(Struct, frozen=True, kw_only=True):
+    """Body of POST /api/v1/instances/{id}/media, signed like events: room for these bytes.
+
+    A repeated `webhook-id` gets the same reservation. What the bytes are is told by themselves.
+    """
+
+    size: int
+    name: str = ""
+    content_type: str = ""
+
+
+class MediaReserved(Struct, frozen=True, kw_only=True):
+    """Its answer 201: PUT the bytes to `upload_url`, a path below the control plane's address."""
+
+    media_id: UUID
+    upload_url: str
+    expires_at: datetime
+
+
+class MediaLink(Struct, frozen=True, kw_only=True):
+    """Answer of GET /api/v1/instances/{id}/media/{media id}: where the bytes are for a while.
+
+    The call is signed over `media_target`, since it has no body.
+    """
+
+    url: str
+    name: str
+    content_type: str
+    size: int
+    sha256: str
+
+
+def media_target(instance_id: UUID, media_id: UUID) -> bytes:
+    """What the signature of a request for a link covers in the place of a body."""
+    return f"GET /api/v1/instances/{instance_id}/media/{media_id}".encode()
 
 
 # --- sends down ------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import structlog
 from pydantic import BaseModel
 
 from adapters import registry
-from adapters.base import Adapter, ChannelRefused
+from adapters.base import Adapter, ChannelRefused, Media
 from adapters.model import Inbound
 from instance_agent.backoff import Backoff
 from instance_agent.metrics import Metrics
@@ -54,6 +54,7 @@ class Surroundings:
 
     http: httpx2.AsyncClient
     control_url: str
+    media: Media
     report: Report
     metrics: Metrics
     clock: Callable[[], float]
@@ -68,6 +69,7 @@ class ChannelHost:
     ) -> None:
         self.http = around.http
         self.control_url = around.control_url
+        self.media = around.media
         self._report = around.report
         self._channel_id = channel_id
         self._on_connected = on_connected

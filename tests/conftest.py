@@ -39,6 +39,7 @@ from control_plane.db.postgres_process import BinariesMissingError, locate_binar
 from control_plane.db.session import Database, Scope
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id, new_token
+from control_plane.media.storage import Storage, folder
 from control_plane.parts import Parts, build
 from control_plane.tenants import service as tenants
 from control_plane.tenants.models import Member, TenantState
@@ -286,9 +287,24 @@ def rates() -> Rates:
 
 
 @pytest.fixture
-async def parts(app_url: str, keys: Keyring, clock: SetClock, rates: Rates) -> AsyncIterator[Parts]:
+def storage(tmp_path: Path) -> Storage:
+    """Where media are kept."""
+    return folder(tmp_path / "media")
+
+
+@pytest.fixture
+async def parts(
+    app_url: str, keys: Keyring, clock: SetClock, rates: Rates, storage: Storage
+) -> AsyncIterator[Parts]:
     """All parts of a process, wired and not running."""
-    parts = build(database_url=app_url, keys=keys, clock=clock, public_url=PUBLIC_URL, rates=rates)
+    parts = build(
+        database_url=app_url,
+        keys=keys,
+        clock=clock,
+        public_url=PUBLIC_URL,
+        rates=rates,
+        media=storage,
+    )
     yield parts
     await parts.close()
 

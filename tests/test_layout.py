@@ -58,6 +58,10 @@ PUBLIC = {
     ("POST", "/api/v1/instances/{instance_id}/bootstrap"),
     ("POST", "/api/v1/invitations/accept"),
     ("POST", "/webchat-platform/messages"),
+    ("GET", "/api/v1/instances/{instance_id}/media/{media_id}"),
+    ("GET", "/media/{token}"),
+    ("POST", "/api/v1/instances/{instance_id}/media"),
+    ("PUT", "/media/{token}"),
 } | {
     (method, path)
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -78,6 +82,9 @@ NETWORK = {
     "_client",
     "provisioner",
     "_provisioner",
+    "storage",
+    "_storage",
+    "transfers",
 }
 """Names of what calls other machines, or starts something on this one."""
 

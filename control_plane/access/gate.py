@@ -28,6 +28,8 @@ _MAX_KEYS = 10_000
 _IPV6_PREFIX = 64
 
 _CALLBACKS = re.compile(r"/im/|/api/v1/instances/[^/]+/bootstrap$")
+MEDIA_LINK = re.compile(r"/media/[^/]+")
+_AGENTS_MEDIA = re.compile(r"/api/v1/instances/[^/]+/media(/[^/]+)?")
 _AUTH = "/api/v1/auth/"
 # Part of /auth, and asked for by every open dashboard: no password is tried there.
 _NO_SIGN_IN = frozenset({f"{_AUTH}refresh", f"{_AUTH}logout"})
@@ -51,6 +53,8 @@ class Gate:
             return [Charge("sockets", address, rates.sockets)]
         if _CALLBACKS.match(path):
             return [Charge("callbacks", address, rates.callbacks)]
+        if MEDIA_LINK.fullmatch(path) or _AGENTS_MEDIA.fullmatch(path):
+            return [Charge("media", address, rates.media)]
         if not path.startswith(API):
             return []
         bearer = bearer_of(scope)

@@ -65,6 +65,11 @@ class Rates(BaseModel):
         "Per address: platforms' callbacks and agents' bootstraps. A platform calls for all its "
         "tenants from a few addresses and punishes refusals, so this only stops a flood.",
     )
+    media: RateSetting = _rate(
+        "6000/minute",
+        "Per address: links to pictures and files, and agents that ask for them. A page shows "
+        "dozens at once, and the agents of one machine share an address.",
+    )
     sockets: RateSetting = _rate(
         "600/minute", "Per address: sockets opened; after a restart every page comes back at once."
     )

@@ -17,7 +17,7 @@ from control_plane.kit import masking
 _MASKED: ContextVar[bool] = ContextVar("masked", default=False)
 
 # What names things: masked, it would name nothing any more.
-_NAMES = frozenset({"id", "type", "via", "url", "format", "target", "platform_type"})
+_NAMES = frozenset({"id", "type", "via", "url", "thumb_url", "format", "target", "platform_type"})
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # The beginning of a number at the end of a line that was cut.
 _CUT_NUMBER = re.compile(r"(?<!\d)\+?\d[\d -]{5,}[\dXx]?$", re.ASCII)

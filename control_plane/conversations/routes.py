@@ -23,6 +23,7 @@ from control_plane.conversations.schemas import (
     SenderOut,
 )
 from control_plane.kit.paging import Page, Window, cursor, cut
+from control_plane.media import links
 
 router = APIRouter(prefix="/conversations", tags=["conversations"], route_class=TransactionRoute)
 
@@ -66,7 +67,7 @@ async def list_messages(
         limit=window.limit,
     )
     page, last = cut(rows, window.limit)
-    items = [_message(row) for row in page]
+    items = [_message(call, row) for row in page]
     return Page(items=items, next=cursor(last["number"]) if last else None)
 
 
@@ -80,7 +81,7 @@ async def send_message(conversation_id: UUID, body: MessageIn, call: Writer) -> 
         actor=call.actor,
         now=call.now,
     )
-    return _message(row)
+    return _message(call, row)
 
 
 @router.post("/{conversation_id}/take-over")
@@ -129,7 +130,8 @@ def _out(row: tuple[Conversation, Contact]) -> ConversationOut:
     )
 
 
-def _message(row: Any) -> MessageOut:
+def _message(call: Call, row: Any) -> MessageOut:
+    segments = json.loads(row["segments"])
     delivery = None
     if row["state"] is not None:
         delivery = DeliveryOut(
@@ -139,7 +141,7 @@ def _message(row: Any) -> MessageOut:
         id=row["id"],
         number=row["number"],
         sender=SenderOut(kind=row["sender_kind"], id=row["sender_id"], name=row["sender_name"]),
-        segments=json.loads(row["segments"]),
+        segments=links.dressed(call.keys, segments, tenant_id=row["tenant_id"], now=call.now),
         occurred_at=row["occurred_at"],
         created_at=row["created_at"],
         delivery=delivery,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from control_plane.access import view
 from control_plane.access.schemas import Body
 from control_plane.access.view import Words
-from control_plane.conversations.segments import PREVIEW_LENGTH, SegmentList, SendableSegments
+from control_plane.conversations.segments import PREVIEW_LENGTH, SendableSegments, ShownSegments
 
 Preview = Annotated[str, view.line_for_reader(PREVIEW_LENGTH)]
 
@@ -58,7 +58,7 @@ class MessageOut(BaseModel):
     id: UUID
     number: int
     sender: SenderOut
-    segments: SegmentList
+    segments: ShownSegments
     occurred_at: datetime
     created_at: datetime
     delivery: DeliveryOut | None

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from adapters.model import Segment, Text, in_words
+from adapters.model import File, Image, Segment, Text, Video, Voice, in_words
 from control_plane.access import view
+from control_plane.media import names, refs
 
 # Segments of one message, and characters of one text; more than any platform takes in one piece.
 MAX_SEGMENTS = 50
@@ -49,19 +50,64 @@ def _convert(value: Any) -> list[dict[str, Any]]:
 
 
 def _sendable(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if any(item["type"] != "text" for item in value):
-        raise ValueError("only text segments can be sent")
-    if any(not item["text"].strip() or len(item["text"]) > MAX_TEXT for item in value):
-        raise ValueError(f"a text has 1 to {MAX_TEXT} characters")
-    if any("\0" in item["text"] for item in value):
-        raise ValueError("a text has no NUL character")
-    return value
+    """Text, and bytes of our own store; names are made fit to show."""
+    segments = msgspec.convert(value, list[Segment])
+    built: list[dict[str, Any]] = msgspec.to_builtins([_checked(one) for one in segments])
+    return built
 
 
+def _checked(segment: Segment) -> Segment:
+    match segment:
+        case Text():
+            if not segment.text.strip() or len(segment.text) > MAX_TEXT:
+                raise ValueError(f"a text has 1 to {MAX_TEXT} characters")
+            if "\0" in segment.text:
+                raise ValueError("a text has no NUL character")
+            return segment
+        case Image() | Video() | File():
+            _check_refs(segment)
+            name = None if segment.name is None else names.display(segment.name)
+            if isinstance(segment, Video):
+                return Video(ref=segment.ref, thumb=segment.thumb, name=name)
+            return type(segment)(ref=segment.ref, name=name)
+        case Voice() if segment.ref is not None:
+            _check_refs(segment)
+            return Voice(ref=segment.ref)
+    raise ValueError("only text, image, voice, video and file segments can be sent")
+
+
+def _check_refs(segment: Segment) -> None:
+    """Refs that carry more, or lead elsewhere, are not for people to write."""
+    try:
+        ours = refs.ours([segment])
+    except refs.NotAnId:
+        raise ValueError("this is no media id") from None
+    given = [segment.ref, *filter(None, [getattr(segment, "thumb", None)])]  # type: ignore[union-attr]
+    if any(ref is None or ref.via != refs.OURS or ref.more for ref in given) or not ours:
+        raise ValueError('a ref has via "media" and the id of an upload')
+
+
+# What people get back: segments with links beside our refs.
+_SHOWN = {
+    "allOf": [
+        _SCHEMAS[0],
+        {
+            "type": "object",
+            "properties": {
+                "url": {"type": "string", "description": "Where the bytes of `ref` are, a while."},
+                "thumb_url": {"type": "string", "description": "The same of `thumb`."},
+            },
+        },
+    ]
+}
+ShownSegments = Annotated[
+    list[dict[str, Any]],
+    PlainSerializer(view.for_reader),
+    WithJsonSchema({"type": "array", "items": _SHOWN}),
+]
 SegmentList = Annotated[
     list[dict[str, Any]],
     BeforeValidator(_convert),
-    PlainSerializer(view.for_reader),
     WithJsonSchema({"type": "array", "items": _SCHEMAS[0]}),
 ]
 SendableSegments = Annotated[

@@ -27,6 +27,8 @@ from control_plane.delivery import lanes
 from control_plane.delivery.lanes import Outgoing
 from control_plane.kit.errors import Conflict, not_found
 from control_plane.kit.ids import new_id
+from control_plane.media import refs
+from control_plane.media import service as media
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
 
@@ -174,6 +176,7 @@ async def reply(
     conversation = await lock(session, conversation_id)
     if conversation.owner != Owner.HUMAN or conversation.owner_member_id != actor.member_id:
         raise Conflict("not_owner", "Take the conversation over before you answer.")
+    await _use_media(session, conversation.tenant_id, segments)
     author = Author(kind="human", id=actor.member_id, name=actor.member_name)
     _id, entry = await say(session, conversation, author=author, segments=segments, now=now)
     await stream.append(session, conversation.tenant_id, [entry])
@@ -185,6 +188,15 @@ async def reply(
         limit=1,
     )
     return rows[0]
+
+
+async def _use_media(session: AsyncSession, tenant_id: UUID, segments: list[Segment]) -> None:
+    """What is sent is there and the tenant's own; from now on it stays."""
+    wanted = refs.ours(segments)
+    if wanted:
+        if wanted - await media.stored(session, tenant_id, wanted):
+            raise not_found("media")
+        await media.use(session, wanted)
 
 
 async def act(

@@ -37,6 +37,7 @@ from control_plane.instances.sessions import DEAD_AFTER
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.stream import log as stream
+from control_plane.tenants import life
 from instance_agent.protocol import ConfigOutcome
 
 WORK = instances.WORK
@@ -234,6 +235,7 @@ class Reconciler:
                 await session.flush()
             if phase == "deleted":
                 await (await driver(session)).execute(_TENANT_GONE, lease.tenant_id, now)
+                await leases.call_tenant(session, life.REMOVAL, lease.tenant_id)
             await leases.hold(session, lease)
             await stream.append(session, lease.tenant_id, entries)
 

@@ -1,7 +1,7 @@
 """Writes a group of batches in one transaction; every statement takes all of the group's rows.
 
-Rows are locked in one order everywhere (contacts, conversations by channel and key; then work;
-then stream heads by tenant), so that two writers never wait for each other in a circle.
+Rows are locked in one order everywhere (contacts, conversations by channel and key; then media;
+then work; then stream heads by tenant), so that two writers never wait for each other in a circle.
 """
 
 import hashlib
@@ -23,6 +23,8 @@ from control_plane.db import leases
 from control_plane.db.session import driver, hint
 from control_plane.ingest.commit import Pending
 from control_plane.kit.ids import new_id
+from control_plane.media import refs
+from control_plane.media import service as media
 from control_plane.stream.log import Entry
 from instance_agent.protocol import Event, EventResult, MessageReceived, event_id
 
@@ -99,6 +101,7 @@ class Arrival:
     results: list[EventResult | None]
     index: int
     sha256: bytes = field(init=False)
+    media: frozenset[UUID] = frozenset()
 
     def __post_init__(self) -> None:
         self.sha256 = hashlib.sha256(msgspec.json.encode(self.message)).digest()
@@ -144,7 +147,7 @@ def read_messages(pending: Pending, results: list[EventResult | None]) -> list[A
             arrival.settle("rejected", "too_many_segments")
         elif len(message.sender.id) > _MAX_KEY or len(message.conversation.id) > _MAX_KEY:
             arrival.settle("rejected", "id_too_long")
-        else:
+        elif _name_media(arrival):
             arrivals.append(arrival)
     return arrivals
 
@@ -153,12 +156,14 @@ async def store_messages(
     session: AsyncSession, arrivals: Sequence[Arrival]
 ) -> dict[UUID, list[Entry]]:
     """Store what is new and settle every arrival; the stream entries of each tenant."""
-    fresh = await _deduplicate(session, await _own_channels(session, arrivals))
+    own = await _own_media(session, await _own_channels(session, arrivals))
+    fresh = await _deduplicate(session, own)
     if not fresh:
         return {}
     contacts = await _upsert_contacts(session, fresh)
     conversations = await _upsert_conversations(session, fresh, contacts)
     entries = await _insert_messages(session, fresh, contacts, conversations)
+    await media.use(session, {each for arrival in fresh for each in arrival.media})
     bots = {
         (row["id"], arrival.tenant_id)
         for arrival in fresh
@@ -191,6 +196,32 @@ async def _own_channels(session: AsyncSession, arrivals: Sequence[Arrival]) -> l
             own.append(arrival)
         else:
             arrival.settle("rejected", "unknown_channel")
+    return own
+
+
+def _name_media(arrival: Arrival) -> bool:
+    """Note which stored objects the message speaks of; a made-up id is rejected."""
+    try:
+        arrival.media = frozenset(refs.ours(arrival.message.segments))
+    except refs.NotAnId:
+        arrival.settle("rejected", "unknown_media")
+        return False
+    return True
+
+
+async def _own_media(session: AsyncSession, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """A message may only speak of its own tenant's stored objects, whoever else is in the group."""
+    wanted: dict[UUID, set[UUID]] = defaultdict(set)
+    for arrival in arrivals:
+        if arrival.media:
+            wanted[arrival.tenant_id] |= arrival.media
+    known = {tenant: await media.stored(session, tenant, ids) for tenant, ids in wanted.items()}
+    own = []
+    for arrival in arrivals:
+        if arrival.media <= known.get(arrival.tenant_id, set()):
+            own.append(arrival)
+        else:
+            arrival.settle("rejected", "unknown_media")
     return own
 
 

@@ -1,4 +1,4 @@
-"""A zip that is sent while it is made: memory holds a batch of rows, whatever the archive holds."""
+"""A zip that is sent while it is made: memory holds a batch of rows or a piece of a file."""
 
 import io
 import zipfile
@@ -8,6 +8,8 @@ from typing_extensions import Buffer
 
 # One entry of the archive: its rows as JSON texts, batch by batch.
 Rows = AsyncIterator[Sequence[str]]
+# Entries that are bytes as they are: (name, pieces).
+Files = AsyncIterator[tuple[str, AsyncIterator[bytes]]]
 
 
 class _Outlet(io.RawIOBase):
@@ -29,8 +31,8 @@ class _Outlet(io.RawIOBase):
         return taken
 
 
-async def zipped(entries: Mapping[str, Rows]) -> AsyncIterator[bytes]:
-    """The archive's bytes; each entry is one JSON array."""
+async def zipped(entries: Mapping[str, Rows], files: Files) -> AsyncIterator[bytes]:
+    """The archive's bytes; each entry is one JSON array, and behind them come the files."""
     outlet = _Outlet()
     with zipfile.ZipFile(outlet, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, batches in entries.items():
@@ -43,4 +45,12 @@ async def zipped(entries: Mapping[str, Rows]) -> AsyncIterator[bytes]:
                     if ready := outlet.take():
                         yield ready
                 entry.write(b"\n]\n" if between == ",\n" else b"[]\n")
+        async for name, pieces in files:
+            # Pictures and voices are compressed already.
+            info = zipfile.ZipInfo(name)
+            with archive.open(info, "w", force_zip64=True) as entry:
+                async for piece in pieces:
+                    entry.write(piece)
+                    if ready := outlet.take():
+                        yield ready
     yield outlet.take()

@@ -19,6 +19,7 @@ from control_plane.access import audit
 from control_plane.access.permissions import Actor
 from control_plane.db.session import Database, Scope, driver
 from control_plane.kit.errors import not_found
+from control_plane.media import service as media
 from control_plane.privacy.export import CONVERSATIONS, FIRST
 from control_plane.stream import log as stream
 
@@ -85,6 +86,7 @@ class Erased:
     conversations: int = 0
     messages: int = 0
     visitor_messages: int = 0
+    media: int = 0
     sha256: str = ""
 
 
@@ -111,8 +113,9 @@ async def erase(case: Case) -> Erased:
     digest = hashlib.sha256()
     async for conversation_id, own in _conversations(case):
         erased.conversations += 1
-        async for ids in _blank(case, conversation_id, own=own):
+        async for ids, objects in _blank(case, conversation_id, own=own):
             erased.messages += len(ids)
+            erased.media += objects
             digest.update(b"".join(message_id.bytes for message_id in ids))
     await _stream_names(case)
     erased.sha256 = digest.hexdigest()
@@ -156,8 +159,10 @@ async def _conversations(case: Case) -> AsyncIterator[tuple[UUID, bool]]:
         after = rows[-1]["id"]
 
 
-async def _blank(case: Case, conversation_id: UUID, *, own: bool) -> AsyncIterator[list[UUID]]:
-    """The ids of the messages that are blank now, batch by batch."""
+async def _blank(
+    case: Case, conversation_id: UUID, *, own: bool
+) -> AsyncIterator[tuple[list[UUID], int]]:
+    """The ids of the messages that are blank now, and how many objects went, batch by batch."""
     number = 0
     while True:
         async with case.session() as session:
@@ -167,13 +172,15 @@ async def _blank(case: Case, conversation_id: UUID, *, own: bool) -> AsyncIterat
             sender = None if own else case.contact_id
             rows = await connection.fetch(_THREAD, conversation_id, number, BATCH, sender)
             ids = [row["id"] for row in rows]
+            spoken_of = await media.of_messages(session, ids)
             await connection.execute(_BLANK, ids, BLANK)
             await connection.execute(_DELIVERIES, ids, BLANK)
             if own:
                 await connection.execute(_STEPS, conversation_id)
+            objects = await media.forget(session, spoken_of)
         if not ids:
             return
-        yield ids
+        yield ids, objects
         number = rows[-1]["number"]
 
 

@@ -10,7 +10,11 @@ from control_plane.access.audit_routes import out
 from control_plane.access.permissions import Actor
 from control_plane.access.trail import Filter
 from control_plane.db.session import Database, Scope, driver
-from control_plane.privacy.archive import Rows
+from control_plane.kit.errors import NotFound
+from control_plane.media.kinds import ending
+from control_plane.media.refs import IN_SEGMENTS
+from control_plane.media.storage import Storage, key_of
+from control_plane.privacy.archive import Files, Rows
 
 # Rows that are in memory at once.
 BATCH = 200
@@ -58,6 +62,18 @@ _TENANT_FILES = {
         FROM contacts WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
     """,
 }
+_MEDIA = """
+SELECT id, attempt, size, content_type, jsonb_build_object('id', id, 'name', name, 'size', size,
+    'content_type', content_type, 'sha256', encode(sha256, 'hex'), 'source', source,
+    'source_id', source_id, 'created_at', created_at)::text AS row
+FROM media WHERE tenant_id = $1 AND state = 'stored' AND id > $2 AND ($4::uuid[] IS NULL
+    OR id = ANY ($4))
+ORDER BY id LIMIT $3
+"""
+_MEDIA_OF = f"""
+SELECT DISTINCT {IN_SEGMENTS.format(column="segments")} AS id FROM messages
+WHERE conversation_id = $1 AND ($2::uuid IS NULL OR sender_id = $2)
+"""  # noqa: S608 - our own constant
 _TENANT = """
 SELECT jsonb_build_object('id', id, 'name', name, 'state', state, 'created_at', created_at)::text
 FROM tenants WHERE id = $1
@@ -97,6 +113,7 @@ def of_tenant(database: Database, tenant_id: UUID) -> Mapping[str, Rows]:
         files[name] = _texts(_pages(database, tenant_id, query))
     files["conversations.json"] = _texts(_conversations(database, tenant_id, None))
     files["messages.json"] = _messages(database, tenant_id, None)
+    files["media.json"] = _texts(_media(database, tenant_id, None))
     files["audit.json"] = _audit(database, tenant_id)
     return files
 
@@ -107,6 +124,7 @@ def of_contact(database: Database, tenant_id: UUID, contact_id: UUID) -> Mapping
         "contact.json": _one(database, tenant_id, _CONTACT, contact_id),
         "conversations.json": _texts(_conversations(database, tenant_id, contact_id)),
         "messages.json": _messages(database, tenant_id, contact_id),
+        "media.json": _texts(_media(database, tenant_id, contact_id)),
     }
 
 
@@ -120,6 +138,20 @@ def as_seen_by(actor: Actor, files: Mapping[str, Rows]) -> Mapping[str, Rows]:
 async def _masked(files: Rows) -> Rows:
     async for rows in files:
         yield [json.dumps(view.shown(json.loads(row), masked=True)) for row in rows]
+
+
+async def media_files(
+    database: Database, storage: Storage, tenant_id: UUID, contact_id: UUID | None
+) -> Files:
+    """The stored bytes, in the folder media; what is missing in the storage is left out."""
+    async for page in _media(database, tenant_id, contact_id):
+        for row in page:
+            key = key_of(tenant_id, row["id"], row["attempt"])
+            try:
+                pieces = await storage.get(key, 0, row["size"])
+            except NotFound:
+                continue
+            yield f"media/{row['id']}{ending(row['content_type'])}", pieces
 
 
 async def _one(database: Database, tenant_id: UUID, query: str, key: UUID) -> Rows:
@@ -167,6 +199,26 @@ async def _messages(database: Database, tenant_id: UUID, contact_id: UUID | None
                     break
                 yield [row["row"] for row in rows]
                 number = rows[-1]["number"]
+
+
+async def _media(
+    database: Database, tenant_id: UUID, contact_id: UUID | None
+) -> AsyncIterator[Sequence[Any]]:
+    """Everything stored, or what is in a contact's messages, conversation by conversation."""
+    if contact_id is None:
+        async for page in _pages(database, tenant_id, _MEDIA, None):
+            yield page
+        return
+    seen: set[UUID] = set()
+    async for conversations in _conversations(database, tenant_id, contact_id):
+        for conversation in conversations:
+            sender = None if conversation["own"] else contact_id
+            async with database.session(Scope(tenants=(tenant_id,))) as session:
+                rows = await (await driver(session)).fetch(_MEDIA_OF, conversation["id"], sender)
+            ids = [media_id for row in rows if (media_id := UUID(row["id"])) not in seen]
+            seen.update(ids)
+            async for page in _pages(database, tenant_id, _MEDIA, ids):
+                yield page
 
 
 async def _audit(database: Database, tenant_id: UUID) -> Rows:

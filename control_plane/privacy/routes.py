@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -13,11 +13,20 @@ from control_plane.access.http import House, HouseDep, admit, scope_of
 from control_plane.access.permissions import Actor, Permission
 from control_plane.conversations.models import Contact
 from control_plane.kit.errors import not_found
+from control_plane.media.storage import Storage
 from control_plane.privacy import erase as erasing
 from control_plane.privacy import export
-from control_plane.privacy.archive import Rows, zipped
+from control_plane.privacy.archive import Files, Rows, zipped
 
 router = APIRouter(tags=["privacy"])
+
+
+def storage_of(request: Request) -> Storage:
+    storage: Storage = request.app.state.storage
+    return storage
+
+
+StorageDep = Annotated[Storage, Depends(storage_of)]
 
 
 class ErasedOut(BaseModel):
@@ -27,30 +36,38 @@ class ErasedOut(BaseModel):
     conversations: int
     messages: int
     visitor_messages: int
+    media: int
     sha256: str = Field(description="Of the erased messages' ids, 16 bytes each, in order.")
 
 
 @router.get("/export", response_class=StreamingResponse)
 async def export_tenant(
-    house: HouseDep, actor: Annotated[Actor, admit(Permission.EXPORT_READ)]
+    house: HouseDep,
+    storage: StorageDep,
+    actor: Annotated[Actor, admit(Permission.EXPORT_READ)],
 ) -> StreamingResponse:
-    """Everything about the tenant but its secrets: a zip of JSON files."""
+    """Everything about the tenant but its secrets: a zip of JSON files and media."""
     await _note(house, actor, "tenant.export", ("tenant", actor.tenant))
-    files = export.as_seen_by(actor, export.of_tenant(house.database, actor.tenant))
-    return _download(files, "export.zip")
+    rows = export.as_seen_by(actor, export.of_tenant(house.database, actor.tenant))
+    files = export.media_files(house.database, storage, actor.tenant, None)
+    return _download(rows, files, "export.zip")
 
 
 @router.get("/contacts/{contact_id}/export", response_class=StreamingResponse)
 async def export_contact(
-    contact_id: UUID, house: HouseDep, actor: Annotated[Actor, admit(Permission.PRIVACY_READ)]
+    contact_id: UUID,
+    house: HouseDep,
+    storage: StorageDep,
+    actor: Annotated[Actor, admit(Permission.PRIVACY_READ)],
 ) -> StreamingResponse:
-    """Everything about one contact: a zip of JSON files."""
+    """Everything about one contact: a zip of JSON files and media."""
     async with house.database.session(scope_of(actor)) as session:
         if await session.get(Contact, contact_id) is None:
             raise not_found("contact")
     await _note(house, actor, "contact.export", ("contact", contact_id))
-    files = export.of_contact(house.database, actor.tenant, contact_id)
-    return _download(files, f"contact-{contact_id}.zip")
+    rows = export.as_seen_by(actor, export.of_contact(house.database, actor.tenant, contact_id))
+    files = export.media_files(house.database, storage, actor.tenant, contact_id)
+    return _download(rows, files, f"contact-{contact_id}.zip")
 
 
 @router.post("/contacts/{contact_id}/erase")
@@ -81,9 +98,9 @@ async def _note(house: House, actor: Actor, action: str, target: tuple[str, UUID
         )
 
 
-def _download(files: Mapping[str, Rows], name: str) -> StreamingResponse:
+def _download(rows: Mapping[str, Rows], files: Files, name: str) -> StreamingResponse:
     headers = {
         "content-disposition": f'attachment; filename="{name}"',
         "cache-control": "no-store",
     }
-    return StreamingResponse(zipped(files), media_type="application/zip", headers=headers)
+    return StreamingResponse(zipped(rows, files), media_type="application/zip", headers=headers)

@@ -5,6 +5,9 @@ from control_plane.tenants.models import TenantState
 
 _WAITING = frozenset({TenantState.PENDING, TenantState.NEEDS_INFORMATION})
 _ASKED = _WAITING | {TenantState.REJECTED}
+# The work row of a tenant that removes what it has outside the database once it is deleted.
+REMOVAL = "media.sweep"
+
 GONE = frozenset({TenantState.DELETING, TenantState.DELETED})
 
 MOVES: dict[str, tuple[frozenset[TenantState], TenantState]] = {

@@ -1,9 +1,9 @@
 """Plans and quotas: what a tenant may have, what it has, and when that comes near its end.
 
-What can be refused (instances, channels, members) is counted under the lock of the tenant's row.
-Customers' messages are counted as they are stored and never refused: over the quota, the bot
-hands over to people. Lock order: instances, tenants, then as in `control_plane.db.leases`; the
-counters of messages just before the stream heads.
+What can be refused (instances, channels, members, stored bytes) is counted under the lock of the
+tenant's row. Customers' messages are counted as they are stored and never refused: over the quota,
+the bot hands over to people. Lock order: instances, tenants, then as in `control_plane.db.leases`;
+the counters of messages just before the stream heads.
 """
 
 import json
@@ -28,7 +28,8 @@ _LIMITS = """
 SELECT t.state, t.plan, p.quotas || t.quota_overrides AS quotas
 FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
 """
-# An invitation that is open holds a member's place.
+# An invitation that is open holds a member's place; bytes count from their reservation until
+# their object is removed.
 _USED = """
 SELECT t.id AS tenant_id, t.quota_overrides,
     (SELECT count(*) FROM instances AS i
@@ -39,10 +40,12 @@ SELECT t.id AS tenant_id, t.quota_overrides,
         + (SELECT count(*) FROM invitations AS v
            WHERE v.tenant_id = t.id AND v.accepted_at IS NULL AND v.expires_at > $2) AS members,
     coalesce((SELECT c.received FROM message_counts AS c
-              WHERE c.tenant_id = t.id AND c.month = $3), 0) AS messages_month
+              WHERE c.tenant_id = t.id AND c.month = $3), 0) AS messages_month,
+    (SELECT coalesce(sum(size), 0)::bigint FROM media AS b
+     WHERE b.tenant_id = t.id) AS storage_bytes
 FROM tenants AS t WHERE t.id = ANY ($1::uuid[]) ORDER BY t.id
 """
-_COUNTED = ("instances", "channels", "members", "messages_month")
+_COUNTED = ("instances", "channels", "members", "messages_month", "storage_bytes")
 _COUNT = """
 WITH counted AS (
     INSERT INTO message_counts AS m (tenant_id, month, received)
@@ -94,12 +97,12 @@ class Standing:
     quotas: Mapping[str, Any]
     levels: Mapping[str, Level]
 
-    def room_for(self, name: str) -> None:
-        """Raises unless one more fits; true for as long as the tenant's row is locked."""
+    def room_for(self, name: str, amount: int = 1) -> None:
+        """Raises unless so many more fit; true for as long as the tenant's row is locked."""
         if self.state != TenantState.ACTIVE:
             raise Forbidden("tenant_not_active", f"The tenant is {self.state}.")
         level = self.levels[name]
-        if level.used >= level.limit:
+        if level.used + amount > level.limit:
             raise Conflict(
                 "quota_exceeded", f"The plan {self.plan} has room for {level.limit} {name}."
             )

@@ -63,13 +63,13 @@ class InformationIn(Body):
 
 
 class Quotas(Body):
-    """What a plan gives. `pod_*`, `storage_bytes` and `egress_allow` are for each pod or store."""
+    """What a plan gives. `pod_*` and `egress_allow` are for each pod."""
 
     instances: Amount
     channels: Amount
     members: Amount
     messages_month: Amount = Field(description="Customers' messages in a calendar month, UTC.")
-    storage_bytes: Amount
+    storage_bytes: Amount = Field(description="Of pictures, voices and files that are kept.")
     pod_cpu: Annotated[int, Field(ge=50, le=64_000, description="Thousandths of a processor.")]
     pod_memory: Annotated[int, Field(ge=32 * 2**20, le=2**38, description="Bytes.")]
     egress_allow: Egress = Field(default_factory=list, description="Host names or networks.")

@@ -156,6 +156,7 @@ async def move(
     await speak_for(session, tenant_id, actor)
     if target == TenantState.DELETING and await _without_bots(session, tenant_id):
         tenant.state = TenantState.DELETED
+        await leases.call_tenant(session, life.REMOVAL, tenant_id)
     await _changed(session, tenant, action, before=before, actor=actor, now=now)
     return tenant
 

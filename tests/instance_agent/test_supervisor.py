@@ -123,6 +123,7 @@ async def supervisor(statuses):
         around = Surroundings(
             http=http,
             control_url="http://control",
+            media=None,
             report=report,
             metrics=Metrics(),
             clock=lambda: 1000.0,

@@ -28,6 +28,7 @@ class Host:
     """An agent that keeps what it hears; `platform` answers the adapter's calls."""
 
     control_url = "http://control"
+    media = None
 
     def __init__(self, platform):
         self.http = httpx2.AsyncClient(transport=httpx2.MockTransport(platform))

@@ -102,9 +102,15 @@ class TestRedisBus:
 
 class TestBuild:
     async def test_redis_is_used_when_there_is_one(
-        self, redis_server, app_url, keys, clock
+        self, redis_server, app_url, keys, clock, storage
     ) -> None:
-        about = {"database_url": app_url, "keys": keys, "clock": clock, "public_url": "http://b"}
+        about = {
+            "database_url": app_url,
+            "keys": keys,
+            "clock": clock,
+            "public_url": "http://b",
+            "media": storage,
+        }
         alone, shared = build(**about), build(**about, redis_url=redis_server.url)
 
         assert (type(alone.bus), type(alone.house.limiter)) == (PostgresBus, LocalLimiter)

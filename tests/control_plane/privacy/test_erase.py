@@ -76,6 +76,7 @@ class TestErase:
             "conversations": 1,
             "messages": 3,
             "visitor_messages": 0,
+            "media": 0,
             "sha256": hashlib.sha256(b"".join(each.bytes for each in ids)).hexdigest(),
         }
         entry = (await bot.owner.get("/audit")).json()["items"][0]

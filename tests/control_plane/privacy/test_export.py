@@ -9,7 +9,7 @@ import pytest
 from control_plane.access.permissions import Role
 from control_plane.kit.ids import new_id
 from control_plane.privacy import export
-from control_plane.privacy.archive import zipped
+from control_plane.privacy.archive import Files, zipped
 from tests.control_plane.conversations.scene import Bot, make_bot
 
 SECRET = "a-secret-that-nobody-is-to-see-1234567"
@@ -18,6 +18,11 @@ SECRET = "a-secret-that-nobody-is-to-see-1234567"
 @pytest.fixture
 async def bot(parts, people) -> Bot:
     return await make_bot(parts, await people.owner(), secret=SECRET)
+
+
+async def no_files() -> Files:
+    for none in ():
+        yield none
 
 
 def read(content: bytes) -> dict:
@@ -58,6 +63,7 @@ class TestTenant:
             "contacts.json": 2,
             "conversations.json": 2,
             "messages.json": 5,
+            "media.json": 0,
             "audit.json": 6,
         }
         texts = [row["segments"][0]["text"] for row in files["messages.json"]]
@@ -154,7 +160,7 @@ class TestZipped:
                 yield [json.dumps("".join(str(new_id()) for _ in range(2000)))]
 
         sizes, seen = [], []
-        async for piece in zipped({"rows.json": rows()}):
+        async for piece in zipped({"rows.json": rows()}, no_files()):
             sizes.append(len(piece))
             seen.append(len(asked))
 
@@ -166,6 +172,6 @@ class TestZipped:
             return
             yield []
 
-        content = b"".join([piece async for piece in zipped({"rows.json": nothing()})])
+        content = b"".join([piece async for piece in zipped({"rows.json": nothing()}, no_files())])
 
         assert read(content) == {"rows.json": []}

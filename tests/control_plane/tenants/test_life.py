@@ -92,7 +92,7 @@ class TestQuestions:
 
 class TestPolicy:
     async def test_can_approve_every_registration(
-        self, app_url, keys, clock, tmp_path, superuser
+        self, app_url, keys, clock, tmp_path, superuser, storage
     ) -> None:
         parts = build(
             database_url=app_url,
@@ -100,6 +100,7 @@ class TestPolicy:
             clock=clock,
             public_url=PUBLIC_URL,
             approval="automatic",
+            media=storage,
         )
         transport = httpx2.ASGITransport(app=create_app(parts, web_pages=tmp_path))
         body = {"company": "Tea", "email": "a@example.com", "password": "correct horse battery"}

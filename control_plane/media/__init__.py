@@ -1,0 +1,1 @@
+"""Pictures, voices and files: reserved, uploaded, handed out through signed links, removed."""

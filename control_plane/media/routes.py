@@ -1,0 +1,138 @@
+"""/media: reserve room, send the bytes to a link, get them back through another."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response, StreamingResponse
+
+from control_plane.access.http import Call, TransactionRoute, permit
+from control_plane.access.permissions import Permission
+from control_plane.access.routes import stranger
+from control_plane.kit.problems import problem
+from control_plane.media import kinds, links, names, ranges, service
+from control_plane.media.links import LINK_LIFE
+from control_plane.media.models import Media
+from control_plane.media.ranges import Unsatisfiable
+from control_plane.media.schemas import MediaIn, MediaOut, ReservedOut
+from control_plane.media.service import Source
+from control_plane.media.transfer import Transfers
+
+# No script of a stored file ever runs in our origin, whatever it is taken for.
+_POLICY = "sandbox; default-src 'none'; frame-ancestors 'none'"
+
+router = APIRouter(prefix="/media", tags=["media"], route_class=TransactionRoute)
+# Links stand outside the API: whoever holds one needs no other proof.
+link_router = APIRouter(prefix="/media", tags=["media"], dependencies=[Depends(stranger)])
+
+
+def transfers_of(request: Request) -> Transfers:
+    transfers: Transfers = request.app.state.transfers
+    return transfers
+
+
+TransfersDep = Annotated[Transfers, Depends(transfers_of)]
+
+
+@router.post("", status_code=201)
+async def reserve_media(
+    body: MediaIn, call: Annotated[Call, permit(Permission.CONVERSATIONS_WRITE)]
+) -> ReservedOut:
+    """Room for a picture, voice, film or file, and where to send its bytes."""
+    actor = call.actor
+    media = await service.reserve(
+        call.session,
+        tenant_id=actor.tenant,
+        source=Source(kind="member", id=actor.member_id or actor.identity_id),
+        size=body.size,
+        name=body.name,
+        now=call.now,
+    )
+    link = links.make(call.keys, "upload", tenant_id=actor.tenant, media_id=media.id, now=call.now)
+    return ReservedOut(
+        media_id=media.id, name=media.name, upload_url=link.path, expires_at=link.expires_at
+    )
+
+
+@link_router.put(
+    "/{token}",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {kinds.UNKNOWN: {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def upload_media(token: str, request: Request, transfers: TransfersDep) -> MediaOut:
+    """Send the bytes of a reservation; may be repeated."""
+    declared = request.headers.get("content-length", "")
+    media = await transfers.receive(
+        token, _body(request), declared=int(declared) if declared.isdecimal() else None
+    )
+    return MediaOut(
+        media_id=media.id,
+        name=media.name,
+        size=media.size,
+        content_type=media.content_type or kinds.UNKNOWN,
+        sha256=(media.sha256 or b"").hex(),
+    )
+
+
+@link_router.get(
+    "/{token}",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {kinds.UNKNOWN: {"schema": {"type": "string", "format": "binary"}}}},
+        206: {"description": "The part that `Range` asked for."},
+        304: {"description": "What the caller has is the same."},
+    },
+)
+async def download_media(token: str, request: Request, transfers: TransfersDep) -> Response:
+    """The bytes behind a link, or one range of them."""
+    media = await transfers.find(token)
+    headers = _headers(media)
+    asked = request.headers
+    if asked.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    wanted = (
+        asked.get("range") if asked.get("if-range", headers["etag"]) == headers["etag"] else None
+    )
+    try:
+        part = ranges.parse(wanted, media.size)
+    except Unsatisfiable:
+        return problem(
+            status=416,
+            title="Range not satisfiable",
+            code="range_not_satisfiable",
+            detail="There is no such part.",
+            headers={"content-range": f"bytes */{media.size}"},
+        )
+    start, end = part or (0, media.size)
+    chunks = await transfers.give(media, start, end)
+    headers["content-length"] = str(end - start)
+    if part is not None:
+        headers["content-range"] = f"bytes {start}-{end - 1}/{media.size}"
+    return StreamingResponse(
+        chunks, 200 if part is None else 206, headers=headers, media_type=media.content_type
+    )
+
+
+def _headers(media: Media) -> dict[str, str]:
+    inline = media.content_type in kinds.INLINE
+    return {
+        "content-disposition": names.disposition(media.name, inline=inline),
+        "content-security-policy": _POLICY,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cross-origin-resource-policy": "same-origin",
+        "cache-control": f"private, max-age={LINK_LIFE // timedelta(seconds=1)}, immutable",
+        "accept-ranges": "bytes",
+        "etag": f'"{(media.sha256 or b"").hex()}"',
+    }
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        if chunk:
+            yield chunk
