@@ -306,6 +306,9 @@ def _multipart(boundary: str, content: Content) -> bytes:
 
 def _ascii_name(name: str) -> str:
     """A name that no header can trip over; the platform reads others wrongly."""
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "file"
-    stem, dot, suffix = safe.rpartition(".")
-    return f"{stem.strip('_') or 'file'}.{suffix}"[-100:] if dot else safe[:100]
+    stem, dot, suffix = name.rpartition(".")
+    if not dot:
+        stem, suffix = name, ""
+    stem, suffix = (re.sub(r"[^A-Za-z0-9-]+", "_", part).strip("_") for part in (stem, suffix))
+    ending = f".{suffix[:20]}" if suffix else ""
+    return f"{stem[:80] or 'file'}{ending}"

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,13 +9,11 @@ from adapters.simulators.wecom_seal import elements
 from adapters.wx_aes import Sealed
 from adapters.wx_xml import MAX_BYTES, XmlError, read
 
-BOMB = b"""<!DOCTYPE xml [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><xml><T>&b;</T></xml>"""
+BOMB = b'<!DOCTYPE xml [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><xml><T>&b;</T></xml>'
 FILE = b'<!DOCTYPE xml [<!ENTITY f SYSTEM "file:///etc/passwd">]><xml><T>&f;</T></xml>'
 # What XML can carry, but for the carriage return, which its rules turn into a line feed.
 TEXT = st.text(
-    st.characters(
-        codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff"
-    )
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff")
 )
 
 
@@ -24,10 +24,8 @@ class TestRead:
 
     @given(st.binary(max_size=300))
     def test_never_fails_in_another_way(self, body):
-        try:
+        with contextlib.suppress(XmlError):
             read(body)
-        except XmlError:
-            pass
 
     @pytest.mark.parametrize("body", [BOMB, FILE, b"<!DOCTYPE xml><xml/>"])
     def test_a_document_type_is_refused(self, body):

@@ -87,15 +87,15 @@ class TestVerify:
     def test_a_document_type_is_refused(self):
         encrypt = PLATFORM.close(b"x")
         body = f'<!DOCTYPE x [<!ENTITY e "{encrypt}">]><xml><Encrypt>&e;</Encrypt></xml>'
-        found = verify(
-            request("POST", urlencode(query(encrypt)), body.encode()), SETTINGS, now=NOW
-        )
+        found = verify(request("POST", urlencode(query(encrypt)), body.encode()), SETTINGS, now=NOW)
         assert isinstance(found, Rejected)
 
     def test_a_body_without_a_ciphertext_and_one_too_large_are_refused(self):
         parameters = urlencode(query("x"))
         for body in (b"<xml/>", b"<xml>" + b" " * MAX_BYTES + b"</xml>"):
-            assert isinstance(verify(request("POST", parameters, body), SETTINGS, now=NOW), Rejected)
+            assert isinstance(
+                verify(request("POST", parameters, body), SETTINGS, now=NOW), Rejected
+            )
 
     def test_a_reason_tells_no_secret(self):
         other = SETTINGS.model_copy(update={"corp_id": "wwother"})
