@@ -260,7 +260,8 @@ def _judge(error: Exception, misses: int) -> None:
     if wrong is not None:
         raise wrong from None
     if misses >= MAX_MISSES:
-        raise ChannelRefused("/base_url", _BUSY) from None
+        said_no = isinstance(error, PlatformError)
+        raise ChannelRefused("/base_url", str(error) if said_no else _BUSY) from None
 
 
 def _wrong(error: PlatformError) -> ChannelRefused | None:

@@ -135,6 +135,14 @@ class TestRun:
             await adapter.run()
         assert wecom.faults.answer_500 == 0
 
+    async def test_a_refusal_that_blames_no_setting_is_named_when_it_stays(
+        self, adapter, wecom, monkeypatch
+    ):
+        monkeypatch.setattr(module, "PROOF_EVERY_S", 0)
+        wecom.faults.rate_limit = 3
+        with pytest.raises(ChannelRefused, match="45009"):
+            await adapter.run()
+
 
 class TestCallback:
     async def test_what_was_said_is_reported_before_the_platform_is_answered(self, bring, host):
