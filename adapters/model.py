@@ -225,7 +225,8 @@ class Inbound(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message from a platform.
 
     `dedupe_key` is the platform's own notion of sameness: a redelivery repeats it.
-    `occurred_at` is in Unix seconds. `reply_handle` is whatever a passive reply needs.
+    `occurred_at` is in Unix seconds. `reply_handle` is whatever a passive reply needs. `app` names
+    the receiving application where one credential serves several; it stays in the agent.
     """
 
     dedupe_key: str
@@ -236,6 +237,7 @@ class Inbound(Struct, frozen=True, kw_only=True, omit_defaults=True):
     segments: list[Segment]
     mentions_bot: bool = True
     reply_handle: dict[str, str] = field(default_factory=dict)
+    app: dict[str, str] = field(default_factory=dict)
 
 
 class RawCallback(Struct, frozen=True, kw_only=True):

@@ -51,6 +51,10 @@ _KINDS = {
     "webchat": Kind(
         name="webchat", package="adapters.webchat", resend_safe_s=float("inf"), callback=False
     ),
+    # WeCom can drop repeats for up to four hours, but it compares contents: a second "好的" that
+    # was meant would vanish without a word. So we do not ask it to, and an unknown outcome waits
+    # for a person.
+    "wecom": Kind(name="wecom", package="adapters.wecom", resend_safe_s=0.0, callback=True),
 }
 
 

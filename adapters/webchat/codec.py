@@ -1,19 +1,16 @@
 """Web chat's words to the neutral model and back; pure."""
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, MsgspecError, Struct
 from msgspec.json import decode as decode_json
 
+from adapters import cutting
 from adapters.model import ConversationKey, Inbound, Rejected, Segment, Sender, Text, in_words
 
 # Characters that the platform takes in one message.
 MAX_TEXT = 4000
-# How far back a cut looks for the end of a line or a word.
-_LOOK_BACK = 200
-
 # The last second that a datetime can hold.
 _END_OF_TIME = 253_402_300_799
 
@@ -60,54 +57,10 @@ def split(segments: Sequence[Segment]) -> list[list[Segment]]:
     parts: list[list[Segment]] = []
     room = 0
     for segment in segments:
-        for piece in _pieces(in_words(segment)):
+        for piece in cutting.pieces(in_words(segment), cutting.characters(MAX_TEXT)):
             if not parts or len(piece) > room:
                 parts.append([])
                 room = MAX_TEXT
             parts[-1].append(Text(text=piece))
             room -= len(piece)
     return parts
-
-
-def _pieces(text: str) -> list[str]:
-    pieces = []
-    while len(text) > MAX_TEXT:
-        at = _cut(text)
-        pieces.append(text[:at])
-        text = text[at:]
-    if text:
-        pieces.append(text)
-    return pieces
-
-
-def _cut(text: str) -> int:
-    for mark in ("\n", " "):
-        at = text.rfind(mark, MAX_TEXT - _LOOK_BACK, MAX_TEXT)
-        if at != -1:
-            return at + 1
-    # Step back out of an emoji or a combined letter, unless it is absurdly long.
-    for at in range(MAX_TEXT, MAX_TEXT - _LOOK_BACK, -1):
-        if not _joined(text, at):
-            return at
-    return MAX_TEXT
-
-
-def _joined(text: str, at: int) -> bool:
-    """Whether the characters around a cut are one to the eye."""
-    before, after = text[at - 1], text[at]
-    if before == "\u200d" or after == "\u200d" or unicodedata.category(after) in ("Mn", "Me", "Mc"):
-        return True
-    if "\U0001f3fb" <= after <= "\U0001f3ff":  # a skin tone belongs to what it follows
-        return True
-    return _is_flag_half(before) and _is_flag_half(after) and _flag_halves(text, at) % 2 == 1
-
-
-def _is_flag_half(character: str) -> bool:
-    return "\U0001f1e6" <= character <= "\U0001f1ff"
-
-
-def _flag_halves(text: str, at: int) -> int:
-    start = at
-    while start > 0 and _is_flag_half(text[start - 1]):
-        start -= 1
-    return at - start

@@ -1,0 +1,166 @@
+"""Vectors of WeCom: what concerns the self-built application runs through its adapter's codecs."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from pydantic import SecretStr, ValidationError
+
+from adapters import wx_aes
+from adapters.model import Challenge, Inbound, RawCallback, Rejected, Verified
+from adapters.wecom import codec
+from adapters.wecom.callback import unseal, verify
+from adapters.wecom.codec import Notice
+from adapters.wecom.settings import Settings
+
+Fields = dict[str, Any]
+
+# What follows from a class, in the vectors' words.
+_ACTIONS = {
+    "ok": "none",
+    "token_invalid": "refresh_token_once",
+    "token_expired": "refresh_token_once",
+    "rate_limited": "backoff",
+    "ip_not_allowed": "stop_and_report",
+    "recipient_invalid": "drop",
+}
+
+
+def _settings(given: Fields) -> Settings | None:
+    """None where an application could not have them: AI bots have no company id, for one."""
+    try:
+        return Settings(
+            corp_id=given["receiveid"],
+            agent_id=1,
+            secret=SecretStr("unused"),
+            token=given["token"],
+            encoding_aes_key=given["encoding_aes_key"],
+        )
+    except ValidationError:
+        return None
+
+
+def _request(given: Fields) -> RawCallback:
+    return RawCallback(
+        method="POST" if "body" in given else "GET",
+        path="/",
+        query=urlencode(given["query"]),
+        headers={},
+        body=given.get("body", "").encode(),
+        received_at=_now(given),
+    )
+
+
+def _now(given: Fields) -> float:
+    return float(given.get("now", given["query"]["timestamp"]))
+
+
+def _url_verify(given: Fields, expect: Fields) -> bool:
+    settings = _settings(given)
+    if settings is None:
+        return False
+    found = verify(_request(given), settings, now=_now(given))
+    return (
+        isinstance(found, Challenge)
+        and found.answer.status == expect["status"]
+        and found.answer.body == expect["body"].encode()
+    )
+
+
+def _decrypt_xml(given: Fields, expect: Fields) -> bool:
+    settings = _settings(given)
+    if settings is None:
+        return False
+    request, now = _request(given), _now(given)
+    verified = isinstance(verify(request, settings, now=now), Verified)
+    return verified and unseal(request, settings, now=now) == expect["plaintext"].encode()
+
+
+def _reject(given: Fields, expect: Fields) -> bool:
+    settings = _settings(given)
+    if settings is None:
+        return False
+    rejected = isinstance(verify(_request(given), settings, now=_now(given)), Rejected)
+    return rejected != bool(expect["accept"])
+
+
+def _encrypt_reply_xml(given: Fields, expect: Fields) -> bool:
+    settings = _settings(given)
+    if settings is None:
+        return False
+    sealed = settings.envelope.seal(
+        given["plaintext"].encode(),
+        timestamp=given["timestamp"],
+        nonce=given["nonce"],
+        random16=given["random16"].encode(),
+    )
+    return (sealed.encrypt, sealed.signature) == (expect["encrypt"], expect["msg_signature"])
+
+
+def _signature(given: Fields, expect: Fields) -> bool:
+    signature = wx_aes.sign(given["token"], given["timestamp"], given["nonce"], given["encrypt"])
+    return bool(signature == expect["msg_signature"])
+
+
+def _inbound(given: Fields, expect: Fields) -> bool:
+    if given["transport"] != "app_callback_xml":
+        return False
+    decoded = codec.decode(given["payload"].encode())
+    return _holds(_normalized(decoded), expect["normalized"])
+
+
+def _errcode(given: Fields, expect: Fields) -> bool:
+    found = codec.error_class(given["errcode"])
+    return bool(found == expect["class"] and _ACTIONS[found] == expect["action"])
+
+
+def _normalized(decoded: codec.Decoded | Rejected) -> Fields:
+    """As the vectors write it."""
+    if isinstance(decoded, Rejected):
+        return {"kind": "dropped", "reason": decoded.reason}
+    built: Fields = msgspec.to_builtins(decoded)
+    if isinstance(decoded, Inbound):
+        segments = [_segment(each) for each in built["segments"]]
+        return built | {
+            "kind": "message",
+            "timestamp": decoded.occurred_at,
+            "mentions_bot": decoded.mentions_bot,
+            "app": decoded.app,
+            "segments": segments,
+        }
+    if isinstance(decoded, Notice):
+        more = {"timestamp": decoded.occurred_at, "sender": {"id": decoded.sender_id}}
+        return built | {"kind": "notice"} | more
+    return built | {"kind": "pull_trigger"}
+
+
+def _segment(built: Fields) -> Fields:
+    """The vectors put a picture's address beside its reference; for us it belongs to fetching."""
+    more = built.get("ref", {}).get("more", {})
+    return built | ({"url": more["url"]} if "url" in more else {})
+
+
+def _holds(found: Any, expected: Any) -> bool:
+    """Whether all that is expected is there; what is not listed is free."""
+    if isinstance(expected, dict):
+        return isinstance(found, dict) and all(
+            name in found and _holds(found[name], value) for name, value in expected.items()
+        )
+    if isinstance(expected, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(expected)
+            and all(map(_holds, found, expected))
+        )
+    return bool(found == expected)
+
+
+RUNS = {
+    "url_verify": _url_verify,
+    "decrypt_xml": _decrypt_xml,
+    "encrypt_reply_xml": _encrypt_reply_xml,
+    "signature": _signature,
+    "reject": _reject,
+    "inbound": _inbound,
+    "errcode": _errcode,
+}

@@ -1,0 +1,113 @@
+"""Media that customers sent, brought from the platform into our own store.
+
+A platform waits five seconds for its answer, and a film takes longer. So a callback that carries
+media is refused while they are being fetched: the control plane keeps it, answers the platform and
+passes it on again, with all that follows it waiting behind. The fetch goes on meanwhile, and the
+next pass finds the bytes stored. What cannot be had is reported with the platform's own reference.
+"""
+
+import asyncio
+from collections import OrderedDict
+from contextlib import aclosing
+
+import structlog
+from msgspec.structs import replace
+
+from adapters.base import Media, MediaRefused, NotAccepted
+from adapters.model import File, Image, Ref, Segment, Video, Voice
+from adapters.wecom.client import Client, Cut, PlatformError, Unreachable
+
+# Of one callback's time; the report to the control plane needs the rest.
+WAIT_S = 1.0
+# How long one thing holds up its customer's channel before it is given up.
+GIVE_UP_S = 60.0
+# Between tries while the platform or our store is away.
+RETRY_S = 1.0
+# Fetches at a time: each holds a connection and a buffer, never a whole film.
+MAX_RUNNING = 4
+# Results kept for a callback that comes again.
+MAX_KEPT = 200
+
+_PASSING = frozenset({"server_busy", "rate_limited"})
+
+log = structlog.get_logger()
+
+
+class Arrivals:
+    """Fetches by the platform's media id, each once."""
+
+    def __init__(self, client: Client, media: Media | None) -> None:
+        self._client = client
+        self._media = media
+        self._fetches: OrderedDict[str, asyncio.Task[Ref]] = OrderedDict()
+        self._room = asyncio.Semaphore(MAX_RUNNING)
+
+    async def stored(self, segment: Segment) -> Segment:
+        """The segment with its bytes in our store; raises NotAccepted while they are on the way."""
+        match segment:
+            case Image() | Voice() | Video() | File() if segment.ref is not None:
+                return replace(segment, ref=await self._settled(segment.ref))
+            case _:
+                return segment
+
+    async def close(self) -> None:
+        """Cut what is on the way; whoever was refused brings it again."""
+        fetches, self._fetches = self._fetches, OrderedDict()
+        for fetch in fetches.values():
+            fetch.cancel()
+        await asyncio.gather(*fetches.values(), return_exceptions=True)
+
+    async def _settled(self, ref: Ref) -> Ref:
+        if self._media is None:
+            return _bare(ref)
+        fetch = self._fetches.get(ref.id)
+        if fetch is None:
+            self._make_room()
+            fetch = asyncio.create_task(self._fetch(ref, self._media), name="wecom-media")
+            self._fetches[ref.id] = fetch
+        done, _ = await asyncio.wait({fetch}, timeout=WAIT_S)
+        if not done or fetch.cancelled():
+            raise NotAccepted("the media are still being fetched")
+        return fetch.result()
+
+    def _make_room(self) -> None:
+        if len(self._fetches) < MAX_KEPT:
+            return
+        oldest = next((key for key, fetch in self._fetches.items() if fetch.done()), None)
+        if oldest is None:
+            raise NotAccepted("too many media are being fetched")
+        del self._fetches[oldest]
+
+    async def _fetch(self, ref: Ref, media: Media) -> Ref:
+        """Our own reference, or the platform's when the bytes cannot be had."""
+        try:
+            async with asyncio.timeout(GIVE_UP_S), self._room:
+                while True:
+                    stored = await self._try(ref, media)
+                    if stored is not None:
+                        return stored
+                    await asyncio.sleep(RETRY_S)
+        except (MediaRefused, PlatformError) as error:
+            reason = str(error)
+        except Exception as error:
+            # Only the type: the text of a library's error may quote an address with the token.
+            reason = type(error).__name__
+        log.warning("media not fetched", reason=reason)
+        return _bare(ref)
+
+    async def _try(self, ref: Ref, media: Media) -> Ref | None:
+        """None when it may work in a moment."""
+        try:
+            async with aclosing(self._client.download(ref.id)) as chunks:
+                return await media.store(chunks)
+        except (NotAccepted, Unreachable, Cut):
+            return None
+        except PlatformError as error:
+            if error.error_class in _PASSING:
+                return None
+            raise
+
+
+def _bare(ref: Ref) -> Ref:
+    """Without what only fetching needs."""
+    return Ref(via=ref.via, id=ref.id)

@@ -1,0 +1,69 @@
+"""Check a WeCom callback: signature, age, and whether it was sealed for this company; pure."""
+
+from urllib.parse import parse_qs
+
+from adapters import wx_xml
+from adapters.model import CallbackAnswer, Challenge, RawCallback, Rejected, Verification, Verified
+from adapters.wecom.settings import Settings
+from adapters.wx_aes import EnvelopeError
+from adapters.wx_xml import XmlError
+
+# Seconds a callback's time may differ from our clock. The platform redelivers for 15 s and
+# publishes no window of its own; the rest is for clocks that are off.
+WINDOW_S = 600
+# What the platform takes as "received": 200 and nothing.
+RECEIVED = CallbackAnswer(content_type="text/plain", body=b"")
+# The platform sends four parameters.
+_MAX_PARAMETERS = 16
+
+
+def verify(request: RawCallback, settings: Settings, *, now: float) -> Verification:
+    """Whether WeCom sent this to this company's application, and recently; never raises."""
+    opened = unseal(request, settings, now=now)
+    if isinstance(opened, Rejected):
+        return opened
+    if request.method == "GET":
+        # Exactly the text, without quotes or a line's end, or the console refuses the address.
+        return Challenge(answer=CallbackAnswer(content_type="text/plain", body=opened))
+    return Verified(answer=RECEIVED)
+
+
+def unseal(request: RawCallback, settings: Settings, *, now: float | None) -> bytes | Rejected:
+    """The message inside; `now` None skips the age, for what was checked on arrival."""
+    if request.method not in {"GET", "POST"}:
+        return Rejected(reason="the platform does not use this method")
+    try:
+        query = _parameters(request.query)
+        if now is not None and abs(now - int(query["timestamp"])) > WINDOW_S:
+            return Rejected(reason="the timestamp is too far from our clock")
+        return settings.envelope.open(
+            signature=query["msg_signature"],
+            timestamp=query["timestamp"],
+            nonce=query["nonce"],
+            encrypt=_ciphertext(request, query),
+        )
+    except KeyError as missing:
+        return Rejected(reason=f"there is no {missing.args[0]}")
+    except (EnvelopeError, XmlError) as error:
+        return Rejected(reason=str(error))
+    except ValueError:
+        return Rejected(reason="the query cannot be read")
+
+
+def _ciphertext(request: RawCallback, query: dict[str, str]) -> str:
+    if request.method == "GET":
+        # Base64 has no space: one is a plus sign that somebody on the way has decoded twice.
+        return query["echostr"].replace(" ", "+")
+    return wx_xml.read(request.body)["Encrypt"]
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """Each parameter once; raises ValueError."""
+    parsed = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+    if any(len(values) != 1 for values in parsed.values()):
+        raise ValueError("a parameter is given twice")
+    found = {name: values[0] for name, values in parsed.items()}
+    stamp = found.get("timestamp", "")
+    if stamp and not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 15):
+        raise ValueError("the timestamp is no number")
+    return found

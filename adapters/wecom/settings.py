@@ -1,0 +1,69 @@
+"""Settings of a WeCom application."""
+
+import re
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from adapters.wx_aes import KEY_PATTERN, Envelope
+
+API_URL = "https://qyapi.weixin.qq.com"
+
+
+class Settings(BaseModel):
+    """One self-built application (自建应用); all but the last two come from the console."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corp_id: str = Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="企业 ID, under 我的企业.",
+    )
+    agent_id: int = Field(gt=0, lt=2**31, description="AgentId of the application.")
+    secret: SecretStr = Field(
+        min_length=1, max_length=200, description="Secret of the application."
+    )
+    token: SecretStr = Field(
+        min_length=1, max_length=64, description="Token, under 接收消息: signs callbacks."
+    )
+    encoding_aes_key: SecretStr = Field(
+        description="EncodingAESKey, under 接收消息: 43 letters and digits.",
+        json_schema_extra={"pattern": KEY_PATTERN},
+    )
+    greeting: str = Field(
+        default="",
+        max_length=500,
+        description="Answered when somebody gets the application for the first time.",
+    )
+    base_url: str = Field(
+        default=API_URL,
+        # No query and no fragment: the paths that are called stay those of the platform.
+        pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$",
+        max_length=500,
+        description="Where the platform's API is; another one for a private deployment.",
+    )
+
+    @field_validator("encoding_aes_key")
+    @classmethod
+    def _is_a_key(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(KEY_PATTERN, value.get_secret_value()):
+            raise ValueError("the console's EncodingAESKey has 43 letters and digits")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _has_a_port_that_can_be(cls, value: str) -> str:
+        if urlsplit(value).port == 0:
+            raise ValueError("nobody listens on port 0")
+        return value
+
+    @property
+    def envelope(self) -> Envelope:
+        """What seals and opens this application's callbacks."""
+        return Envelope(
+            token=self.token.get_secret_value(),
+            encoding_aes_key=self.encoding_aes_key.get_secret_value(),
+            receive_id=self.corp_id,
+        )
