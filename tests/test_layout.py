@@ -36,6 +36,7 @@ PUBLIC = {
     ("GET", "/api/v1/auth/sessions"),
     ("GET", "/api/v1/docs"),
     ("GET", "/api/v1/openapi.json"),
+    ("GET", "/app"),
     ("GET", "/app/{path:path}"),
     ("GET", "/healthz"),
     ("GET", "/metrics"),

@@ -45,6 +45,7 @@ class Operation:
     path: str
     permission: Permission | None
     takes_body: bool
+    pages: bool
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -172,7 +173,8 @@ def _operations() -> Iterator[Operation]:
         for method in sorted((route.methods or set()) - {"HEAD"}):
             described_as = described.get(path, {}).get(method.lower(), {})
             takes_body = "requestBody" in described_as or (method, path) in BODIES
-            yield Operation(method, path, next(iter(asked), None), takes_body)
+            pages = any(one["name"] == "cursor" for one in described_as.get("parameters", ()))
+            yield Operation(method, path, next(iter(asked), None), takes_body, pages)
 
 
 OPERATIONS = tuple(_operations())
