@@ -29,7 +29,7 @@ from control_plane.ingest import media_routes as agent_media
 from control_plane.ingest.app import PATH as INGEST_PATH
 from control_plane.ingest.app import IngestApp
 from control_plane.instances import routes as instances
-from control_plane.kit.errors import TooLarge, not_found
+from control_plane.kit.errors import BadRequest, TooLarge, not_found
 from control_plane.kit.problems import problem_response
 from control_plane.media import routes as media
 from control_plane.parts import Parts
@@ -46,6 +46,8 @@ API = "/api/v1"
 # Bytes of an ordinary request's body; platforms' callbacks have the same limit.
 MAX_BODY_BYTES = 1024 * 1024
 
+# Nothing that we keep or look for has one, and neither files nor PostgreSQL can be asked for it.
+_NUL = BadRequest("nul_in_address", "The address holds a NUL.")
 _PAGE_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -69,6 +71,7 @@ async def docs() -> Response:
 
 
 @system.get("/")
+@system.get("/app")
 async def home() -> Response:
     """People who type the address want the dashboard."""
     return RedirectResponse("/app/")
@@ -78,14 +81,21 @@ async def home() -> Response:
 async def dashboard(path: str, request: Request) -> Response:
     """The dashboard: its files, and its page for every address that is not a file."""
     root: Path = (request.app.state.web_pages / "app").resolve()
-    file = (root / path).resolve()
-    if not file.is_relative_to(root) or not file.is_file():
-        file = root / "index.html"
-    if not file.is_file():
+    file = _file_in(root, path) or _file_in(root, "index.html")
+    if file is None:
         raise not_found("page")
     fresh = "no-cache" if file.suffix == ".html" else "public, max-age=31536000, immutable"
     headers = {"content-security-policy": _PAGE_POLICY, "cache-control": fresh}
     return FileResponse(file, headers=headers)
+
+
+def _file_in(root: Path, path: str) -> Path | None:
+    try:
+        file = (root / path).resolve()
+        return file if file.is_relative_to(root) and file.is_file() else None
+    except OSError:
+        # A name that no file can have.
+        return None
 
 
 def create_app(parts: Parts, *, web_pages: Path) -> "Application":
@@ -96,6 +106,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         openapi_url=f"{API}/openapi.json",
         docs_url=None,
         redoc_url=None,
+        # Such a redirect would lead to whatever host the request named.
+        redirect_slashes=False,
         responses=errors.RESPONSES,
         generate_unique_id_function=_operation_id,
     )
@@ -172,6 +184,8 @@ class Front:
             await self.app(scope, receive, send)
         elif scope["method"] == "POST" and INGEST_PATH.match(scope["path"]):
             await self._ingest(scope, receive, send)
+        elif "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            await problem_response(_NUL)(scope, receive, send)
         elif is_upload(scope):
             await self.app(scope, receive, send)
         elif _declared_length(scope) > MAX_BODY_BYTES:

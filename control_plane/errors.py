@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import asyncpg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from control_plane.db.session import DATABASE_ERRORS
-from control_plane.kit.errors import BotyardError, Unavailable
+from control_plane.kit.errors import BotyardError, Invalid, Unavailable
 from control_plane.kit.problems import Problem, problem, problem_response
 
 log = structlog.get_logger()
@@ -73,10 +74,22 @@ async def _http(_request: Request, error: Exception) -> Response:
 
 
 async def _database(_request: Request, error: Exception) -> Response:
+    if _of_a_value(error):
+        # The database is well; it was asked to keep or compare what it cannot.
+        return problem_response(Invalid("unusable_value", "A value cannot be kept or looked for."))
     log.warning("database error", error=type(error).__name__, detail=str(error)[:256])
     return problem_response(
         Unavailable("database_unavailable", "The database cannot be reached.", retry_after_s=1)
     )
+
+
+def _of_a_value(error: BaseException | None) -> bool:
+    """Whether PostgreSQL or its driver took offence at a value (SQLSTATE class 22)."""
+    while error is not None:
+        if isinstance(error, asyncpg.DataError):
+            return True
+        error = error.__cause__
+    return False
 
 
 async def _unknown(request: Request, error: Exception) -> Response:

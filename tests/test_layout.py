@@ -39,6 +39,7 @@ PUBLIC = {
     ("GET", "/api/v1/auth/sign-on/callback/{tenant_id}"),
     ("GET", "/api/v1/docs"),
     ("GET", "/api/v1/openapi.json"),
+    ("GET", "/app"),
     ("GET", "/app/{path:path}"),
     ("GET", "/healthz"),
     ("GET", "/metrics"),

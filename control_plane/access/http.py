@@ -347,13 +347,13 @@ async def load_actor(
 
 
 def scope_of(actor: Actor) -> Scope:
-    """What the actor's transactions may see."""
-    return Scope(
-        tenants=(actor.tenant_id,) if actor.tenant_id else (),
-        # As a person they would see their memberships of other tenants.
-        identity=None if actor.confined else actor.identity_id,
-        operator=actor.as_operator,
-    )
+    """What the actor's transactions may see.
+
+    Whoever acts for one tenant is nobody in their others: their rows there are not among its.
+    """
+    if actor.tenant_id is not None:
+        return Scope(tenants=(actor.tenant_id,))
+    return Scope(identity=actor.identity_id, operator=actor.as_operator)
 
 
 async def _take_key(request: Request, call: Call) -> None:

@@ -18,6 +18,7 @@ from control_plane.access.http import (
 from control_plane.access.schemas import IdentityOut, LoginIn, MeOut, SwitchIn, TokenOut
 from control_plane.access.service import SignIn
 from control_plane.access.tokens import Device
+from control_plane.db.session import Scope, enter
 from control_plane.kit.errors import Unauthorized
 
 COOKIE = "botyard_refresh"
@@ -118,6 +119,9 @@ async def me(
         request, bearer.credentials if bearer else None, own_account=False
     )
     actor = call.actor
+    # In all their tenants, not only in the one they act for; unless one tenant's provider vouches.
+    if not actor.confined:
+        await enter(session, Scope(identity=actor.identity_id))
     return MeOut(
         identity=IdentityOut(id=actor.identity_id, email=actor.email, operator=actor.operator),
         tenant_id=actor.tenant_id,

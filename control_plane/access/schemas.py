@@ -1,13 +1,14 @@
 """What the routes of sign-in and API keys take and give."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from control_plane.access import passwords
 from control_plane.access.permissions import Permission
+from control_plane.kit.given import Moment, storable
 
 # An address that a mail server could take; whether it exists is for the invitation mail to show.
 Email = Annotated[
@@ -29,9 +30,19 @@ Token = Annotated[str, StringConstraints(max_length=100)]
 
 
 class Body(BaseModel):
-    """A request body: unknown fields are an error, not a silent nothing."""
+    """A request body: unknown fields are an error, not a silent nothing.
+
+    So is a text that nothing can keep.
+    """
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_kept(cls, given: Any) -> Any:
+        if not storable(given):
+            raise ValueError("a text holds a NUL or half a character")
+        return given
 
 
 class LoginIn(Body):
@@ -149,7 +160,7 @@ class ApiKeyIn(Body):
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
     scopes: list[Permission] = Field(min_length=1, max_length=len(Permission))
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
     signed: bool = False
 
 

@@ -35,7 +35,7 @@ async def lend(session: AsyncSession, actor: Actor, wanted: str, *, now: datetim
         return actor
     if not actor.operator or actor.role is not None:
         raise not_found("tenant")
-    await enter(session, Scope(tenants=(tenant_id,), identity=actor.identity_id))
+    await enter(session, Scope(tenants=(tenant_id,)))
     connection = await driver(session)
     grant = await connection.fetchrow(_GRANT, tenant_id, actor.identity_id, now)
     if grant is None:

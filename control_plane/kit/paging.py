@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -39,7 +39,7 @@ class Window(BaseModel):
 
     def after_moment(self) -> tuple[datetime, UUID] | None:
         """The (time, id) that the cursor stands for; None at the start."""
-        position: tuple[datetime, UUID] | None = self._decode(datetime.fromisoformat, UUID)
+        position: tuple[datetime, UUID] | None = self._decode(_moment, UUID)
         return position
 
     def after_number(self) -> int | None:
@@ -58,6 +58,14 @@ class Window(BaseModel):
                 "invalid_cursor", "The cursor is not one that this list gave out."
             ) from None
         return values if len(types) > 1 else values[0]
+
+
+def _moment(text: str) -> datetime:
+    """A time as `cursor` writes it, in UTC; elsewhere it could be one of no year that there is."""
+    moment = datetime.fromisoformat(text)
+    if moment.utcoffset() != timedelta(0):
+        raise ValueError(text)
+    return moment
 
 
 def _small(text: str) -> int:

@@ -85,7 +85,7 @@ async def create(
         session, email=email, password_hash=password_hash, operator=False, now=now
     )
     tenant = Tenant(id=new_id(), name=company, plan=plan, created_at=now, updated_at=now)
-    await enter(session, Scope(tenants=(tenant.id,), identity=identity.id))
+    await enter(session, Scope(tenants=(tenant.id,)))
     session.add(tenant)
     await session.flush()
     session.add(
@@ -222,9 +222,8 @@ async def lock(session: AsyncSession, tenant_id: UUID) -> Tenant:
 
 async def speak_for(session: AsyncSession, tenant_id: UUID, actor: Actor | None) -> None:
     """Let an operator's transaction write beside this tenant too: its audit, its stream."""
-    operator = actor is not None and actor.role is None
-    identity = actor.identity_id if actor else None
-    await enter(session, Scope(tenants=(tenant_id,), identity=identity, operator=operator))
+    operator = actor is not None and actor.as_operator
+    await enter(session, Scope(tenants=(tenant_id,), operator=operator))
 
 
 async def rest(session: AsyncSession, tenant_id: UUID) -> timedelta | None:
