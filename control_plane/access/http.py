@@ -142,6 +142,8 @@ def permit(permission: Permission) -> Any:
         return call
 
     permitted.permission = permission  # type: ignore[attr-defined]
+    # For the OpenAPI document: a POST takes an Idempotency-Key.
+    permitted.takes_key = True  # type: ignore[attr-defined]
     return Depends(permitted)
 
 
@@ -323,7 +325,10 @@ def scope_of(actor: Actor) -> Scope:
 
 async def _take_key(request: Request, call: Call) -> None:
     key = request.headers.get("idempotency-key")
-    if request.method != "POST" or key is None or call.actor.tenant_id is None:
+    if request.method != "POST" or key is None:
+        return
+    idempotency.check(key)
+    if call.actor.tenant_id is None:
         return
     ticket = Ticket(tenant_id=call.actor.tenant_id, actor_id=call.actor.identity_id, key=key)
     body = await request.body()

@@ -1,19 +1,37 @@
 """What the routes of sign-in and API keys take and give."""
 
-from datetime import datetime
-from typing import Annotated
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from control_plane.access import passwords
 from control_plane.access.permissions import Permission
 
+# No space of any kind, and no control character.
+_UNSEEN = r"\s\x00-\x20\x7f-\xa0"
 # An address that a mail server could take; whether it exists is for the invitation mail to show.
 Email = Annotated[
     str,
     StringConstraints(
-        strip_whitespace=True, to_lower=True, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
+        strip_whitespace=True,
+        to_lower=True,
+        max_length=254,
+        pattern=rf"^[^@{_UNSEEN}]+@[^@{_UNSEEN}]+\.[^@.{_UNSEEN}]+$",
     ),
 ]
 Password = Annotated[
@@ -28,10 +46,65 @@ RecoveryCode = Annotated[str, StringConstraints(strip_whitespace=True, max_lengt
 Token = Annotated[str, StringConstraints(max_length=100)]
 
 
+# Levels of one body: what we take ourselves has ten, and whoever reads it deeper may recurse.
+MAX_DEPTH = 50
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d.*")
+
+
+def _written_out(value: object) -> object:
+    """A bare number is no time to us, though the library would take it for one."""
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+        raise ValueError("a time is written like 2026-01-31T12:00:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    """Refuses the first and the last hours of the calendar, which have no UTC."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("this is no time in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+
+
+# All of Unicode but U+0000 and surrogates.
+_KEEPABLE = re.compile(r"[^\x00\ud800-\udfff]*")
+
+
 class Body(BaseModel):
-    """A request body: unknown fields are an error, not a silent nothing."""
+    """A request body: unknown fields are an error, not a silent nothing.
+
+    What no database or answer of ours could hold is refused here, wherever it stands: U+0000,
+    halves of characters, numbers that are none, and nesting without end.
+    """
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_kept(cls, value: Any) -> Any:
+        level = [value]
+        for _ in range(MAX_DEPTH):
+            if not level:
+                return value
+            level = [part for whole in level for part in _parts(whole)]
+        raise PydanticCustomError("nested_too_deep", "this is nested too deep")
+
+
+def _parts(value: object) -> Iterable[object]:
+    """What is inside a value, of a value that can be kept."""
+    if isinstance(value, str) and not _KEEPABLE.fullmatch(value):
+        raise PydanticCustomError("impossible_character", "there is U+0000 or half a character")
+    if isinstance(value, float) and not isfinite(value):
+        raise PydanticCustomError("no_number", "NaN and infinity are no numbers")
+    if isinstance(value, dict):
+        return (*value.keys(), *value.values())
+    return value if isinstance(value, list) else ()
 
 
 class LoginIn(Body):
@@ -149,7 +222,7 @@ class ApiKeyIn(Body):
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
     scopes: list[Permission] = Field(min_length=1, max_length=len(Permission))
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
     signed: bool = False
 
 

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.access.audit import PLATFORM
 from control_plane.access.models import AuditEntry
 from control_plane.access.permissions import Actor
+from control_plane.access.schemas import Moment
 from control_plane.db.session import Database, Scope, driver
 
 # Rows that an export reads in one transaction.
@@ -28,8 +29,8 @@ class Filter(BaseModel):
     actor_id: UUID | None = None
     target_kind: Annotated[str | None, Query(max_length=100)] = None
     target_id: UUID | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
     def conditions(self) -> list[Any]:
         """As the WHERE of a query."""

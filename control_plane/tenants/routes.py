@@ -9,6 +9,7 @@ from control_plane.access.http import Call, HouseDep, TransactionRoute, permit
 from control_plane.access.permissions import Permission
 from control_plane.access.routes import stranger
 from control_plane.kit.errors import not_found
+from control_plane.kit.openapi import fails
 from control_plane.kit.paging import Page, Window, cursor, cut
 from control_plane.tenants import plans, quota, service, support
 from control_plane.tenants.models import Plan, SupportGrant, Tenant, TenantState
@@ -43,7 +44,9 @@ SupportEnder = Annotated[Call, permit(Permission.SUPPORT_END)]
 Deleter = Annotated[Call, permit(Permission.TENANT_DELETE)]
 
 
-@plain.post("/auth/register", status_code=201, dependencies=[Depends(stranger)])
+@plain.post(
+    "/auth/register", status_code=201, dependencies=[Depends(stranger)], responses=fails(409)
+)
 async def register(body: RegisterIn, house: HouseDep) -> RegisteredOut:
     """Register a company; its bot may run once it is approved."""
     return await service.register(house, body)
