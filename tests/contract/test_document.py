@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import schemathesis
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from openapi_spec_validator import validate
 from starlette.routing import WebSocketRoute
 
 from tests.contract.test_operations import document
@@ -45,7 +45,13 @@ def operations(described: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 class TestDocument:
     def test_is_valid_openapi(self, described: dict[str, Any]) -> None:
-        validate(described)
+        schemathesis.openapi.from_dict(described).validate()
+
+    def test_that_is_not_would_be_noticed(self, described: dict[str, Any]) -> None:
+        broken = described | {"paths": {"/x": {"get": {"responses": {"200": {}}}}}}
+
+        with pytest.raises(ValueError, match="description"):
+            schemathesis.openapi.from_dict(broken).validate()
 
     def test_is_the_same_when_asked_again(self, app) -> None:
         assert app.app.openapi() is app.app.openapi()
