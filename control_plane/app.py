@@ -5,7 +5,6 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -14,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from control_plane import errors, probes
+from control_plane import errors, openapi, probes
 from control_plane.access import account_routes as account
 from control_plane.access import api_key_routes as api_keys
 from control_plane.access import audit_routes as audit
@@ -22,7 +21,6 @@ from control_plane.access import routes as access
 from control_plane.access.routes import stranger
 from control_plane.channels import routes as channels
 from control_plane.conversations import routes as conversations
-from control_plane.conversations.segments import COMPONENTS
 from control_plane.fleet import routes as fleet
 from control_plane.gateway import Gateway, is_upload
 from control_plane.ingest import media_routes as agent_media
@@ -46,8 +44,6 @@ API = "/api/v1"
 # Bytes of an ordinary request's body; platforms' callbacks have the same limit.
 MAX_BODY_BYTES = 1024 * 1024
 
-# Nothing that we keep or look for has one, and neither files nor PostgreSQL can be asked for it.
-_NUL = BadRequest("nul_in_address", "The address holds a NUL.")
 _PAGE_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -108,7 +104,6 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         redoc_url=None,
         # Such a redirect would lead to whatever host the request named.
         redirect_slashes=False,
-        responses=errors.RESPONSES,
         generate_unique_id_function=_operation_id,
     )
     app.state.house = parts.house
@@ -153,7 +148,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     app.router.routes.extend(probes.routes())
     for path, folder in (("/webchat-assets", "webchat"), ("/api-docs-assets", "api-docs")):
         app.mount(path, StaticFiles(directory=web_pages / folder, check_dir=False))
-    _describe_segments(app)
+    openapi.install(app)
     ingest = IngestApp(parts.verifier, parts.commits, parts.house.clock)
     return Application(app, Gateway(Front(app, ingest), parts.house))
 
@@ -184,8 +179,9 @@ class Front:
             await self.app(scope, receive, send)
         elif scope["method"] == "POST" and INGEST_PATH.match(scope["path"]):
             await self._ingest(scope, receive, send)
-        elif "\0" in scope["path"] or b"%00" in scope["query_string"]:
-            await problem_response(_NUL)(scope, receive, send)
+        elif _holds_nul(scope):
+            error = BadRequest("impossible_character", "An address holds no U+0000.")
+            await problem_response(error)(scope, receive, send)
         elif is_upload(scope):
             await self.app(scope, receive, send)
         elif _declared_length(scope) > MAX_BODY_BYTES:
@@ -215,6 +211,11 @@ def _declared_length(scope: Scope) -> int:
     return 0
 
 
+def _holds_nul(scope: Scope) -> bool:
+    """PostgreSQL cannot even look for such a thing; bodies are looked at as they are read."""
+    return "\0" in scope["path"] or b"%00" in scope["query_string"]
+
+
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
     error = TooLarge("body_too_large", f"A body has at most {MAX_BODY_BYTES} bytes.")
     await problem_response(error)(scope, receive, send)
@@ -233,15 +234,3 @@ def _docs_policy(page: str) -> str:
 
 def _operation_id(route: APIRoute) -> str:
     return route.name
-
-
-def _describe_segments(app: FastAPI) -> None:
-    """Put the segments' schemas, which msgspec knows, into the OpenAPI document."""
-    plain = app.openapi
-
-    def described() -> dict[str, Any]:
-        document = plain()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(COMPONENTS)
-        return document
-
-    app.openapi = described  # type: ignore[method-assign]

@@ -1,31 +1,25 @@
 """Where errors become HTTP: every answer that is not a success is a problem document."""
 
 import logging
-from typing import Any
+import re
+from functools import cache
 
 import asyncpg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from control_plane.db.session import DATABASE_ERRORS
 from control_plane.kit.errors import BotyardError, Invalid, Unavailable
-from control_plane.kit.problems import Problem, problem, problem_response
+from control_plane.kit.problems import problem, problem_response
 
 log = structlog.get_logger()
 
 _CODES = {404: "route_not_found", 405: "method_not_allowed"}
-
-# What every route may answer besides its success, for the OpenAPI document.
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "model": Problem,
-        "description": "A problem document (RFC 9457); `code` is stable.",
-        "content": {"application/problem+json": {}},
-    }
-}
 
 
 def install(app: FastAPI) -> None:
@@ -62,15 +56,34 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     )
 
 
-async def _http(_request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["allow"] = ", ".join(_methods(request))
     return problem(
         status=error.status_code,
         title=str(error.detail),
         code=_CODES.get(error.status_code, f"http_{error.status_code}"),
         detail=str(error.detail),
-        headers=dict(error.headers or {}),
+        headers=headers,
     )
+
+
+def _methods(request: Request) -> list[str]:
+    """All that the address takes: each of its methods is a route of its own."""
+    found = {
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if route.methods and _pattern(route.path or "").match(request.url.path)
+        for method in route.methods
+    }
+    return sorted(found)
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return compile_path(path)[0]
 
 
 async def _database(_request: Request, error: Exception) -> Response:

@@ -29,6 +29,7 @@ from control_plane.access.schemas import (
     TotpEndIn,
 )
 from control_plane.access.second_factor import Factor
+from control_plane.kit.openapi import fails
 from control_plane.kit.paging import Page
 
 router = APIRouter(tags=["auth"], route_class=TransactionRoute)
@@ -57,7 +58,7 @@ async def request_reset(body: ResetRequestIn, house: HouseDep, later: Background
     later.add_task(account.request_reset, house, body.email)
 
 
-@plain.post("/reset", status_code=204, dependencies=[Depends(stranger)])
+@plain.post("/reset", status_code=204, dependencies=[Depends(stranger)], responses=fails(410))
 async def reset_password(body: ResetIn, house: HouseDep) -> None:
     """Choose a new password with a reset token; all sign-ins end."""
     await account.reset_password(house, token=body.token, new=body.new)
@@ -69,14 +70,14 @@ async def make_reset_link(member_id: UUID, call: Linker) -> ResetLinkOut:
     return await account.make_reset_link(call, member_id)
 
 
-@router.post("/auth/totp/begin")
+@router.post("/auth/totp/begin", responses=fails(409))
 async def begin_totp(call: Own) -> TotpBegunOut:
     """Begin to turn the second factor on: a secret for an authenticator."""
     secret, otpauth_url = await account.begin_totp(call)
     return TotpBegunOut(secret=secret, otpauth_url=otpauth_url)
 
 
-@router.post("/auth/totp/confirm")
+@router.post("/auth/totp/confirm", responses=fails(409))
 async def confirm_totp(body: TotpConfirmIn, call: Own) -> RecoveryCodesOut:
     """Turn the second factor on by showing a code of it."""
     return RecoveryCodesOut(recovery_codes=await account.confirm_totp(call, code=body.code))

@@ -15,6 +15,7 @@ from control_plane.access.models import AuditEntry
 from control_plane.access.permissions import Actor, Permission
 from control_plane.access.trail import Filter
 from control_plane.db.session import Database, Scope, enter
+from control_plane.kit.openapi import streams
 from control_plane.kit.paging import Page, Window, cursor, cut
 
 router = APIRouter(prefix="/audit", tags=["audit"], route_class=TransactionRoute)
@@ -54,7 +55,7 @@ async def list_audit(
     return Page(items=[out(row) for row in kept], next=cursor(last.seq) if last else None)
 
 
-@plain.get("/export", response_class=StreamingResponse)
+@plain.get("/export", response_class=StreamingResponse, responses=streams("application/x-ndjson"))
 async def export_audit(
     house: HouseDep,
     actor: Annotated[Actor, admit(Permission.AUDIT_READ)],

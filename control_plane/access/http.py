@@ -151,6 +151,8 @@ def permit(permission: Permission) -> Any:
         return call
 
     permitted.permission = permission  # type: ignore[attr-defined]
+    # For the OpenAPI document: a POST takes an Idempotency-Key.
+    permitted.takes_key = True  # type: ignore[attr-defined]
     return Depends(permitted)
 
 
@@ -360,6 +362,7 @@ async def _take_key(request: Request, call: Call) -> None:
     key = request.headers.get("idempotency-key")
     if request.method != "POST" or key is None:
         return
+    idempotency.check(key)
     # An operator's keys are the platform's, like their part of the audit.
     owner = call.actor.tenant_id or PLATFORM
     ticket = Ticket(tenant_id=owner, actor_id=call.actor.identity_id, key=key)

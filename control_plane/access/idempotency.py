@@ -47,14 +47,18 @@ class Replay(Exception):
         self.body = body
 
 
+def check(key: str) -> None:
+    """Raises BadRequest for what is no key, whoever sends it."""
+    if not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
+        raise BadRequest(
+            "invalid_idempotency_key", "The Idempotency-Key is empty, too long or no text."
+        )
+
+
 async def begin(
     session: AsyncSession, ticket: Ticket, *, target: str, body: bytes, now: datetime
 ) -> None:
     """Take the key for this request; raises Replay if it was answered before."""
-    if not 0 < len(ticket.key) <= MAX_KEY_LENGTH or not ticket.key.isprintable():
-        raise BadRequest(
-            "invalid_idempotency_key", "The Idempotency-Key is empty, too long or no text."
-        )
     request = hashlib.sha256(target.encode() + b"\n" + body).digest()
     connection = await driver(session)
     identity = (ticket.tenant_id, ticket.actor_id, ticket.key)

@@ -20,6 +20,7 @@ from control_plane.access.service import SignIn
 from control_plane.access.tokens import Device
 from control_plane.db.session import Scope, enter
 from control_plane.kit.errors import Unauthorized
+from control_plane.kit.openapi import fails
 
 COOKIE = "botyard_refresh"
 _COOKIE_PATH = "/api/v1/auth"
@@ -49,14 +50,14 @@ def device_of(request: Request) -> Device:
 DeviceDep = Annotated[Device, Depends(device_of)]
 
 
-@plain.post("/login", dependencies=[Depends(stranger)])
+@plain.post("/login", dependencies=[Depends(stranger)], responses=fails(401))
 async def login(body: LoginIn, house: HouseDep, device: DeviceDep, response: Response) -> TokenOut:
     """Sign in with e-mail and password, and the second factor if it is on."""
     signed_in = await service.sign_in(house, body, device)
     return _give(response, signed_in, secure=house.public_url.startswith("https://"))
 
 
-@router.post("/refresh", dependencies=[Depends(own_origin)])
+@router.post("/refresh", dependencies=[Depends(own_origin)], responses=fails(401))
 async def refresh(
     session: Annotated[AsyncSession, public()],
     house: HouseDep,

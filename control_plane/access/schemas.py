@@ -8,13 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from control_plane.access import passwords
 from control_plane.access.permissions import Permission
-from control_plane.kit.given import Moment, storable
+from control_plane.kit.given import Moment, keepable
 
+# No space of any kind, and no control character.
+_UNSEEN = r"\s\x00-\x20\x7f-\xa0"
 # An address that a mail server could take; whether it exists is for the invitation mail to show.
 Email = Annotated[
     str,
     StringConstraints(
-        strip_whitespace=True, to_lower=True, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
+        strip_whitespace=True,
+        to_lower=True,
+        max_length=254,
+        pattern=rf"^[^@{_UNSEEN}]+@[^@{_UNSEEN}]+\.[^@.{_UNSEEN}]+$",
     ),
 ]
 Password = Annotated[
@@ -32,7 +37,8 @@ Token = Annotated[str, StringConstraints(max_length=100)]
 class Body(BaseModel):
     """A request body: unknown fields are an error, not a silent nothing.
 
-    So is a text that nothing can keep.
+    What no database or answer of ours could hold is refused here, wherever it stands: U+0000,
+    halves of characters, numbers that are none, and nesting without end.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -40,9 +46,7 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _can_be_kept(cls, given: Any) -> Any:
-        if not storable(given):
-            raise ValueError("a text holds a NUL or half a character")
-        return given
+        return keepable(given)
 
 
 class LoginIn(Body):

@@ -111,5 +111,22 @@ SegmentList = Annotated[
     WithJsonSchema({"type": "array", "items": _SCHEMAS[0]}),
 ]
 SendableSegments = Annotated[
-    SegmentList, AfterValidator(_sendable), Field(min_length=1, max_length=MAX_SEGMENTS)
+    SegmentList,
+    AfterValidator(_sendable),
+    Field(min_length=1, max_length=MAX_SEGMENTS),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_SEGMENTS,
+            "items": {
+                "type": "object",
+                "required": ["type", "text"],
+                "properties": {
+                    "type": {"const": "text"},
+                    "text": {"type": "string", "maxLength": MAX_TEXT, "pattern": r"\S"},
+                },
+            },
+        }
+    ),
 ]

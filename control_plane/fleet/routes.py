@@ -18,6 +18,7 @@ from control_plane.fleet.provision.base import Provisioner
 from control_plane.instances import service as instances
 from control_plane.instances.schemas import LogsOut
 from control_plane.kit.errors import BadRequest, Unauthorized, Unavailable
+from control_plane.kit.openapi import streams
 from instance_agent.protocol import BootstrapRequest
 
 # Lines that one answer carries.
@@ -52,7 +53,11 @@ async def bootstrap(
     )
 
 
-@router.get("/instances/{instance_id}/logs", response_model=LogsOut)
+@router.get(
+    "/instances/{instance_id}/logs",
+    response_model=LogsOut,
+    responses=streams("application/x-ndjson"),
+)
 async def get_logs(
     instance_id: UUID,
     request: Request,

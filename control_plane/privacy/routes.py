@@ -13,12 +13,15 @@ from control_plane.access.http import House, HouseDep, admit, scope_of
 from control_plane.access.permissions import Actor, Permission
 from control_plane.conversations.models import Contact
 from control_plane.kit.errors import not_found
+from control_plane.kit.openapi import streams
 from control_plane.media.storage import Storage
 from control_plane.privacy import erase as erasing
 from control_plane.privacy import export
 from control_plane.privacy.archive import Files, Rows, zipped
 
 router = APIRouter(tags=["privacy"])
+
+ZIP = streams("application/zip")
 
 
 def storage_of(request: Request) -> Storage:
@@ -40,7 +43,7 @@ class ErasedOut(BaseModel):
     sha256: str = Field(description="Of the erased messages' ids, 16 bytes each, in order.")
 
 
-@router.get("/export", response_class=StreamingResponse)
+@router.get("/export", response_class=StreamingResponse, responses=ZIP)
 async def export_tenant(
     house: HouseDep,
     storage: StorageDep,
@@ -53,7 +56,7 @@ async def export_tenant(
     return _download(rows, files, "export.zip")
 
 
-@router.get("/contacts/{contact_id}/export", response_class=StreamingResponse)
+@router.get("/contacts/{contact_id}/export", response_class=StreamingResponse, responses=ZIP)
 async def export_contact(
     contact_id: UUID,
     house: HouseDep,

@@ -9,6 +9,7 @@ from control_plane.access.http import Call, HouseDep, TransactionRoute, permit, 
 from control_plane.access.permissions import Permission
 from control_plane.access.routes import stranger
 from control_plane.kit.errors import not_found
+from control_plane.kit.openapi import fails
 from control_plane.kit.paging import Page, Window, cursor, cut
 from control_plane.tenants import invitations, members, roles, service
 from control_plane.tenants.models import CustomRole, Invitation, Member
@@ -90,7 +91,11 @@ async def withdraw_invitation(invitation_id: UUID, call: Writer) -> None:
     await invitations.withdraw(call.session, invitation_id, actor=call.actor, now=call.now)
 
 
-@plain.post("/invitations/accept", dependencies=[Depends(stranger)])
+@plain.post(
+    "/invitations/accept",
+    dependencies=[Depends(stranger)],
+    responses=fails(401, 403, 409, 410),
+)
 async def accept_invitation(body: AcceptIn, house: HouseDep) -> AcceptedOut:
     """Join with the token of an invitation; sign in afterwards."""
     member = await invitations.accept(house, body)

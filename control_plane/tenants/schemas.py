@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema
 
 from control_plane.access import passwords
 from control_plane.access.permissions import ROLE_PERMISSIONS, Permission, Role
@@ -31,7 +31,11 @@ def _tenants_own(permission: Permission) -> Permission:
     return permission
 
 
-TenantPermission = Annotated[Permission, AfterValidator(_tenants_own)]
+TenantPermission = Annotated[
+    Permission,
+    AfterValidator(_tenants_own),
+    WithJsonSchema({"type": "string", "enum": sorted(ROLE_PERMISSIONS[Role.OWNER])}),
+]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
 

@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, field_validator
+from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from control_plane.access.schemas import Body
+from control_plane.kit.given import Moment
 from control_plane.webhooks.events import EVENTS
 from control_plane.webhooks.models import MessageState, Reason, WebhookState
 
@@ -104,7 +105,7 @@ class WebhookMessageOut(BaseModel):
 class ReplayIn(Body):
     """Messages that are dead and were made at or after this moment."""
 
-    since: AwareDatetime
+    since: Moment
 
 
 class ReplayOut(BaseModel):
