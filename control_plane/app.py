@@ -32,6 +32,7 @@ from control_plane.kit.errors import TooLarge, not_found
 from control_plane.kit.problems import problem_response
 from control_plane.parts import Parts
 from control_plane.privacy import routes as privacy
+from control_plane.realtime import routes as realtime
 from control_plane.revisions import routes as revisions
 from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
@@ -100,6 +101,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     app.state.bootstraps = parts.bootstraps
     app.state.provisioner = parts.provisioner
     app.state.webchat_sockets = parts.sockets
+    app.state.realtime = parts.realtime
     app.state.web_pages = web_pages
     errors.install(app)
     for router in (
@@ -121,6 +123,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         conversations.router,
         turns.router,
         privacy.router,
+        realtime.router,
     ):
         app.include_router(router, prefix=API)
     for router in (channels.public_router, webchat.router, system):

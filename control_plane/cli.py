@@ -332,6 +332,7 @@ def _parts(settings: Settings) -> Parts:
         smtp_url=settings.mail_server,
         redis_url=settings.redis_address,
         rates=settings.rates,
+        sockets=settings.sockets,
     )
 
 

@@ -32,6 +32,8 @@ from control_plane.ingest.verify import Verifier
 from control_plane.instances.client import AgentClient
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
+from control_plane.realtime.connections import Connections
+from control_plane.realtime.limits import SocketLimits
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
 from control_plane.webchat.sockets import Sockets
@@ -61,6 +63,7 @@ class Parts:
     agents: AgentClient
     callbacks: Callbacks
     sockets: Sockets
+    realtime: Connections
     verifier: Verifier
     commits: GroupCommit
     bootstraps: Bootstraps
@@ -68,7 +71,7 @@ class Parts:
 
     def api(self) -> list[Stoppable]:
         """What stands behind the HTTP application."""
-        return [self.commits]
+        return [self.commits, self.realtime]
 
     def workers(self) -> list[Stoppable]:
         """Turns, deliveries, callbacks that wait."""
@@ -128,6 +131,7 @@ def build(
     approval: str = "manual",
     redis_url: str | None = None,
     rates: Rates | None = None,
+    sockets: SocketLimits | None = None,
 ) -> Parts:
     """Wire the parts over one database; with Redis, hints and rate limits go through it."""
     database = Database(database_url)
@@ -153,6 +157,7 @@ def build(
         agents=agents,
         callbacks=incoming,
         sockets=Sockets(house, incoming),
+        realtime=Connections(house, sockets or SocketLimits()),
         verifier=Verifier(database, keys, clock),
         commits=GroupCommit(Dispatcher(database).write),
         bootstraps=Bootstraps(database, keys, clock),

@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from control_plane.access.limits import Rates
 from control_plane.kit.crypto import MIN_KEY_LENGTH
+from control_plane.realtime.limits import SocketLimits
 
 PREFIX = "BOTYARD_"
 PROJECT = Path(__file__).parents[1]
@@ -38,6 +39,9 @@ class Settings(BaseSettings):
         description="redis://… or unix://…; several processes share rate limits and hints there.",
     )
     rates: Rates = Field(default=Rates(), description="Rate limits, each like 60/minute.")
+    sockets: SocketLimits = Field(
+        default=SocketLimits(), description="How many people one process serves at a time."
+    )
     trusted_proxies: str = Field(
         default="127.0.0.1",
         description="Comma-separated addresses whose X-Forwarded-For is believed.",

@@ -73,6 +73,7 @@ async def up(settings: Settings, screen: Screen) -> None:
                 smtp_url=settings.mail_server,
                 redis_url=settings.redis_address,
                 rates=settings.rates,
+                sockets=settings.sockets,
             )
             if postgres is not None:
                 # Nobody else can be on our own database: what a killed start held is free again.

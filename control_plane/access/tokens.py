@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.access import audit
 from control_plane.access.models import Credential
+from control_plane.db.session import hint
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Unauthorized
 from control_plane.kit.ids import fingerprint, new_id, new_token
@@ -18,6 +19,9 @@ from control_plane.kit.ids import fingerprint, new_id, new_token
 ACCESS_LIFE = timedelta(minutes=15)
 # A browser that is not opened for this long signs in again.
 REFRESH_LIFE = timedelta(days=30)
+
+# What to listen to for sign-ins that end before their time.
+ENDED = "sign_ins.ended"
 
 _PURPOSE = "jwt.access.v1"
 _ISSUER = "botyard"
@@ -137,3 +141,4 @@ async def revoke_family(session: AsyncSession, family_id: UUID | None, *, now: d
         .where(col(Credential.family_id) == family_id, col(Credential.revoked_at).is_(None))
         .values(revoked_at=now)
     )
+    hint(session, ENDED)

@@ -27,6 +27,7 @@ _READ = """
 SELECT epoch, seq, type, data FROM stream
 WHERE tenant_id = $1 AND epoch = $2 AND seq > $3 ORDER BY seq LIMIT $4
 """
+_HEADS = "SELECT tenant_id, epoch, seq FROM stream_heads WHERE tenant_id = ANY ($1)"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -77,3 +78,9 @@ async def read(
         Placed(epoch=r["epoch"], seq=r["seq"], type=r["type"], data=json.loads(r["data"]))
         for r in rows
     ]
+
+
+async def heads(session: AsyncSession, tenant_ids: Collection[UUID]) -> dict[UUID, tuple[int, int]]:
+    """Where these tenants' streams end: `(epoch, seq)`."""
+    rows = await (await driver(session)).fetch(_HEADS, list(tenant_ids))
+    return {row["tenant_id"]: (row["epoch"], row["seq"]) for row in rows}
