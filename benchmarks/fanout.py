@@ -133,6 +133,8 @@ async def serve(mode: str) -> None:
         config = uvicorn.Config(
             told.app,
             interface="asgi3",
+            # Pings would be counted as deliveries.
+            ws_ping_interval=None,
             ws=SocketProtocol,
             ws_per_message_deflate=False,
             log_config=None,

@@ -71,6 +71,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self._wire is not None:
+            # Whoever waits until everything is taken need not wait any more.
+            self._wire.on_writable()
             self._wire.on_writable = _nobody
 
     def keepalive_timeout(self) -> None:
