@@ -142,21 +142,27 @@ class Feed:
                 listener.reset(page.head)
             elif page.entries:
                 batch = [tell(entry) for entry in page.entries]
-                _push(listener, *joined(batch, listener), upto=batch[-1].at)
+                data, count = joined(batch, listener)
+                listener.at = batch[-1].at
+                if count:
+                    listener.outlet.push(data, count)
             if listener.at >= self.at or listener.outlet.closed is not None:
                 return
             await listener.outlet.taken()
 
     async def _hand_out(self, batch: Sequence[Told]) -> None:
         # First of all, so that who joins meanwhile replays up to here.
-        self.at = batch[-1].at
+        upto = self.at = batch[-1].at
         pieces: dict[tuple[Form, frozenset[Permission], Position], tuple[bytes, int]] = {}
         for n, listener in enumerate(tuple(self.listeners), start=1):
-            if listener.at < self.at:
+            if listener.at < upto:
                 alike = (listener.form, listener.sees, listener.at)
-                if alike not in pieces:
-                    pieces[alike] = joined(batch, listener)
-                _push(listener, *pieces[alike], upto=self.at)
+                piece = pieces.get(alike)
+                if piece is None:
+                    piece = pieces[alike] = joined(batch, listener)
+                listener.at = upto
+                if piece[1]:
+                    listener.outlet.push(*piece)
             if n % _TURN == 0:
                 await asyncio.sleep(0)
 
@@ -166,9 +172,3 @@ class Feed:
         for listener in tuple(self.listeners):
             if listener.at != head:
                 listener.reset(head)
-
-
-def _push(listener: Listener, data: bytes, count: int, *, upto: Position) -> None:
-    listener.at = upto
-    if count:
-        listener.outlet.push(data, count)

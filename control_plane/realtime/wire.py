@@ -28,11 +28,12 @@ class SocketWire:
 
     def __init__(self, protocol: WebSocketsSansIOProtocol) -> None:
         self._protocol = protocol
+        self._is_writable = protocol.writable.is_set
         self.on_writable: Callable[[], None] = _nobody
 
     @property
     def writable(self) -> bool:
-        return self._protocol.writable.is_set()
+        return self._is_writable()
 
     def write(self, data: bytes) -> None:
         if not self._protocol.close_sent and not self._protocol.transport.is_closing():
