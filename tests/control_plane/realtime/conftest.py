@@ -84,7 +84,7 @@ class Replica:
         """A socket that has said nothing; a narrow one takes little before it is read."""
         raw = socket.create_connection(("127.0.0.1", self.port))
         if narrow:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         url = f"ws://127.0.0.1:{self.port}/api/v1/ws"
         more: dict[str, Any] = {"max_queue": 1} if narrow else {}
         async with connect(url, sock=raw, open_timeout=PATIENCE_S, **more) as opened:
