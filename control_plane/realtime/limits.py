@@ -9,7 +9,7 @@ class SocketLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     total: int = Field(
-        default=10_000, ge=1, description="Of everybody: about 300 MB; start another process then."
+        default=10_000, ge=1, description="Of everybody: about 400 MB; start another process then."
     )
     per_address: int = Field(
         default=1_000, ge=1, description="From one address: an office behind one, or one stranger."
