@@ -32,6 +32,7 @@ from control_plane.kit.problems import problem_response
 from control_plane.media import routes as media
 from control_plane.parts import Parts
 from control_plane.privacy import routes as privacy
+from control_plane.realtime import routes as realtime
 from control_plane.revisions import routes as revisions
 from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
@@ -114,6 +115,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     app.state.verifier = parts.verifier
     app.state.storage = parts.storage
     app.state.transfers = parts.transfers
+    app.state.realtime = parts.realtime
     app.state.web_pages = web_pages
     errors.install(app)
     for router in (
@@ -141,6 +143,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         privacy.router,
         webhooks.router,
         webhooks.plain,
+        realtime.router,
     ):
         app.include_router(router, prefix=API)
     for router in (channels.public_router, webchat.router, media.link_router, system):
