@@ -43,7 +43,7 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    @field_validator("*")
+    @field_validator("*", mode="before")
     @classmethod
     def _can_be_kept(cls, given: Any) -> Any:
         return keepable(given)
