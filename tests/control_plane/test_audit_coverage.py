@@ -23,7 +23,7 @@ NOT_AUDITED = {
 
 ANSWERS = {"items": [{"question": "When?", "answer": "At nine."}]}
 DOCUMENT = {"document": {"persona": {"name": "Anna"}}, "note": "first"}
-WEBHOOK = {"url": "https://example.com/hook", "events": ["conversation.closed"]}
+WEBHOOK = {"url": "https://example.com/hook", "events": ["turn.ended"]}
 SIGN_ON = {
     "issuer": "https://login.example.com",
     "client_id": "botyard",
@@ -45,7 +45,7 @@ DEAD_MESSAGES = """
 WITH made AS (
     INSERT INTO webhook_messages (id, tenant_id, webhook_id, epoch, seq, type, body, state,
         due_at, ended_at, created_at)
-    SELECT gen_random_uuid(), $1, $2, 1, n, 'conversation.closed', '{}', 'dead', now(), now(), now()
+    SELECT gen_random_uuid(), $1, $2, 1, n, 'turn.ended', '{}', 'dead', now(), now(), now()
     FROM generate_series(1, 2) AS n RETURNING id
 )
 SELECT id FROM made LIMIT 1
