@@ -50,6 +50,7 @@ _ERRORS = {
     409: ("Conflict", "The state of things does not allow it; `code` says why."),
     410: ("Gone", "It existed once."),
     413: ("TooLarge", "The body has too many bytes."),
+    416: ("RangeNotSatisfiable", "There is no such part."),
     422: ("Invalid", "The request does not fit; `errors` lists each mistake."),
     429: ("TooManyRequests", "Wait as long as `Retry-After` says."),
     503: ("Unavailable", "Not now; `Retry-After` says when, where we know."),

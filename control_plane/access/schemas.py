@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, field_validator
 
 from control_plane.access import passwords
 from control_plane.access.permissions import Permission
@@ -43,7 +43,7 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    @field_validator("*", mode="before")
+    @field_validator("*")
     @classmethod
     def _can_be_kept(cls, given: Any) -> Any:
         return keepable(given)
@@ -165,7 +165,7 @@ class ApiKeyIn(Body):
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
     scopes: list[Permission] = Field(min_length=1, max_length=len(Permission))
     expires_at: Moment | None = None
-    signed: bool = False
+    signed: StrictBool = False
 
 
 class ApiKeyOut(BaseModel):

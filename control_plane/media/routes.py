@@ -10,6 +10,7 @@ from fastapi.responses import Response, StreamingResponse
 from control_plane.access.http import Call, TransactionRoute, permit
 from control_plane.access.permissions import Permission
 from control_plane.access.routes import stranger
+from control_plane.kit.openapi import fails, streams
 from control_plane.kit.problems import problem
 from control_plane.media import kinds, links, names, ranges, service
 from control_plane.media.links import LINK_LIFE
@@ -57,6 +58,7 @@ async def reserve_media(
 
 @link_router.put(
     "/{token}",
+    responses=fails(403, 404, 409),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -83,9 +85,10 @@ async def upload_media(token: str, request: Request, transfers: TransfersDep) ->
     "/{token}",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {kinds.UNKNOWN: {"schema": {"type": "string", "format": "binary"}}}},
-        206: {"description": "The part that `Range` asked for."},
+        **streams(kinds.UNKNOWN),
+        206: streams(kinds.UNKNOWN)[200] | {"description": "The part that `Range` asked for."},
         304: {"description": "What the caller has is the same."},
+        **fails(403, 404, 416),
     },
 )
 async def download_media(token: str, request: Request, transfers: TransfersDep) -> Response:

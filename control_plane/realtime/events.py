@@ -20,9 +20,12 @@ SEEN_WITH: dict[str, Permission] = {
     "quota.changed": Permission.TENANT_READ,
     "revision.published": Permission.REVISIONS_READ,
     "role.changed": Permission.MEMBERS_READ,
+    "sign_on.changed": Permission.SIGN_ON_READ,
     "support.changed": Permission.TENANT_READ,
     "tenant.changed": Permission.TENANT_READ,
     "turn.ended": Permission.CONVERSATIONS_READ,
+    "webhook.changed": Permission.WEBHOOKS_READ,
+    "webhook.disabled": Permission.WEBHOOKS_READ,
 }
 
 # What says nothing lasting; a frame of its own kind, without a position.

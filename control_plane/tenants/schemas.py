@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, StringConstraints, WithJsonSchema
 
 from control_plane.access import passwords
 from control_plane.access.permissions import ROLE_PERMISSIONS, Permission, Role
@@ -150,7 +150,7 @@ class TenantPatch(Body):
 class TenantSettingsPatch(Body):
     """What a tenant decides for itself."""
 
-    mask_numbers: bool = Field(
+    mask_numbers: StrictBool = Field(
         description="Mask phone, ID-card and bank-card numbers for who lacks privacy.read."
     )
 
@@ -286,7 +286,7 @@ class SignOnIn(Body):
         default="invited",
         description="Somebody new: refused unless a member already, or joins with that role.",
     )
-    required: bool = Field(
+    required: StrictBool = Field(
         default=False, description="Members other than owners cannot use a password here."
     )
 

@@ -4,7 +4,14 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, Field, StringConstraints, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    StrictBool,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+)
 
 from control_plane.access.schemas import Body
 from control_plane.kit.given import Moment
@@ -16,7 +23,8 @@ MAX_URL = 2000
 
 Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_URL)]
 Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
-EventNames = Annotated[list[str], Field(min_length=1, max_length=len(EVENTS))]
+EventName = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(EVENTS)})]
+EventNames = Annotated[list[EventName], Field(min_length=1, max_length=len(EVENTS))]
 
 
 def _known(names: list[str] | None) -> list[str] | None:
@@ -42,7 +50,7 @@ class WebhookPatch(Body):
     url: Url | None = None
     description: Description | None = None
     events: EventNames | None = None
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
 
     _check_events = field_validator("events")(_known)
 

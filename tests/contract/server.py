@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 from uuid import UUID
 
 import asyncpg
@@ -19,8 +20,10 @@ from control_plane.access import passwords
 from control_plane.access.limits import Rate, Rates
 from control_plane.access.permissions import Role
 from control_plane.app import create_app
+from control_plane.kit import outbound
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
+from control_plane.media.storage import folder
 from control_plane.parts import Parts, build
 from control_plane.serve import HttpServer, listen
 from control_plane.tenants.models import TenantState
@@ -54,6 +57,11 @@ class Furnished:
         return next(iter(exact + close), [])
 
 
+def _unknown(_host: str, _port: int) -> list[str]:
+    """What this machine's resolver says of names that were made up; nobody is asked."""
+    raise OSError
+
+
 class Served:
     """A server that runs, and its loop; every call is from another thread."""
 
@@ -85,15 +93,20 @@ class Served:
             self._thread.join()
             self._loop.close()
 
-    async def _start(self) -> None:
-        await self._ground.create(self.name)
-        self.parts: Parts = build(
+    def _build(self) -> Parts:
+        return build(
             database_url=self._ground.url(self._ground.app, self.name),
             keys=Keyring(["the-key-of-these-tests-has-enough-characters"]),
             clock=self.clock,
             public_url=PUBLIC_URL,
             rates=GENEROUS,
+            media=folder(self._web_pages / "media"),
         )
+
+    async def _start(self) -> None:
+        await self._ground.create(self.name)
+        with mock.patch.object(outbound, "_addresses", _unknown):
+            self.parts: Parts = self._build()
         app = create_app(self.parts, web_pages=self._web_pages)
         self.client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=app), base_url=PUBLIC_URL

@@ -16,6 +16,7 @@ from schemathesis.core.parameters import ParameterLocation
 from control_plane.app import create_app
 from control_plane.kit.clock import SystemClock
 from control_plane.kit.crypto import Keyring
+from control_plane.media.storage import folder
 from control_plane.parts import build
 from tests.conftest import PUBLIC_URL
 from tests.contract.server import Furnished, Served
@@ -28,6 +29,7 @@ def document() -> dict[str, Any]:
         keys=Keyring(["the-key-of-these-tests-has-enough-characters"]),
         clock=SystemClock(),
         public_url=PUBLIC_URL,
+        media=folder(Path()),
     )
     return create_app(parts, web_pages=Path()).app.openapi()
 

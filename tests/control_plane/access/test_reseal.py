@@ -21,6 +21,7 @@ NOT_SEALED = {
     ("credentials", "sha256"),
     ("idempotency", "body"),
     ("idempotency", "request_sha256"),
+    ("media", "sha256"),
     ("received", "sha256"),
     ("routes", "sha256"),
     ("webchat_visitors", "secret_sha256"),

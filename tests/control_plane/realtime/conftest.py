@@ -128,7 +128,7 @@ async def running(parts: Parts, web_pages: Path) -> AsyncIterator[Replica]:
 
 
 @pytest.fixture
-def parts_of(app_url, keys, clock, rates) -> Callable[[], Parts]:
+def parts_of(app_url, keys, clock, rates, storage) -> Callable[[], Parts]:
     """Parts as another process would have them, over the same database."""
 
     def make() -> Parts:
@@ -139,6 +139,7 @@ def parts_of(app_url, keys, clock, rates) -> Callable[[], Parts]:
             public_url=PUBLIC_URL,
             rates=rates,
             sockets=FEW,
+            media=storage,
         )
 
     return make

@@ -8,7 +8,7 @@ from control_plane.realtime.events import ABOUT_STANDING, FLEETING, SEEN_WITH
 from control_plane.realtime.notes import LIFE_S
 
 _KIND = re.compile(r'Entry\(\s*type="([a-z_.]+)"')
-_MADE_UP = {"api_key.created", "api_key.revoked"}
+_MADE_UP = {"api_key.created", "api_key.revoked", "webhook.disabled"}
 """Their names are put together where they are written."""
 
 

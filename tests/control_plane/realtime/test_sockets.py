@@ -265,7 +265,7 @@ class TestSlow:
         other = await people.member(owner.tenant_id, Role.VIEWER)
         async with replica.desk(other) as reads, replica.desk(owner, narrow=True) as sleeps:
             for n in range(100):
-                await append(owner.tenant_id, *[n] * 50, filler="x" * 4_000)
+                await append(owner.tenant_id, *[n] * 50, filler="x" * 16_000)
                 assert await reads.hears(50) == [n] * 50
                 if len(replica.parts.realtime._open) == 1:
                     break

@@ -19,6 +19,8 @@ from control_plane.access.limits import Rate, Rates
 from control_plane.app import create_app
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
+from control_plane.kit.outbound import networks
+from control_plane.media.storage import folder
 from control_plane.parts import Parts, build
 from tests.conftest import PUBLIC_URL, Ground, SetClock
 from tests.control_plane.walls.fingerprint import Fingerprint
@@ -32,7 +34,16 @@ PLENTY = Rates(**dict.fromkeys(Rates.model_fields, Rate(1_000_000, 1)))
 
 def parts_over(url: str) -> Parts:
     keys = Keyring([KEY])
-    return build(database_url=url, keys=keys, clock=SetClock(), public_url=PUBLIC_URL, rates=PLENTY)
+    return build(
+        database_url=url,
+        keys=keys,
+        clock=SetClock(),
+        public_url=PUBLIC_URL,
+        rates=PLENTY,
+        media=folder(Path("nowhere")),
+        # Receivers and providers are asked here, where nobody answers.
+        outbound_allow=networks("127.0.0.0/8,::1/128"),
+    )
 
 
 @asynccontextmanager

@@ -16,6 +16,20 @@ from control_plane.webchat.store import Place
 from tests.conftest import People, Person
 from tests.control_plane.conversations.scene import make_bot
 
+SIGN_ON = {
+    "issuer": "https://localhost:9",
+    "client_id": "botyard",
+    "client_secret": "a secret of the provider",
+    "domains": ["example.com"],
+}
+WEBHOOK = {"url": "https://localhost:9/hook", "events": ["turn.ended"]}
+DEAD_MESSAGE = """
+INSERT INTO webhook_messages (id, tenant_id, webhook_id, epoch, seq, type, body, state,
+    due_at, ended_at, created_at)
+VALUES (gen_random_uuid(), $1, $2, 1, 1, 'turn.ended', '{}', 'dead', now(), now(), now())
+RETURNING id
+"""
+
 Headers = dict[str, str]
 """What a request says about who sends it."""
 
@@ -104,6 +118,7 @@ class Builder:
         await self._bot(tenant)
         await self._keys(tenant)
         await self._support(tenant)
+        await self._systems(tenant)
         return tenant
 
     async def _people(self, tenant: Tenant) -> None:
@@ -175,6 +190,18 @@ class Builder:
         await self.superuser.execute(
             "UPDATE api_keys SET scopes = '{}' WHERE id = $1", UUID(key["id"])
         )
+
+    async def _systems(self, tenant: Tenant) -> None:
+        owner, ids = tenant.owner, tenant.ids
+        set_up = await owner.call("PUT", "/sign-on", json=SIGN_ON)
+        assert set_up.status_code == 200, set_up.text
+        body = WEBHOOK | {"description": tenant.name}
+        ids["webhook_id"] = await made(owner, "/webhooks", body)
+        ids["message_id"] = await self.superuser.fetchval(
+            DEAD_MESSAGE, owner.tenant_id, ids["webhook_id"]
+        )
+        reserved = await owner.post("/media", {"size": 1, "name": f"{tenant.name}.png"})
+        ids["media_id"] = UUID(reserved.json()["media_id"])
 
     async def _support(self, tenant: Tenant) -> None:
         path = f"/tenants/{tenant.ids['tenant_id']}/support"

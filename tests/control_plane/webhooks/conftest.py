@@ -39,7 +39,7 @@ def receivers_clock(clock, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def parts(app_url, keys, clock, rates) -> AsyncIterator[Parts]:
+async def parts(app_url, keys, clock, rates, storage) -> AsyncIterator[Parts]:
     """The parts of a platform that may call this machine."""
     parts = build(
         database_url=app_url,
@@ -48,6 +48,7 @@ async def parts(app_url, keys, clock, rates) -> AsyncIterator[Parts]:
         public_url=PUBLIC_URL,
         rates=rates,
         outbound_allow=networks("127.0.0.0/8"),
+        media=storage,
     )
     yield parts
     await parts.close()

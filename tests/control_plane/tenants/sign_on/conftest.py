@@ -48,7 +48,7 @@ def clock() -> SetClock:
 
 
 @pytest.fixture
-async def parts(app_url, keys, clock, rates) -> AsyncIterator[Parts]:
+async def parts(app_url, keys, clock, rates, storage) -> AsyncIterator[Parts]:
     parts = build(
         database_url=app_url,
         keys=keys,
@@ -56,6 +56,7 @@ async def parts(app_url, keys, clock, rates) -> AsyncIterator[Parts]:
         public_url=PUBLIC_URL,
         rates=rates,
         outbound_allow=outbound.networks("127.0.0.1/32"),
+        media=storage,
     )
     yield parts
     await parts.close()

@@ -62,7 +62,7 @@ class TestAccountTakeoverByAHostileProvider:
         assert registered.status_code == 201
         login = {"email": "victim@example.com", "password": PASSWORD}
         answer = await client.post("/api/v1/auth/login", json=login)
-        assert answer.json()["tenant_id"] == registered.json()["tenant_id"]
+        assert answer.json()["tenant_id"] != str(hostile.tenant_id)
 
     async def test_who_came_by_the_provider_alone_gets_no_password(
         self, hostile, browser, client
