@@ -51,7 +51,7 @@ async def change_member(member_id: UUID, body: MemberPatch, call: Writer) -> Mem
     )
 
 
-@router.delete("/members/me", status_code=204)
+@router.delete("/members/me", status_code=204, responses=fails(409))
 async def leave_tenant(call: Annotated[Call, signed_in()]) -> None:
     """Leave the tenant of the token, whatever one may do there; the last owner cannot."""
     if call.actor.member_id is None:

@@ -121,21 +121,21 @@ def check(case: Any, answer: Any) -> None:
 
 class TestOwner:
     @EVERYTHING.parametrize()
-    @examples(10)
+    @examples(5)
     def test_gets_what_the_document_says(self, case, owner: Furnished, served: Served) -> None:
         check(case, call(case, owner, served))
 
 
 class TestOperator:
     @SOME.parametrize()
-    @examples(4)
+    @examples(2)
     def test_gets_what_the_document_says(self, case, operator: Furnished, served: Served) -> None:
         check(case, call(case, operator, served))
 
 
 class TestNobody:
     @SOME.parametrize()
-    @examples(2)
+    @examples(1)
     def test_gets_what_the_document_says(self, case, nobody: Furnished, served: Served) -> None:
         answer = call(case, nobody, served)
 
