@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from adapters.outbound import Network, Outbound
 from control_plane.access import reseal
 from control_plane.access.http import House
 from control_plane.access.limits import Limiter, LocalLimiter, Rates
@@ -34,7 +35,6 @@ from control_plane.ingest.verify import Verifier
 from control_plane.instances.client import AgentClient
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
-from control_plane.kit.outbound import Network, Outbound
 from control_plane.media import service as media_service
 from control_plane.media.removal import Removal
 from control_plane.media.storage import Storage

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from control_plane.kit import outbound as module
-from control_plane.kit.outbound import (
+from adapters import outbound as module
+from adapters.outbound import (
     Outbound,
     OutboundError,
     Refused,
