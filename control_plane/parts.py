@@ -94,7 +94,7 @@ class Parts:
     def workers(self) -> list[Stoppable]:
         """Turns, deliveries, callbacks that wait, webhooks."""
         house = self.house
-        turn = Turns(house.database, house.clock)
+        turn = Turns(house.database, house.keys, house.clock, self.agents)
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
         webhook = Webhooks(house.database, house.keys, house.clock, house.outbound)
         removal = Removal(house.database, self.storage, house.clock)

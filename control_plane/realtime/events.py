@@ -17,12 +17,14 @@ SEEN_WITH: dict[str, Permission] = {
     "invitation.changed": Permission.MEMBERS_READ,
     "member.changed": Permission.MEMBERS_READ,
     "message.created": Permission.CONVERSATIONS_READ,
+    "provider.changed": Permission.PROVIDERS_READ,
     "quota.changed": Permission.TENANT_READ,
     "revision.published": Permission.REVISIONS_READ,
     "role.changed": Permission.MEMBERS_READ,
     "support.changed": Permission.TENANT_READ,
     "tenant.changed": Permission.TENANT_READ,
     "turn.ended": Permission.CONVERSATIONS_READ,
+    "turn.suggested": Permission.CONVERSATIONS_READ,
 }
 
 # What says nothing lasting; a frame of its own kind, without a position.

@@ -20,6 +20,7 @@ from instance_agent.llm.dify import Dify
 from instance_agent.llm.failures import ModelFailed
 from instance_agent.llm.openai import OpenAi
 from instance_agent.llm.pieces import ConversationGone, Dialect, Piece, headers
+from instance_agent.problems import Refusal
 from instance_agent.protocol import MAX_INFERRED, InferRequest, Llm, LlmProvider
 
 # Bytes of one streamed answer: each token comes in some hundred bytes of JSON.
@@ -145,7 +146,8 @@ def _provider(llm: Llm, provider_id: UUID) -> LlmProvider:
     for provider in llm.providers:
         if provider.id == provider_id:
             return provider
-    raise ModelFailed("model_unknown", "this agent has no such provider")
+    # Not a failure of a model: the configuration that has it may be on its way.
+    raise Refusal(409, "unknown_provider", "this agent has no such provider")
 
 
 async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
