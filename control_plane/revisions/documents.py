@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.channels import service as channels
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Invalid
-from control_plane.providers import service as providers
+from control_plane.providers import service as model_providers
 from instance_agent import protocol
 from instance_agent.protocol import Document, document_errors
 
@@ -47,7 +47,7 @@ def current(document: dict[str, Any]) -> dict[str, Any]:
 async def check_providers(session: AsyncSession, document: dict[str, Any]) -> None:
     """Raises Invalid where a document names a provider that the tenant does not have."""
     named = _providers(document)
-    kinds = await providers.living(session, set(named))
+    kinds = await model_providers.living(session, set(named))
     errors = []
     for index, provider in enumerate(named):
         path = f"/llm/models/{index}"
@@ -63,7 +63,7 @@ async def compile_for(
     session: AsyncSession, keys: Keyring, instance_id: UUID, document: dict[str, Any]
 ) -> dict[str, Any]:
     """What the agent gets: document, channels and providers of this moment, secrets included."""
-    compiled = await providers.compiled(session, keys, set(_providers(document)))
+    compiled = await model_providers.compiled(session, keys, set(_providers(document)))
     return document | {
         "channels": await channels.compiled(session, keys, instance_id),
         "llm": document["llm"] | {"providers": compiled},
