@@ -152,17 +152,18 @@ class Turns:
                 document = await documents.of(session, lease.key)
                 decision = _concluded(decision, asked, document)
                 entries = await self._answer(session, conversation, decision, document)
-            elif asked and asked[-1].answer is not None:
-                entries = [_entry("turn.suggested", turn)]
             turn.state = _outcome(still_ours, decision)
             turn.reason = decision.reason if turn.state in _REASONED else None
             turn.ended_at = now
             _account(turn, asked)
+            if not still_ours and asked and asked[-1].answer is not None:
+                entries = [Entry(type="turn.suggested", data=_told(turn))]
+            entries.append(Entry(type="turn.ended", data=_told(turn)))
             session.add(conversation)
             await session.merge(turn)
             await session.flush()
             await leases.hold(session, lease)
-            await stream.append(session, lease.tenant_id, [*entries, _entry("turn.ended", turn)])
+            await stream.append(session, lease.tenant_id, entries)
         return _has_news(conversation)
 
     async def _answer(
@@ -276,11 +277,10 @@ def _outcome(still_ours: bool, decision: Decision) -> str:
     return "answered" if decision.answer is not None else "handed_over"
 
 
-def _entry(kind: str, turn: Turn) -> Entry:
-    data = {
+def _told(turn: Turn) -> dict[str, Any]:
+    return {
         "conversation_id": str(turn.conversation_id),
         "turn": turn.number,
         "state": turn.state,
         "through_number": turn.through_number,
     }
-    return Entry(type=kind, data=data)

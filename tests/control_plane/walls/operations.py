@@ -139,6 +139,12 @@ BODIES: dict[tuple[str, str], Callable[[Tenant], Any]] = {
     ("POST", "/api/v1/conversations/{conversation_id}/hand-back"): lambda _: {},
     ("POST", "/api/v1/conversations/{conversation_id}/close"): lambda _: {},
     ("PUT", "/api/v1/answers"): lambda _: {"items": [{"question": "New?", "answer": "New."}]},
+    ("POST", "/api/v1/providers"): lambda _: {
+        "name": "New",
+        "kind": "openai",
+        "base_url": "https://models.example.com/v1",
+    },
+    ("PATCH", "/api/v1/providers/{provider_id}"): lambda _: {"name": "Newer"},
     ("POST", "/webchat-platform/messages"): lambda t: {
         "to": str(t.ids["visitor_id"]),
         "key": "new",
