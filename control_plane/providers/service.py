@@ -161,7 +161,7 @@ def _check(outbound: Outbound, base_url: str) -> None:
         if url.query:
             raise Refused("The address must end before any question mark.")
     except Refused as refused:
-        raise Invalid("invalid_address", str(refused)) from None
+        raise Invalid("address_refused", str(refused)) from None
 
 
 def _shown(provider: Provider) -> dict[str, Any]:

@@ -105,11 +105,11 @@ class TestProvider:
             ("api_key", "two words", "invalid_request"),
             ("api_key", "line\nbreak", "invalid_request"),
             ("api_key", "", "invalid_request"),
-            ("base_url", "ftp://models.example.com", "invalid_address"),
-            ("base_url", "https://user:pass@models.example.com", "invalid_address"),
-            ("base_url", "https://169.254.169.254/v1", "invalid_address"),
-            ("base_url", "https://10.1.2.3/v1", "invalid_address"),
-            ("base_url", f"{URL}?key=x", "invalid_address"),
+            ("base_url", "ftp://models.example.com", "address_refused"),
+            ("base_url", "https://user:pass@models.example.com", "address_refused"),
+            ("base_url", "https://169.254.169.254/v1", "address_refused"),
+            ("base_url", "https://10.1.2.3/v1", "address_refused"),
+            ("base_url", f"{URL}?key=x", "address_refused"),
         ],
     )
     async def test_is_refused_when_it_cannot_work_or_must_not(
