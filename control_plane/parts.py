@@ -55,6 +55,8 @@ STOP_WITHIN_S = 12.0
 # Endpoints that are called at the same time: with what each may have in flight, about as many as
 # there are outgoing connections.
 WEBHOOKS_AT_ONCE = 24
+# Turns at the same time: most of them wait for models, four tenants' share of them.
+TURNS_AT_ONCE = 64
 
 log = structlog.get_logger()
 
@@ -101,7 +103,7 @@ class Parts:
         return [
             self._loop(media_service.WORK, removal.remove, LoopSettings(concurrency=2)),
             self._loop(life.REMOVAL, removal.sweep, LoopSettings(concurrency=1)),
-            self._loop(turns.WORK, turn.run),
+            self._loop(turns.WORK, turn.run, LoopSettings(concurrency=TURNS_AT_ONCE)),
             self._loop(lanes.WORK, lane.deliver),
             self._loop(callbacks.WORK, self.callbacks.pass_on),
             self._loop(webhooks.WORK, webhook.follow, LoopSettings(concurrency=WEBHOOKS_AT_ONCE)),

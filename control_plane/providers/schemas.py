@@ -4,7 +4,14 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from control_plane.access.schemas import Body
 from control_plane.instances.schemas import Name
@@ -26,7 +33,21 @@ BaseUrl = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_URL, pattern=r"^[!-~]+$"),
 ]
-ApiKey = Annotated[SecretStr, Field(min_length=1, max_length=MAX_KEY), AfterValidator(_sendable)]
+ApiKey = Annotated[
+    SecretStr,
+    Field(min_length=1, max_length=MAX_KEY),
+    AfterValidator(_sendable),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "password",
+            "writeOnly": True,
+            "minLength": 1,
+            "maxLength": MAX_KEY,
+            "pattern": "^[!-~]+$",
+        }
+    ),
+]
 
 
 class ProviderIn(Body):

@@ -5,9 +5,13 @@ anything follows from it: who takes the turn over after a crash does not ask tha
 """
 
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -31,6 +35,9 @@ from instance_agent.protocol import ChatMessage, Document, InferRequest, LlmMode
 # While an agent starts or gets its configuration, a turn waits for it so long, looking this often.
 AGENT_PATIENCE = timedelta(seconds=60)
 _LOOK_AGAIN = timedelta(seconds=1)
+# Models that one tenant has asked at one time, of all that this process waits for: slow ones of one
+# tenant must not keep the others' turns waiting.
+CALLS_OF_TENANT = 16
 # No further model is tried after this long.
 CHAIN_WITHIN = timedelta(minutes=3)
 # What the agent's own deadline may be late by.
@@ -102,9 +109,26 @@ class Asking:
         self._keys = keys
         self._clock = clock
         self._agents = agents
+        self._calls: Counter[UUID] = Counter()
 
     async def ask(self, lease: Lease, turn: Turn) -> list[Attempt] | timedelta:
         """What the models came to, the last one perhaps with an answer; or when to go on."""
+        if self._calls[lease.tenant_id] >= CALLS_OF_TENANT:
+            return _LOOK_AGAIN
+        with self._counted(lease.tenant_id):
+            return await self._ask(lease, turn)
+
+    @contextmanager
+    def _counted(self, tenant_id: UUID) -> Iterator[None]:
+        self._calls[tenant_id] += 1
+        try:
+            yield
+        finally:
+            self._calls[tenant_id] -= 1
+            if not self._calls[tenant_id]:
+                del self._calls[tenant_id]
+
+    async def _ask(self, lease: Lease, turn: Turn) -> list[Attempt] | timedelta:
         plan = await self._plan(lease, turn)
         attempts: list[Attempt] = []
         for index in range(len(plan.models)):

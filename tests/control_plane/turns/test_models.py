@@ -364,6 +364,28 @@ class TestQuietTime:
         assert (await shop.turn(conversation))["through_number"] == 6
 
 
+class TestManyAtOnce:
+    async def test_of_one_tenant_leave_room_for_the_others(
+        self, shop: Shop, worker: Worker, turning: Turns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("control_plane.turns.asking.CALLS_OF_TENANT", 1)
+        shop.provider.then(shop.provider.hang)
+        for key in ("lin", "mei"):
+            await shop.bot.hears(QUESTION, key=key)
+        first, second = await worker.claim(), await worker.claim()
+        assert first is not None and second is not None  # noqa: PT018 - both are leased
+        working = asyncio.create_task(turning.run(first))
+        async with asyncio.timeout(PATIENCE_S):
+            await shop.provider.arrived.wait()
+
+        assert await turning.run(second) == timedelta(seconds=1)
+        shop.provider.released.set()
+        assert await working is None
+        assert await turning.run(second) is None
+
+        assert len(shop.provider.asked) == 2
+
+
 class TestDify:
     @pytest.fixture(autouse=True)
     async def dify(self, shop: Shop) -> None:
