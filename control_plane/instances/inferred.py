@@ -11,6 +11,9 @@ from instance_agent.protocol import MAX_INFERRED, Completion, Problem, Usage
 
 # Bytes of the stream: each piece comes in some hundred bytes of JSON.
 MAX_STREAM_BYTES = 16 * 1024 * 1024
+# What a provider may count, and call a conversation: more is nonsense, and would fit in no column.
+_MAX_TOKENS = 1_000_000_000
+_MAX_ID = 200
 _END = "[DONE]"
 
 
@@ -58,7 +61,18 @@ async def inferred(chunks: AsyncIterator[bytes]) -> Inferred:
     return Inferred(
         # PostgreSQL cannot hold U+0000 in text.
         text=text.replace("\0", ""),
-        usage=end.usage or Usage(),
-        conversation=end.conversation,
+        usage=_counted(end.usage or Usage()),
+        conversation=_id(end.conversation),
         renewed=end.renewed,
     )
+
+
+def _counted(usage: Usage) -> Usage:
+    return Usage(
+        prompt_tokens=min(max(usage.prompt_tokens, 0), _MAX_TOKENS),
+        completion_tokens=min(max(usage.completion_tokens, 0), _MAX_TOKENS),
+    )
+
+
+def _id(given: str | None) -> str | None:
+    return given if given and len(given) <= _MAX_ID and given.isprintable() else None
