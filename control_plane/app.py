@@ -32,6 +32,7 @@ from control_plane.kit.problems import problem_response
 from control_plane.media import routes as media
 from control_plane.parts import Parts
 from control_plane.privacy import routes as privacy
+from control_plane.providers import routes as providers
 from control_plane.realtime import routes as realtime
 from control_plane.revisions import routes as revisions
 from control_plane.tenants import people_routes as people
@@ -135,9 +136,12 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         instances.router,
         fleet.router,
         channels.router,
+        providers.router,
+        providers.plain,
         revisions.router,
         conversations.router,
         turns.router,
+        turns.talks_router,
         media.router,
         agent_media.router,
         privacy.router,

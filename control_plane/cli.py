@@ -311,6 +311,7 @@ async def _controller(settings: Settings) -> None:
     provisioner = ProcessProvisioner(
         settings.data_dir.absolute() / "instances",
         control_url=settings.control_url or settings.base_url,
+        outbound_allow=settings.outbound_allow,
         mint=parts.bootstraps.mint,
         clock=parts.house.clock,
     )

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from adapters.outbound import Network, Outbound
 from control_plane.access import reseal
 from control_plane.access.http import House
 from control_plane.access.limits import Limiter, LocalLimiter, Rates
@@ -34,7 +35,6 @@ from control_plane.ingest.verify import Verifier
 from control_plane.instances.client import AgentClient
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
-from control_plane.kit.outbound import Network, Outbound
 from control_plane.media import service as media_service
 from control_plane.media.removal import Removal
 from control_plane.media.storage import Storage
@@ -55,6 +55,8 @@ STOP_WITHIN_S = 12.0
 # Endpoints that are called at the same time: with what each may have in flight, about as many as
 # there are outgoing connections.
 WEBHOOKS_AT_ONCE = 24
+# Turns at the same time: most of them wait for models, four tenants' share of them.
+TURNS_AT_ONCE = 64
 
 log = structlog.get_logger()
 
@@ -94,14 +96,14 @@ class Parts:
     def workers(self) -> list[Stoppable]:
         """Turns, deliveries, callbacks that wait, webhooks."""
         house = self.house
-        turn = Turns(house.database, house.clock)
+        turn = Turns(house.database, house.keys, house.clock, self.agents)
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
         webhook = Webhooks(house.database, house.keys, house.clock, house.outbound)
         removal = Removal(house.database, self.storage, house.clock)
         return [
             self._loop(media_service.WORK, removal.remove, LoopSettings(concurrency=2)),
             self._loop(life.REMOVAL, removal.sweep, LoopSettings(concurrency=1)),
-            self._loop(turns.WORK, turn.run),
+            self._loop(turns.WORK, turn.run, LoopSettings(concurrency=TURNS_AT_ONCE)),
             self._loop(lanes.WORK, lane.deliver),
             self._loop(callbacks.WORK, self.callbacks.pass_on),
             self._loop(webhooks.WORK, webhook.follow, LoopSettings(concurrency=WEBHOOKS_AT_ONCE)),

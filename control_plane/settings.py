@@ -13,9 +13,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from adapters.outbound import Network, networks
 from control_plane.access.limits import Rates
 from control_plane.kit.crypto import MIN_KEY_LENGTH
-from control_plane.kit.outbound import Network, networks
 from control_plane.media import storage
 from control_plane.media.storage import Storage
 from control_plane.privacy.retention import RETENTION_MAX_DAYS

@@ -109,6 +109,7 @@ async def _serve(
     provisioner = ProcessProvisioner(
         data_dir / "instances",
         control_url=settings.control_url or f"http://127.0.0.1:{settings.port}",
+        outbound_allow=settings.outbound_allow,
         mint=parts.bootstraps.mint,
         clock=parts.house.clock,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ import msgspec
 import structlog
 
 from adapters.model import Inbound
+from adapters.outbound import Network, Outbound
 from instance_agent import session
 from instance_agent.configs import Configs
 from instance_agent.gate import Gate
 from instance_agent.journal import Journal
+from instance_agent.llm.inference import Inference
 from instance_agent.media import MediaStore
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import (
@@ -55,6 +58,7 @@ class Running:
     supervisor: Supervisor
     configs: Configs
     sender: Sender
+    inference: Inference
 
 
 class Agent:
@@ -70,6 +74,7 @@ class Agent:
         http: httpx2.AsyncClient,
         clock: Callable[[], float],
         random: Random,
+        outbound_allow: Sequence[Network] = (),
     ) -> None:
         self.instance_id = instance_id
         self.version = session.version()
@@ -84,6 +89,7 @@ class Agent:
         self._http = http
         self._clock = clock
         self._random = random
+        self._outbound_allow = outbound_allow
         self._observe()
 
     async def run(self, identity: Bootstrap) -> None:
@@ -111,6 +117,7 @@ class Agent:
         if (running := self.running) is None:
             return
         await running.supervisor.close()
+        await running.inference.close()
         await self._flush(running)
         await running.reporter.close()
 
@@ -197,6 +204,12 @@ class Agent:
             supervisor=supervisor,
             configs=configs,
             sender=sender,
+            inference=Inference(
+                lambda: configs.llm,
+                # Reading the machine's certificates takes time: not before the first question.
+                lambda: Outbound(self._outbound_allow),
+                now=time.monotonic,
+            ),
         )
 
     async def _heartbeats(self, running: Running) -> None:

@@ -20,12 +20,14 @@ from adapters.base import NotAccepted
 from adapters.model import RawCallback
 from instance_agent import logs
 from instance_agent.agent import Agent, Running
+from instance_agent.llm.answering import Answering
 from instance_agent.problems import Refusal, draining, starting
 from instance_agent.protocol import (
     ANSWER_HEADER,
     CALLBACK_HEADER,
     CallbackMeta,
     ConfigUpdate,
+    InferRequest,
     Problem,
     SendRequest,
 )
@@ -35,6 +37,8 @@ from instance_agent.store import StoreFailed
 MAX_CALLBACK_BYTES = 1024 * 1024
 # A message in neutral segments.
 MAX_SEND_BYTES = 1024 * 1024
+# Fifty messages of a conversation, and what the model is told of its task.
+MAX_INFER_BYTES = 4 * 1024 * 1024
 # A document with fifty channels and long persona texts stays far below.
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
@@ -52,6 +56,7 @@ def create_app(agent: Agent) -> Starlette:
             Route("/astrbot-api/v1/config/update", api.update_config, methods=["POST"]),
             Route("/astrbot-api/v1/config", api.config),
             Route("/astrbot-api/v1/message/send", api.send, methods=["POST"]),
+            Route("/astrbot-api/v1/llm/infer", api.infer, methods=["POST"]),
             Route("/astrbot-api/v1/health", api.health),
             Route("/im/{channel_id:uuid}", api.callback, methods=["POST"]),
             Route("/healthz", api.alive),
@@ -85,6 +90,16 @@ class _Api:
         message = _decode(await _body(request, MAX_SEND_BYTES), SendRequest)
         with self._agent.gate:
             return _json(await running.sender.send(message))
+
+    async def infer(self, request: Request) -> Response:
+        inference = self._authorised(request).inference
+        ask = _decode(await _body(request, MAX_INFER_BYTES), InferRequest)
+        return Answering(
+            self._agent.gate,
+            inference.pieces(ask),
+            stream=ask.stream,
+            within_s=inference.within_s,
+        )
 
     async def health(self, request: Request) -> Response:
         return _json(self._agent.health(self._authorised(request)))

@@ -28,6 +28,7 @@ from instance_agent.protocol import (
     Document,
     DocumentError,
     EventType,
+    Llm,
     Revision,
     digest,
     document_errors,
@@ -90,6 +91,11 @@ class Configs:
     @property
     def _running(self) -> int | None:
         return self._applied.number if self._applied else None
+
+    @property
+    def llm(self) -> Llm:
+        """Which models are asked, by the document that runs."""
+        return self._document.llm
 
     def state(self) -> ConfigState:
         return ConfigState(

@@ -90,6 +90,7 @@ async def run(settings: Settings, token: str) -> int:
                 http=http,
                 clock=time.time,
                 random=random,
+                outbound_allow=settings.outbound_allow,
             )
             async with _served(agent, listener):
                 code = await _until(stop, _live(agent, settings, token, listener, http, random))

@@ -12,14 +12,14 @@ from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from msgspec import UNSET, Struct, UnsetType, field
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from adapters.model import Author as Author
 from adapters.model import ConversationKey, Segment, Sender
 
 PROTOCOL_VERSION = 1
 # Raised when the document's shape changes; the control plane compiles for what the agent speaks.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Events in one signed batch: 100 per post carry 73 times as many as one; more gains little.
 MAX_BATCH_EVENTS = 100
 # Bytes of one signed batch.
@@ -31,6 +31,7 @@ CALLBACK_HEADER = "x-botyard-callback"  # base64url of a CallbackMeta, beside th
 ANSWER_HEADER = "x-botyard-answer"  # the platform's status; without it the agent itself failed
 
 Reload = Literal["hot", "reconnect", "restart"]
+ProviderKind = Literal["openai", "dify"]
 
 
 # --- configuration ---------------------------------------------------------------------------
@@ -49,10 +50,57 @@ class ChannelConfig(_Section):
     settings: dict[str, Any]
 
 
-class Llm(_Section):
-    """Which model answers; `none` leaves the bot with its question-and-answer list."""
+class LlmModel(_Section):
+    """One model of a provider; the list of them is the order in which they are asked."""
 
-    provider: Literal["none"] = "none"
+    provider: UUID
+    model: str = Field(
+        default="",
+        max_length=120,
+        pattern=r"^[^\x00-\x1f]*$",
+        description="The name that the provider knows; an application of Dify has none.",
+    )
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1, le=32_000)
+
+
+class LlmProvider(_Section):
+    """Who runs models, compiled in from its own row."""
+
+    id: UUID
+    kind: ProviderKind
+    base_url: str
+    api_key: SecretStr | None = None
+
+
+class Llm(_Section):
+    """Which models answer; without any, the bot has its question-and-answer list alone."""
+
+    models: list[LlmModel] = Field(default_factory=list, max_length=5)
+    context_messages: int = Field(
+        default=20, ge=1, le=50, description="Messages of the conversation that a model is shown."
+    )
+    first_token_s: float = Field(
+        default=15, ge=1, le=60, description="How long a model may take to begin."
+    )
+    total_s: float = Field(
+        default=60, ge=2, le=120, description="How long a model may take in all."
+    )
+    on_failure: Literal["human", "text"] = Field(
+        default="human", description="Who goes on when no model answers: a person, or this text."
+    )
+    fallback_text: str = Field(
+        default="抱歉，我现在答不上来，请稍后再问我一次。", min_length=1, max_length=1000
+    )
+    providers: list[LlmProvider] = Field(default_factory=list, max_length=5)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_first_version(cls, given: Any) -> Any:
+        """Schema 1 had one field, which said that there is no model."""
+        if isinstance(given, dict) and given.get("provider") == "none":
+            return {name: value for name, value in given.items() if name != "provider"}
+        return given
 
 
 class Persona(_Section):
@@ -65,6 +113,11 @@ class Persona(_Section):
         max_length=1000,
         description="Said when the bot hands the conversation to a human.",
     )
+    instructions: str = Field(
+        default="",
+        max_length=8000,
+        description="What a model is told of its task, before anything that customers say.",
+    )
 
 
 class Rules(_Section):
@@ -75,6 +128,12 @@ class Rules(_Section):
         ge=0.3,
         le=1.0,
         description="How alike a question must be to one on the list to be answered, 0 to 1.",
+    )
+    quiet_s: float = Field(
+        default=0,
+        ge=0,
+        le=30,
+        description="A turn waits until nothing was said for so long, four times that at most.",
     )
 
 
@@ -392,6 +451,83 @@ class SendResult(Struct, frozen=True, kw_only=True):
     """Answer of the send call, a row per part, in order."""
 
     parts: list[PartOutcome]
+
+
+# --- models asked ----------------------------------------------------------------------------
+
+# Characters of one answer: the most that one text of a message holds.
+MAX_INFERRED = 20_000
+
+FailureClass = Literal[
+    "rate_limited",
+    "unauthorized",
+    "model_unknown",
+    "context_too_long",
+    "refused",
+    "server_error",
+    "timeout",
+    "bad_answer",
+]
+
+
+class ChatMessage(Struct, frozen=True, kw_only=True):
+    """One thing said, as models take it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class InferRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Body of POST /astrbot-api/v1/llm/infer: a chat completion of a configured provider.
+
+    `conversation` is Dify's own id of what was said before, `user` our conversation. Deadlines
+    are the configuration's. A failure is a problem 502 with its class as code.
+    """
+
+    provider: UUID
+    messages: list[ChatMessage]
+    model: str = ""
+    user: str = ""
+    conversation: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    stream: bool = False
+
+
+class Delta(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The next piece of an answer."""
+
+    content: str = ""
+
+
+class Choice(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The one answer: a piece of it in a stream, all of it otherwise."""
+
+    index: int
+    delta: Delta | None = None
+    message: ChatMessage | None = None
+    finish_reason: str | None = None
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """What an answer took, in tokens, as the provider counts them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A whole answer, or with `stream` each event: OpenAI's form, the last with `usage`.
+
+    `conversation` is the id to name next time, `renewed` that the one named had vanished. A
+    stream that fails midway ends with an event `error` that holds a problem.
+    """
+
+    object: str
+    choices: list[Choice]
+    usage: Usage | None = None
+    conversation: str | None = None
+    renewed: bool = False
 
 
 # --- callbacks passed on, health, errors -----------------------------------------------------

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from adapters.outbound import Network, networks
+
 _ENV = "BOTYARD_AGENT_"
 
 
@@ -21,6 +23,7 @@ class Settings:
     bootstrap_file: Path
     listen_host: str
     listen_port: int
+    outbound_allow: tuple[Network, ...] = ()
 
 
 def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -36,6 +39,7 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         bootstrap_file=given.bootstrap_file,
         listen_host=host,
         listen_port=port,
+        outbound_allow=given.outbound_allow,
     )
 
 
@@ -68,7 +72,21 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default="127.0.0.1:0",
         help="loopback address of the agent's API, port 0 picks a free one (default: %(default)s)",
     )
+    option(
+        "--outbound-allow",
+        type=_networks,
+        metavar="NETWORKS",
+        default="",
+        help="private networks, by comma, where providers of models may be (default: none)",
+    )
     return parser
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return networks(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be networks by comma, as 10.2.0.0/16") from None
 
 
 def _url(text: str) -> str:

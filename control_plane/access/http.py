@@ -19,6 +19,7 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.datastructures import Headers
 
+from adapters.outbound import Outbound
 from control_plane.access import api_keys, idempotency, support, tokens, view
 from control_plane.access.api_keys import Sent
 from control_plane.access.audit import PLATFORM
@@ -38,7 +39,6 @@ from control_plane.db.session import Database, Scope, driver, enter
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BotyardError, Forbidden, Unauthorized
-from control_plane.kit.outbound import Outbound
 
 _ACTOR = """
 SELECT i.email, i.operator, m.id AS member_id, m.name, m.role, r.permissions AS granted,

@@ -32,6 +32,8 @@ class Permission(StrEnum):
     CONVERSATIONS_WRITE = "conversations.write"
     ANSWERS_READ = "answers.read"
     ANSWERS_WRITE = "answers.write"
+    PROVIDERS_READ = "providers.read"
+    PROVIDERS_WRITE = "providers.write"
     AUDIT_READ = "audit.read"
     EXPORT_READ = "export.read"
     PRIVACY_READ = "privacy.read"
@@ -66,6 +68,7 @@ _DISCREET = frozenset(
         Permission.PRIVACY_READ,
         Permission.WEBHOOKS_READ,
         Permission.SIGN_ON_READ,
+        Permission.PROVIDERS_READ,
     }
 )
 _VIEWER = frozenset(permission for permission in Permission if permission.reads) - _DISCREET
@@ -81,6 +84,8 @@ _ADMIN = _MEMBER | {
     Permission.CHANNELS_WRITE,
     Permission.REVISIONS_WRITE,
     Permission.ANSWERS_WRITE,
+    Permission.PROVIDERS_READ,
+    Permission.PROVIDERS_WRITE,
     Permission.AUDIT_READ,
     Permission.PRIVACY_READ,
     Permission.PRIVACY_WRITE,

@@ -18,10 +18,10 @@ from authlib.oauth2.auth import ClientAuth  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6749.parameters import prepare_token_request  # type: ignore[import-untyped]
 from joserfc.jwk import KeySet
 
+from adapters.outbound import Answer, Outbound, OutboundError, Refused, Unanswered
 from control_plane.access import openid
 from control_plane.access.openid import Metadata, Party, Pending, UnknownKey, Untrusted, Vouched
 from control_plane.kit.clock import Clock
-from control_plane.kit.outbound import Answer, Outbound, OutboundError, Refused, Unanswered
 
 # Time for one call; a sign-on makes five at most, and an answer to a browser has 30 s.
 WITHIN = timedelta(seconds=5)

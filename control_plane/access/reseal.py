@@ -33,6 +33,7 @@ SEALED = (
     ("webhooks", "secret"),
     ("webhooks", "old_secret"),
     ("sign_ons", "client_secret"),
+    ("providers", "api_key"),
 )
 # People belong to themselves.
 _NOBODYS = frozenset({"identities"})

@@ -1,6 +1,9 @@
 """Calls an agent. Every answer is one of three: done, refused for a reason, or nobody knows."""
 
+import asyncio
 import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -8,8 +11,10 @@ from uuid import UUID
 import httpx2
 import msgspec
 
+from adapters import sse
 from adapters.model import CallbackAnswer, RawCallback
 from control_plane.instances.breaker import Breaker
+from control_plane.instances.inferred import Inferred, ModelFailed, StreamCut, inferred
 from control_plane.instances.sessions import AgentAddress
 from instance_agent.protocol import (
     ANSWER_HEADER,
@@ -18,6 +23,7 @@ from instance_agent.protocol import (
     ConfigOutcome,
     ConfigUpdate,
     Health,
+    InferRequest,
     Problem,
     SendRequest,
     SendResult,
@@ -34,6 +40,8 @@ CONNECT_TIMEOUT = timedelta(seconds=2)
 MAX_ANSWER_BYTES = 1024 * 1024
 
 _API = "/astrbot-api/v1"
+# The agent's status when it was a model that failed, with the class as code.
+MODEL_FAILED = 502
 
 Answer = TypeVar("Answer")
 
@@ -96,6 +104,32 @@ class AgentClient:
         )
         return _read(answer, SendResult)
 
+    async def infer(
+        self, agent: AgentAddress, request: InferRequest, *, within: timedelta
+    ) -> Inferred:
+        """Ask a model; raises ModelFailed besides, when the agent was there and the model not."""
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                with self._reaching(agent):
+                    async with self._http.stream(
+                        "POST",
+                        f"{agent.endpoint}{_API}/llm/infer",
+                        content=msgspec.json.encode(request),
+                        headers=_headers(agent),
+                        timeout=_timeout(within),
+                    ) as answer:
+                        if answer.status_code < 400:
+                            return await inferred(answer.aiter_raw())
+                        await answer.aread()
+        except TimeoutError:
+            raise ModelFailed("timeout", "no answer in time") from None
+        except (StreamCut, sse.TooLarge, UnicodeDecodeError, msgspec.MsgspecError):
+            raise AgentSilent("the answer cannot be read") from None
+        refused = _refusal(answer)
+        if answer.status_code == MODEL_FAILED:
+            raise ModelFailed(refused.code, refused.detail)
+        raise refused
+
     async def callback(
         self, agent: AgentAddress, channel_id: UUID, request: RawCallback, *, verified: bool
     ) -> CallbackAnswer:
@@ -132,22 +166,25 @@ class AgentClient:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> httpx2.Response:
-        if not self._breaker.allows(agent.session_id):
-            raise AgentAway("not called: it could not be reached before")
-        try:
+        with self._reaching(agent):
             answer = await self._http.request(
                 method,
                 agent.endpoint + path,
                 content=body,
-                headers={
-                    "authorization": f"Bearer {agent.api_token}",
-                    "content-type": "application/json",
-                    **(headers or {}),
-                },
-                timeout=httpx2.Timeout(
-                    within.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds()
-                ),
+                headers=_headers(agent) | (headers or {}),
+                timeout=_timeout(within),
             )
+        if answer.status_code >= 400:
+            raise _refusal(answer)
+        return answer
+
+    @contextmanager
+    def _reaching(self, agent: AgentAddress) -> Iterator[None]:
+        """What a failure of the call inside means, for the caller and for the breaker."""
+        if not self._breaker.allows(agent.session_id):
+            raise AgentAway("not called: it could not be reached before")
+        try:
+            yield
         except httpx2.PoolTimeout as error:
             # All connections were busy, which says nothing about this agent.
             raise AgentAway(type(error).__name__) from None
@@ -158,9 +195,14 @@ class AgentClient:
             self._breaker.reachable(agent.session_id)
             raise AgentSilent(type(error).__name__) from None
         self._breaker.reachable(agent.session_id)
-        if answer.status_code >= 400:
-            raise _refusal(answer)
-        return answer
+
+
+def _headers(agent: AgentAddress) -> dict[str, str]:
+    return {"authorization": f"Bearer {agent.api_token}", "content-type": "application/json"}
+
+
+def _timeout(within: timedelta) -> httpx2.Timeout:
+    return httpx2.Timeout(within.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds())
 
 
 def _read(answer: httpx2.Response, kind: type[Answer]) -> Answer:

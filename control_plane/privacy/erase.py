@@ -65,6 +65,7 @@ WHERE message_id = ANY ($1::uuid[])
 _STEPS = """
 DELETE FROM turn_steps WHERE turn_id IN (SELECT id FROM turns WHERE conversation_id = $1)
 """
+_EXTERNAL = "DELETE FROM provider_conversations WHERE conversation_id = $1"
 _STREAM = """
 WITH page AS (
     SELECT id, epoch, seq, type, data FROM stream
@@ -177,6 +178,7 @@ async def _blank(
             await connection.execute(_DELIVERIES, ids, BLANK)
             if own:
                 await connection.execute(_STEPS, conversation_id)
+                await connection.execute(_EXTERNAL, conversation_id)
             objects = await media.forget(session, spoken_of)
         if not ids:
             return

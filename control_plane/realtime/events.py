@@ -17,6 +17,7 @@ SEEN_WITH: dict[str, Permission] = {
     "invitation.changed": Permission.MEMBERS_READ,
     "member.changed": Permission.MEMBERS_READ,
     "message.created": Permission.CONVERSATIONS_READ,
+    "provider.changed": Permission.PROVIDERS_READ,
     "quota.changed": Permission.TENANT_READ,
     "revision.published": Permission.REVISIONS_READ,
     "role.changed": Permission.MEMBERS_READ,
@@ -26,6 +27,7 @@ SEEN_WITH: dict[str, Permission] = {
     "turn.ended": Permission.CONVERSATIONS_READ,
     "webhook.changed": Permission.WEBHOOKS_READ,
     "webhook.disabled": Permission.WEBHOOKS_READ,
+    "turn.suggested": Permission.CONVERSATIONS_READ,
 }
 
 # What says nothing lasting; a frame of its own kind, without a position.

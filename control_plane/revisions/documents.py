@@ -1,4 +1,4 @@
-"""Documents: check, compare, and compile for an agent. Pure but for reading the channels."""
+"""Documents: check, compare, compile for an agent. Pure but for reading channels and providers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,11 +10,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.channels import service as channels
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Invalid
+from control_plane.providers import service as model_providers
 from instance_agent import protocol
 from instance_agent.protocol import Document, document_errors
 
 # Bytes of one document; the largest that a person would write by hand is far below.
 MAX_DOCUMENT_BYTES = 256 * 1024
+# What has rows of its own and stands in no revision.
+_COMPILED_IN: Any = {"channels": True, "llm": {"providers"}}
 
 
 def check(given: dict[str, Any]) -> dict[str, Any]:
@@ -22,29 +25,49 @@ def check(given: dict[str, Any]) -> dict[str, Any]:
     if len(protocol.canonical(given)) > MAX_DOCUMENT_BYTES:
         raise Invalid("document_too_large", f"A document has at most {MAX_DOCUMENT_BYTES} bytes.")
     errors = [{"path": e.path, "code": e.code, "message": e.message} for e in _schema_errors(given)]
-    if "channels" in given:
-        errors.append(
-            {
-                "path": "/channels",
-                "code": "managed_elsewhere",
-                "message": "Channels are added and changed through /channels.",
-            }
-        )
+    errors += [_managed_elsewhere("channels")] if "channels" in given else []
+    llm = given.get("llm")
+    if isinstance(llm, dict) and "providers" in llm:
+        errors.append(_managed_elsewhere("providers", "/llm/providers"))
     if errors:
-        raise Invalid("invalid_document", "The document is not valid.", errors=errors)
-    return default() | Document.model_validate(given).model_dump(mode="json", exclude={"channels"})
+        raise _invalid(errors)
+    return current(given)
 
 
 def default() -> dict[str, Any]:
     """The built-in document, revision 0."""
-    return Document().model_dump(mode="json", exclude={"channels"})
+    return current({})
+
+
+def current(document: dict[str, Any]) -> dict[str, Any]:
+    """A valid document with all defaults, those of fields that came later too."""
+    return Document.model_validate(document).model_dump(mode="json", exclude=_COMPILED_IN)
+
+
+async def check_providers(session: AsyncSession, document: dict[str, Any]) -> None:
+    """Raises Invalid where a document names a provider that the tenant does not have."""
+    named = _providers(document)
+    kinds = await model_providers.living(session, set(named))
+    errors = []
+    for index, provider in enumerate(named):
+        path = f"/llm/models/{index}"
+        if provider not in kinds:
+            errors.append(_error(f"{path}/provider", "unknown_provider", "There is none such."))
+        elif kinds[provider] == "openai" and not document["llm"]["models"][index]["model"]:
+            errors.append(_error(f"{path}/model", "missing", "This provider needs to be told."))
+    if errors:
+        raise _invalid(errors)
 
 
 async def compile_for(
     session: AsyncSession, keys: Keyring, instance_id: UUID, document: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the agent gets: the document and the channels of this moment, secrets included."""
-    return document | {"channels": await channels.compiled(session, keys, instance_id)}
+    """What the agent gets: document, channels and providers of this moment, secrets included."""
+    compiled = await model_providers.compiled(session, keys, set(_providers(document)))
+    return document | {
+        "channels": await channels.compiled(session, keys, instance_id),
+        "llm": document["llm"] | {"providers": compiled},
+    }
 
 
 def changes(before: Any, after: Any, path: str = "") -> Iterator[dict[str, Any]]:
@@ -54,6 +77,23 @@ def changes(before: Any, after: Any, path: str = "") -> Iterator[dict[str, Any]]
             yield from changes(before.get(key), after.get(key), f"{path}/{_escape(key)}")
     elif before != after:
         yield {"path": path, "before": before, "after": after}
+
+
+def _providers(document: dict[str, Any]) -> list[UUID]:
+    return [UUID(model["provider"]) for model in document["llm"]["models"]]
+
+
+def _managed_elsewhere(what: str, path: str = "") -> dict[str, str]:
+    message = f"{what.title()} are added and changed through /{what}."
+    return _error(path or f"/{what}", "managed_elsewhere", message)
+
+
+def _error(path: str, code: str, message: str) -> dict[str, str]:
+    return {"path": path, "code": code, "message": message}
+
+
+def _invalid(errors: list[dict[str, str]]) -> Invalid:
+    return Invalid("invalid_document", "The document is not valid.", errors=errors)
 
 
 def _schema_errors(given: dict[str, Any]) -> list[protocol.DocumentError]:

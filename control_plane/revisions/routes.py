@@ -87,7 +87,7 @@ async def diff_revision(
     revision = await service.get(call.session, revision_id)
     other = revision.number - 1 if against is None else against
     before = await service.document_of(call.session, revision.instance_id, other)
-    found = documents.changes(before, documents.default() | revision.document)
+    found = documents.changes(before, documents.current(revision.document))
     return DiffOut(
         number=revision.number, against=other, changes=[ChangeOut(**change) for change in found]
     )

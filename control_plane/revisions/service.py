@@ -33,6 +33,7 @@ async def write(
     checked = documents.check(document)
     # The instance's row lock makes the numbers gapless.
     instance = await instances.get(session, instance_id, lock=True)
+    await documents.check_providers(session, checked)
     newest = await session.exec(
         select(func.max(Revision.number)).where(Revision.instance_id == instance_id)
     )
@@ -70,6 +71,7 @@ async def publish(
     state = await standing(session, revision.instance_id)
     if state.desired == revision.number:
         return revision
+    await documents.check_providers(session, documents.current(revision.document))
     before = state.desired
     state.desired = revision.number
     revision.state = "published"
@@ -158,4 +160,4 @@ async def document_of(session: AsyncSession, instance_id: UUID, number: int) -> 
     if revision is None:
         raise not_found("revision")
     # Defaults that came later apply to older documents as well.
-    return documents.default() | revision.document
+    return documents.current(revision.document)

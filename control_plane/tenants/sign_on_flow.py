@@ -17,6 +17,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from adapters.outbound import OutboundError
 from control_plane.access import audit, openid
 from control_plane.access import service as access
 from control_plane.access.http import House
@@ -30,7 +31,6 @@ from control_plane.db.session import Scope, driver
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BotyardError
 from control_plane.kit.ids import fingerprint, new_id
-from control_plane.kit.outbound import OutboundError
 from control_plane.tenants import members, quota, sign_on
 from control_plane.tenants.models import Member, TenantState
 

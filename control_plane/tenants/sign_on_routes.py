@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse
 
+from adapters.outbound import OutboundError, Refused
 from control_plane.access.http import Call, House, HouseDep, TransactionRoute, admit, permit
 from control_plane.access.models import SignOn
 from control_plane.access.openid import Untrusted
@@ -13,7 +14,6 @@ from control_plane.access.permissions import Actor, Permission
 from control_plane.access.providers import plain_words
 from control_plane.access.routes import DeviceDep, set_refresh, stranger
 from control_plane.kit.errors import Invalid
-from control_plane.kit.outbound import OutboundError, Refused
 from control_plane.tenants import sign_on, sign_on_flow
 from control_plane.tenants.schemas import (
     SignOnCheckIn,

@@ -24,7 +24,10 @@ class Answer(Row, table=True):
 
 
 class Turn(Row, table=True):
-    """What the bot does between messages and its answer: numbers `from` to `through`."""
+    """What the bot does between messages and its answer: numbers `from` to `through`.
+
+    Tokens and time are of all models that were asked; `model` is the last of them.
+    """
 
     __tablename__ = "turns"
 
@@ -36,5 +39,11 @@ class Turn(Row, table=True):
     through_number: int
     owner_version: int
     state: str = "running"
+    reason: str | None = None
+    provider_id: UUID | None = None
+    model: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    latency_ms: int = 0
     created_at: datetime = Field(sa_type=Timestamp)
     ended_at: datetime | None = Field(default=None, sa_type=Timestamp)

@@ -1,16 +1,22 @@
-"""/answers: the question-and-answer list."""
+"""/answers: the question-and-answer list; /conversations/{id}/turns: what the bot did."""
 
-from typing import Annotated
+from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Depends
 
 from control_plane.access.http import Call, TransactionRoute, permit
 from control_plane.access.permissions import Permission
 from control_plane.kit.paging import Page, Window, cursor, cut
-from control_plane.turns import answers
-from control_plane.turns.schemas import AnswerOut, AnswersIn
+from control_plane.turns import answers, history
+from control_plane.turns.models import Turn
+from control_plane.turns.schemas import AnswerOut, AnswersIn, AskedOut, TurnOut
 
 router = APIRouter(prefix="/answers", tags=["answers"], route_class=TransactionRoute)
+
+talks_router = APIRouter(
+    prefix="/conversations", tags=["conversations"], route_class=TransactionRoute
+)
 
 
 @router.get("")
@@ -42,3 +48,28 @@ async def replace_answers(
         for position, item in enumerate(body.items, start=1)
     ]
     return Page(items=items, next=None)
+
+
+@talks_router.get("/{conversation_id}/turns")
+async def list_turns(
+    conversation_id: UUID,
+    call: Annotated[Call, permit(Permission.CONVERSATIONS_READ)],
+    window: Annotated[Window, Depends()],
+) -> Page[TurnOut]:
+    """What the bot did in a conversation, newest first: models, tokens, failures."""
+    rows = await history.list_turns(
+        call.session, conversation_id, before=window.after_number(), limit=window.limit
+    )
+    page, last = cut(rows, window.limit)
+    asked = await history.asked(call.session, page)
+    items = [_turn(turn, asked[turn.id]) for turn in page]
+    return Page(items=items, next=cursor(last.number) if last else None)
+
+
+def _turn(turn: Turn, asked: list[dict[str, Any]]) -> TurnOut:
+    late = asked[-1]["answer"] if asked and turn.state == "dropped" else None
+    return TurnOut(
+        **turn.model_dump(include=set(TurnOut.model_fields)),
+        asked=[AskedOut(provider_id=one["provider"], **one) for one in asked],
+        suggestion=late,
+    )

@@ -1,10 +1,13 @@
 """What the answers routes take and give."""
 
+from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import BaseModel, Field, StringConstraints
 
 from control_plane.access.schemas import Body
+from control_plane.access.view import Words
 from control_plane.turns import matching
 
 # Entries of one tenant's list: what a person still keeps in order by hand.
@@ -40,3 +43,34 @@ class AnswerOut(BaseModel):
     position: int
     question: str
     answer: str
+
+
+class AskedOut(BaseModel):
+    """One model that a turn asked, and what came of it."""
+
+    provider_id: UUID
+    model: str
+    error_class: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    latency_ms: int
+
+
+class TurnOut(BaseModel):
+    """What the bot did about the messages `from_number` to `through_number`.
+
+    `suggestion` is what a model said after a person had taken over; it was not sent.
+    """
+
+    number: int
+    from_number: int
+    through_number: int
+    state: str
+    reason: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    latency_ms: int
+    asked: list[AskedOut]
+    suggestion: Words | None
+    created_at: datetime
+    ended_at: datetime | None

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from adapters import standard_webhooks
+from adapters.outbound import Outbound, OutboundError
 from control_plane.kit.crypto import Keyring
-from control_plane.kit.outbound import Outbound, OutboundError
 from control_plane.webhooks.models import Webhook
 from control_plane.webhooks.schedule import Outcome, retry_after
 

@@ -15,6 +15,7 @@ from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from adapters import standard_webhooks
+from adapters.outbound import Outbound, Refused
 from control_plane.access import audit
 from control_plane.access.permissions import Actor
 from control_plane.db import leases
@@ -22,7 +23,6 @@ from control_plane.db.session import driver
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Conflict, Forbidden, Invalid, not_found
 from control_plane.kit.ids import new_id
-from control_plane.kit.outbound import Outbound, Refused
 from control_plane.stream import log as stream
 from control_plane.tenants import service as tenants
 from control_plane.webhooks.events import DISABLED, EVENTS

@@ -21,13 +21,13 @@ from uuid import UUID
 from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from adapters.outbound import Outbound
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, driver
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
-from control_plane.kit.outbound import Outbound
 from control_plane.stream import log as stream
 from control_plane.stream.log import Followed
 from control_plane.tenants import service as tenants

@@ -16,11 +16,11 @@ import httpx2
 import pytest
 import requests
 
+from adapters import outbound
 from control_plane.access import passwords
 from control_plane.access.limits import Rate, Rates
 from control_plane.access.permissions import Role
 from control_plane.app import create_app
-from control_plane.kit import outbound
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
 from control_plane.media.storage import folder

@@ -19,9 +19,11 @@ NOT_AUDITED = {
     ("POST", "/media"): "the room is kept, with who asked for it; it goes unless a message uses it",
     ("POST", "/webhooks/{webhook_id}/test"): "nothing changes; a receiver is called once",
     ("POST", "/sign-on/check"): "nothing changes; a provider is asked once",
+    ("POST", "/providers/{provider_id}/check"): "nothing changes; a provider is asked once",
 }
 
 ANSWERS = {"items": [{"question": "When?", "answer": "At nine."}]}
+PROVIDER = {"name": "M", "kind": "openai", "base_url": "https://models.example.com/v1"}
 DOCUMENT = {"document": {"persona": {"name": "Anna"}}, "note": "first"}
 WEBHOOK = {"url": "https://example.com/hook", "events": ["turn.ended"]}
 SIGN_ON = {
@@ -136,6 +138,9 @@ SCRIPT = (
     Step("webhook.create", "owner", "POST", "/webhooks", WEBHOOK),
     # What its bot is and knows.
     Step("answers.replace", "owner", "PUT", "/answers", ANSWERS),
+    Step("provider.create", "owner", "POST", "/providers", PROVIDER, keeps="provider_id"),
+    Step("provider.change", "owner", "PATCH", "/providers/{provider_id}", {"name": "Other"}),
+    Step("provider.delete", "owner", "DELETE", "/providers/{provider_id}"),
     Step(
         "revision.create",
         "owner",

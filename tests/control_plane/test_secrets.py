@@ -22,6 +22,8 @@ PASSWORD = "a password which is not to be seen"
 WRONG = "another password that is wrong"
 CHANNEL_SECRET = "a channel secret that nobody is to see"
 SHORT_SECRET = "too-short-to-be-one"
+MODEL_KEY = "sk-a-key-that-nobody-is-to-see"
+BAD_MODEL_KEY = "sk-a key with spaces, refused"
 KEY = "the-key-of-these-tests-has-enough-characters"
 
 
@@ -51,6 +53,7 @@ class Flow:
         self._parts = parts
         self.secrets = {"password": PASSWORD, "channel secret": CHANNEL_SECRET, "key": KEY}
         self.secrets |= {"wrong password": WRONG, "short secret": SHORT_SECRET}
+        self.secrets |= {"model key": MODEL_KEY, "bad model key": BAD_MODEL_KEY}
         self.answers: list[tuple[str, str]] = []
         """(what was asked, everything in the answer), but for answers that hand out a secret."""
 
@@ -93,6 +96,21 @@ class Flow:
         for settings in ({"title": "Tea"}, {"secret": CHANNEL_SECRET}):
             await self.ask("PATCH", f"/channels/{channel}", access, json={"settings": settings})
 
+    async def make_provider(self, access: str, instance_id: str) -> None:
+        body = {"name": "M", "kind": "openai", "base_url": "https://models.example.com/v1"}
+        for key in (BAD_MODEL_KEY, MODEL_KEY):
+            answer = await self.ask("POST", "/providers", access, json=body | {"api_key": key})
+        path = f"/providers/{answer.json()['id']}"
+        for change in ({"name": "N"}, {"api_key": MODEL_KEY}, {"api_key": BAD_MODEL_KEY}):
+            await self.ask("PATCH", path, access, json=change)
+        chain = [{"provider": answer.json()["id"], "model": "m"}]
+        revisions = f"/instances/{instance_id}/revisions"
+        document = {"document": {"llm": {"models": chain}}}
+        written = await self.ask("POST", revisions, access, json=document)
+        published = f"/revisions/{written.json()['id']}/publish"
+        assert (await self.ask("POST", published, access)).status_code == 200
+        assert (await self.ask("DELETE", path, access)).status_code == 409
+
     async def start_agent(self, instance_id: str, tenant_id: str) -> None:
         spec = InstanceSpec(instance_id=UUID(instance_id), tenant_id=UUID(tenant_id), generation=1)
         token = self._parts.bootstraps.mint(spec)
@@ -127,6 +145,7 @@ class Flow:
             f"/instances/{instance_id}/revisions",
             "/conversations",
             "/answers",
+            "/providers",
         ):
             assert (await self.ask("GET", path, access)).status_code == 200
         await self.ask("GET", "/openapi.json")
@@ -149,6 +168,7 @@ async def flow(client, parts, people, log_file: Path, superuser: asyncpg.Connect
     await operator.post(f"/tenants/{tenant_id}/approve")
     instance = (await flow.ask("POST", "/instances", access, json={"name": "Bot"})).json()["id"]
     await flow.make_channel(access, instance)
+    await flow.make_provider(access, instance)
     await flow.start_agent(instance, tenant_id)
     await flow.look_around(access, instance)
     # A line that says more than any of ours should, to know that the log is read at all.
@@ -181,10 +201,11 @@ class TestAfterTheFlow:
         rows = await superuser.fetch(
             "SELECT secrets FROM channels UNION ALL SELECT api_token FROM agent_sessions"
             " UNION ALL SELECT sealed FROM credentials WHERE sealed IS NOT NULL"
+            " UNION ALL SELECT api_key FROM providers"
         )
         sealed = {str(n): row[0].decode() for n, row in enumerate(rows)}
 
-        assert len(sealed) == 3
+        assert len(sealed) == 4
         assert [what for what, text in flow.answers if found(sealed, text)] == []
 
     async def test_no_log_line_holds_a_secret(self, flow: Flow, log_file: Path) -> None:

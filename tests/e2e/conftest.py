@@ -63,8 +63,9 @@ def free_port() -> int:
 class Up:
     """One data folder, and the `botyard up` that runs on it now."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self.folder = folder
+        self._settings = settings
         # The same after a restart, as for anybody who types the command again.
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -74,6 +75,7 @@ class Up:
         """Start and wait until it can serve and the demo's bot runs."""
         command = [str(Path(sys.executable).with_name("botyard")), "up", "--port", str(self.port)]
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder.parent)}
+        environment |= self._settings
         output = (self.folder.parent / "output").open("wb")
         with output:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
@@ -240,9 +242,15 @@ class Visitor:
 
 
 @pytest.fixture
-async def up(tmp_path: Path) -> AsyncIterator[Up]:
+def settings() -> dict[str, str]:
+    """What the environment says to `botyard up` besides."""
+    return {}
+
+
+@pytest.fixture
+async def up(tmp_path: Path, settings: dict[str, str]) -> AsyncIterator[Up]:
     """A started `botyard up`; everything it leaves is ended."""
-    running = Up(tmp_path / "data")
+    running = Up(tmp_path / "data", settings)
     try:
         await running.start()
         yield running

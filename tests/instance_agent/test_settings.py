@@ -45,6 +45,10 @@ class TestRead:
         read = settings.read(argv(listen="[::1]:8443"), {})
         assert (read.listen_host, read.listen_port) == ("::1", 8443)
 
+    def test_networks_where_models_may_be(self):
+        read = settings.read(argv(outbound_allow="10.2.0.0/16, 127.0.0.1/32"), {})
+        assert [str(network) for network in read.outbound_allow] == ["10.2.0.0/16", "127.0.0.1/32"]
+
     @pytest.mark.parametrize(
         "changes",
         [
@@ -54,6 +58,7 @@ class TestRead:
             {"control_url": "ftp://x"},
             {"instance_id": "7"},
             {"generation": "x"},
+            {"outbound_allow": "the-office"},
         ],
     )
     def test_what_cannot_be_is_refused_with_2(self, changes, capsys):

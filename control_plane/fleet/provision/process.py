@@ -87,11 +87,13 @@ class ProcessProvisioner:
         control_url: str,
         mint: Mint,
         clock: Clock,
+        outbound_allow: str = "",
         command: Sequence[str] = AGENT_COMMAND,
         settings: ProcessSettings | None = None,
     ) -> None:
         self._folder = folder.absolute()
         self._control_url = control_url
+        self._outbound_allow = outbound_allow
         self._mint = mint
         self._clock = clock
         self._command = tuple(command)
@@ -233,6 +235,7 @@ class ProcessProvisioner:
                     home,
                     command=self._command,
                     control_url=self._control_url,
+                    outbound_allow=self._outbound_allow,
                     limits=settings.limits,
                     claim=claim,
                 )

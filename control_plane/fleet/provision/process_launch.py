@@ -42,6 +42,7 @@ def launch(
     *,
     command: Sequence[str],
     control_url: str,
+    outbound_allow: str,
     limits: AgentLimits,
     claim: int,
 ) -> int:
@@ -51,7 +52,7 @@ def launch(
     log = home.open_log()
     try:
         process = subprocess.Popen(
-            [*limited, *command, *_arguments(spec, home, control_url)],
+            [*limited, *command, *_arguments(spec, home, control_url, outbound_allow)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -67,7 +68,7 @@ def launch(
     return process.pid
 
 
-def _arguments(spec: InstanceSpec, home: Home, control_url: str) -> list[str]:
+def _arguments(spec: InstanceSpec, home: Home, control_url: str, outbound_allow: str) -> list[str]:
     return [
         *("--instance-id", str(spec.instance_id)),
         *("--generation", str(spec.generation)),
@@ -75,6 +76,7 @@ def _arguments(spec: InstanceSpec, home: Home, control_url: str) -> list[str]:
         *home.mark,
         *("--bootstrap-file", str(home.bootstrap)),
         *("--listen", "127.0.0.1:0"),
+        *(("--outbound-allow", outbound_allow) if outbound_allow else ()),
     ]
 
 

@@ -23,6 +23,7 @@ DISCREET = {
     Permission.PRIVACY_READ,
     Permission.WEBHOOKS_READ,
     Permission.SIGN_ON_READ,
+    Permission.PROVIDERS_READ,
 }
 READS = {each for each in Permission if each.value.endswith(".read")} - DISCREET
 CONFIGURES = {
@@ -39,6 +40,8 @@ CONFIGURES = {
     Permission.WEBHOOKS_READ,
     Permission.WEBHOOKS_WRITE,
     Permission.SIGN_ON_READ,
+    Permission.PROVIDERS_READ,
+    Permission.PROVIDERS_WRITE,
 }
 ADMINISTERS = {
     Permission.TENANT_INFORM,

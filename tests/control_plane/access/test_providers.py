@@ -10,11 +10,11 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from adapters.outbound import Answer, Outbound, Unreachable
 from control_plane.access import openid
 from control_plane.access.openid import Party, Pending, Untrusted
 from control_plane.access.providers import AT_ONCE, FRESH, REST, Providers
 from control_plane.kit.ids import new_id
-from control_plane.kit.outbound import Answer, Outbound, Unreachable
 
 ISSUER = "https://login.tea.example"
 PARTY = Party(

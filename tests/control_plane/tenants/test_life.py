@@ -148,7 +148,7 @@ class TestSuspended:
         self, parts, people: People, bot, superuser
     ) -> None:
         operator = await people.operator()
-        turning = Turns(parts.house.database, parts.house.clock)
+        turning = Turns(parts.house.database, parts.house.keys, parts.house.clock, parts.agents)
         worker = Worker(parts.house.database, turns.WORK, turning.run)
         await operator.post(f"/tenants/{bot.tenant_id}/suspend")
 

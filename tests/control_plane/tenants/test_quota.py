@@ -209,7 +209,7 @@ class TestMessages:
         items = [{"question": "Open?", "answer": "Always."}]
         await bot.owner.call("PUT", "/answers", json={"items": items})
         await allow(people, bot.owner, messages_month=5)
-        turning = Turns(parts.house.database, parts.house.clock)
+        turning = Turns(parts.house.database, parts.house.keys, parts.house.clock, parts.agents)
         worker = Worker(parts.house.database, turns.WORK, turning.run)
 
         within = await bot.hears(*["Open?"] * 5, key="lin")

@@ -25,7 +25,7 @@ async def bot(parts, people) -> Bot:
 
 @pytest.fixture
 def turning(parts) -> Turns:
-    return Turns(parts.house.database, parts.house.clock)
+    return Turns(parts.house.database, parts.house.keys, parts.house.clock, parts.agents)
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from adapters.outbound import networks
 from control_plane.access import passwords
 from control_plane.access.limits import Rate, Rates
 from control_plane.app import create_app
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
-from control_plane.kit.outbound import networks
 from control_plane.media.storage import folder
 from control_plane.parts import Parts, build
 from tests.conftest import PUBLIC_URL, Ground, SetClock

@@ -153,6 +153,12 @@ BODIES: dict[tuple[str, str], Callable[[Tenant], Any]] = {
     ("PATCH", "/api/v1/webhooks/{webhook_id}"): lambda _: {"description": "New"},
     ("POST", "/api/v1/webhooks/{webhook_id}/replay"): lambda _: {"since": "2020-01-01T00:00:00Z"},
     ("PUT", "/media/{token}"): lambda _: "bytes",
+    ("POST", "/api/v1/providers"): lambda _: {
+        "name": "New",
+        "kind": "openai",
+        "base_url": "https://localhost:9/v1",
+    },
+    ("PATCH", "/api/v1/providers/{provider_id}"): lambda _: {"name": "Newer"},
     ("POST", "/webchat-platform/messages"): lambda t: {
         "to": str(t.ids["visitor_id"]),
         "key": "new",

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 
+from adapters.outbound import networks
 from control_plane.access import tokens
 from control_plane.db import leases
 from control_plane.db.session import Scope
-from control_plane.kit.outbound import networks
 from control_plane.parts import Parts, build
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from control_plane.kit.outbound import Outbound
+from adapters.outbound import Outbound
 from control_plane.webhooks.worker import Webhooks
 from tests.control_plane.webhooks.conftest import CHANGED, Hook
 

@@ -257,6 +257,13 @@ class TestWhatTheAgentIsGiven:
             "PYTHONUNBUFFERED": "1",
         }
 
+    async def test_says_which_private_networks_are_open(self, processes, spec):
+        await processes.caller(outbound_allow="10.2.0.0/16").ensure(spec)
+
+        agent = await processes.agent(spec.instance_id)
+
+        assert agent.hello["argv"][-2:] == ["--outbound-allow", "10.2.0.0/16"]
+
     async def test_is_limited(self, processes, spec):
         limits = AgentLimits(open_files=128, address_space_bytes=2 * 1024**3)
         provisioner = processes.caller(settings=ProcessSettings(limits=limits))

@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from control_plane.kit import outbound
+from adapters import outbound
 from control_plane.parts import Parts, build
 from tests.conftest import PUBLIC_URL, People, Person, SetClock
 from tests.openid_provider import MISSING, OpenIdProvider, is_installed

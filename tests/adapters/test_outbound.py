@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from control_plane.kit import outbound as module
-from control_plane.kit.outbound import (
+from adapters import outbound as module
+from adapters.outbound import (
     Outbound,
     OutboundError,
     Refused,
@@ -389,6 +389,72 @@ class TestNetworks:
     def test_nonsense_is_an_error(self, text: str) -> None:
         with pytest.raises(ValueError, match=r"."):
             networks(text)
+
+
+class TestStream:
+    @pytest.fixture
+    async def outbound(self) -> AsyncIterator[Outbound]:
+        outbound = Outbound(LOOPBACK, resolve=lambda _host, _port: ["127.0.0.1"])
+        yield outbound
+        await outbound.close()
+
+    async def test_is_read_while_it_comes(self, outbound: Outbound) -> None:
+        heard = asyncio.Event()
+
+        async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\none")
+            await writer.drain()
+            await heard.wait()
+            writer.write(b"two")
+            await writer.drain()
+
+        async with (
+            serving(speak) as port,
+            outbound.stream("GET", f"http://{NAME}:{port}/", within=PATIENCE) as answer,
+        ):
+            assert answer.status == 200
+            chunks = aiter(answer.chunks)
+            assert await anext(chunks) == b"one"
+            heard.set()
+            assert await anext(chunks) == b"two"
+            with pytest.raises(StopAsyncIteration):
+                await anext(chunks)
+
+    async def test_that_breaks_is_no_whole_answer(self, outbound: Outbound) -> None:
+        async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\none")
+            await writer.drain()
+
+        async with (
+            serving(break_off) as port,
+            outbound.stream("GET", f"http://{NAME}:{port}/", within=PATIENCE) as answer,
+        ):
+            with pytest.raises(Unanswered):
+                _ = [chunk async for chunk in answer.chunks]
+
+    async def test_whose_head_does_not_come_ends_in_time(self, outbound: Outbound) -> None:
+        gone = asyncio.Event()
+
+        async def say_nothing(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            await reader.read()
+            gone.set()
+
+        async with serving(say_nothing) as port:
+            with pytest.raises(Unanswered):
+                async with outbound.stream("GET", f"http://{NAME}:{port}/", within=SOON):
+                    pass
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                await gone.wait()
+
+    async def test_goes_into_no_network_of_ours(self) -> None:
+        outbound = Outbound(resolve=lambda _host, _port: ["10.0.0.1"])
+        with pytest.raises(Refused):
+            async with outbound.stream("GET", f"https://{NAME}/", within=PATIENCE):
+                pass
+        await outbound.close()
 
 
 def test_every_error_is_for_the_tenant() -> None:

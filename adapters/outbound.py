@@ -9,8 +9,9 @@ is used.
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -75,6 +76,15 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streamed:
+    """An answer whose body is still to come; whoever reads slowly slows the sender."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
 
 
 class Outbound:
@@ -146,6 +156,34 @@ class Outbound:
         except TimeoutError:
             raise Unanswered("There was no answer in time.") from None
 
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        within: timedelta,
+    ) -> AsyncIterator[Streamed]:
+        """One request whose answer begins `within` a while; how long it goes on is the caller's.
+
+        Raises Refused, Unreachable or Unanswered, the last also while the chunks are read.
+        """
+        target = self.check(url)
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                address = await self._resolve(target)
+                response = await self._open(method, target, address, headers, content)
+        except TimeoutError:
+            raise Unanswered("There was no answer in time.") from None
+        try:
+            yield Streamed(
+                status=response.status_code, headers=response.headers, chunks=_chunks(response)
+            )
+        finally:
+            await response.aclose()
+
     async def _resolve(self, url: httpx2.URL) -> Address:
         literal = _literal(url.host)
         if literal is not None:
@@ -184,6 +222,24 @@ class Outbound:
         content: bytes | None,
         max_bytes: int,
     ) -> Answer:
+        response = await self._open(method, url, address, headers, content)
+        try:
+            return Answer(
+                status=response.status_code,
+                headers=response.headers,
+                body=await _read(response, max_bytes),
+            )
+        finally:
+            await response.aclose()
+
+    async def _open(
+        self,
+        method: str,
+        url: httpx2.URL,
+        address: Address,
+        headers: Mapping[str, str] | None,
+        content: bytes | None,
+    ) -> httpx2.Response:
         request = self._http.build_request(
             method,
             url.copy_with(host=str(address)),
@@ -195,21 +251,11 @@ class Outbound:
             extensions={"sni_hostname": url.host.rstrip(".")},
         )
         try:
-            response = await self._http.send(request, stream=True)
+            return await self._http.send(request, stream=True)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout):
             raise Unreachable("There was no connection to this address.") from None
         except httpx2.HTTPError:
             raise Unanswered("The connection broke before the answer.") from None
-        try:
-            return Answer(
-                status=response.status_code,
-                headers=response.headers,
-                body=await _read(response, max_bytes),
-            )
-        except httpx2.HTTPError:
-            raise Unanswered("The connection broke during the answer.") from None
-        finally:
-            await response.aclose()
 
 
 def networks(text: str) -> tuple[Network, ...]:
@@ -219,11 +265,19 @@ def networks(text: str) -> tuple[Network, ...]:
 
 async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
     body = bytearray()
-    async for chunk in response.aiter_raw():
+    async for chunk in _chunks(response):
         body += chunk
         if len(body) > max_bytes:
             raise Unanswered(f"The answer has more than {max_bytes} bytes.")
     return bytes(body)
+
+
+async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in response.aiter_raw():
+            yield chunk
+    except httpx2.HTTPError:
+        raise Unanswered("The connection broke during the answer.") from None
 
 
 def _addresses(host: str, port: int) -> list[str]:

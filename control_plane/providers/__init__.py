@@ -1,0 +1,1 @@
+"""Who runs the models that a tenant's bots ask."""

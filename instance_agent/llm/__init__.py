@@ -1,0 +1,1 @@
+"""Asking language models: two kinds of providers, one form of answer."""
