@@ -364,11 +364,13 @@ class SendRequest(Struct, frozen=True, kw_only=True):
 
     Repeating an `attempt` repeats its answer; a higher one tries again what was not sent. An agent
     whose journal is not `journal_id` refuses (409 `journal_mismatch`), and so does one that has
-    seen a higher `epoch` (409 `stale_epoch`).
+    seen a higher `epoch` (409 `stale_epoch`). `insist` says that a person wants this attempt, so
+    that also what an earlier one left unknown is sent again.
     """
 
     message_id: UUID
     attempt: int = 1
+    insist: bool = False
     author: Author = Author()
     channel_id: UUID
     epoch: int

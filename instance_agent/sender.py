@@ -2,7 +2,7 @@
 
 All timed retry belongs to the control plane. Repeating an attempt repeats its answer; a higher
 attempt tries again what the platform refused (nothing was sent then). What has no known end is
-sent again only while the platform would recognise it.
+sent again only while the platform would recognise it, or when a person insists on a new attempt.
 """
 
 import asyncio
@@ -101,6 +101,9 @@ class Sender:
         kind = registry.kind(scope.spec.kind)
         if entry is not None:
             safe_s = kind.resend_safe_s
+            if request.insist and request.attempt > entry.attempt:
+                # Whoever insists takes the repeat into the bargain.
+                safe_s = float("inf")
             known = settled(entry, request.attempt, resend_safe_s=safe_s, now=self._clock())
             if known is not None:
                 return known

@@ -54,7 +54,8 @@ INSERT INTO callbacks (id, tenant_id, channel_id, method, path, query, headers, 
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 _OLDEST = """
-SELECT id, method, path, query, headers, body, received_at FROM callbacks
+SELECT id, method, path, query, headers, body, received_at,
+    coalesce(replayed_at, received_at) AS waits_since FROM callbacks
 WHERE channel_id = $1 AND dead_reason IS NULL ORDER BY id LIMIT 1
 """
 _DEAD = "UPDATE callbacks SET dead_reason = $2 WHERE id = $1"
@@ -120,7 +121,7 @@ class Callbacks:
                 return None
             if agent is not None and await self._pass(lease, agent, row):
                 continue
-            if self._clock.now() - row["received_at"] < MAX_AGE:
+            if self._clock.now() - row["waits_since"] < MAX_AGE:
                 return _RETRY
             await self._settle(lease, row["id"], "too old")
         return timedelta(0)

@@ -6,7 +6,9 @@ Invariants:
 3. A worker that finds `sending` repeats the call to the same journal only: the agent's journal
    answers without sending twice. Another journal means that the outcome is unknown.
 4. `withhold` and entering `sending` exclude each other by the delivery's row lock: after a
-   take-over has committed, no bot delivery enters `sending`.
+   take-over has committed, no bot delivery enters `sending` by itself; a person may ask for it.
+5. What a person has sent again keeps its number, so it goes before everything that still waits;
+   its attempts count on for the agent's journal, and anew for giving up.
 """
 
 import json
@@ -25,6 +27,7 @@ from adapters.model import ConversationKey, Segment
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, driver
+from control_plane.delivery import pace
 from control_plane.delivery.models import DeliveryState
 from control_plane.delivery.verdict import Verdict, judge
 from control_plane.instances import sessions
@@ -73,8 +76,9 @@ SELECT id, number, journal_id, started_at, ended_at FROM attempts
 WHERE delivery_id = $1 ORDER BY number
 """
 _BEGIN = """
-INSERT INTO attempts (id, tenant_id, delivery_id, number, journal_id, started_at)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO attempts (id, tenant_id, delivery_id, number, journal_id, started_at,
+    paced_conversation_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 _END = "UPDATE attempts SET ended_at = $2, outcome = $3, parts = $4 WHERE id = $1"
 _MARK = """
@@ -185,18 +189,44 @@ class Lanes:
                 return timedelta(0)
             if agent is None:
                 return _NO_AGENT
-            if head["state"] == DeliveryState.QUEUED and head["due_at"] > now:
-                return head["due_at"] - now  # type: ignore[no-any-return]
+            if head["state"] == DeliveryState.QUEUED:
+                if head["due_at"] > now:
+                    return head["due_at"] - now  # type: ignore[no-any-return]
+                held = await self._held(session, lease, head, now)
+                if held is not None:
+                    return held
             attempt = await self._attempt(session, lease, head, agent, now)
             await leases.hold(session, lease)
         return attempt
+
+    async def _held(
+        self, session: AsyncSession, lease: Lease, head: Any, now: datetime
+    ) -> timedelta | None:
+        """A pause where the platform would not take it now; None when it may be tried."""
+        kind = registry.kind(head["channel_kind"])
+        if await pace.closed(session, kind, head["conversation_id"], now=now):
+            gone = Verdict(state=DeliveryState.EXPIRED, error_class="window_expired")
+            await _mark(session, head, gone, attempts=head["attempts"], due_at=now)
+            await _tell(session, lease, head, gone)
+            return timedelta(0)
+        pause = await pace.pause(session, kind, head["conversation_id"], now=now)
+        if pause is not None:
+            # Whether an earlier attempt may have sent it must not be forgotten.
+            error_class = head["error_class"] or pace.PACED
+            waits = Verdict(state=DeliveryState.QUEUED, error_class=error_class)
+            await _mark(session, head, waits, attempts=head["attempts"], due_at=now + pause)
+            if error_class != head["error_class"]:
+                await _tell(session, lease, head, waits)
+            await leases.hold(session, lease)
+        return pause
 
     async def _attempt(
         self, session: AsyncSession, lease: Lease, head: Any, agent: AgentAddress, now: datetime
     ) -> Attempt | timedelta:
         connection = await driver(session)
         past = await connection.fetch(_ATTEMPTS, head["id"])
-        first_at = past[0]["started_at"] if past else now
+        began = [row["started_at"] for row in past if row["number"] > head["resent_from"]]
+        first_at = began[0] if began else now
         if head["state"] == DeliveryState.SENDING:
             last = past[-1]
             if last["journal_id"] == agent.journal_id:
@@ -210,8 +240,16 @@ class Lanes:
             lost = [PartOutcome(outcome="unknown", detail="the agent's journal is gone")]
             return await self._record(session, lease, head, last, lost, first_at)
         attempt_id, number = new_id(), len(past) + 1
+        paced = registry.kind(head["channel_kind"]).paces and head["conversation_id"]
         await connection.execute(
-            _BEGIN, attempt_id, head["tenant_id"], head["id"], number, agent.journal_id, now
+            _BEGIN,
+            attempt_id,
+            head["tenant_id"],
+            head["id"],
+            number,
+            agent.journal_id,
+            now,
+            paced or None,
         )
         sending = Verdict(state=DeliveryState.SENDING)
         await _mark(session, head, sending, attempts=number, due_at=now)
@@ -225,6 +263,7 @@ class Lanes:
         request = SendRequest(
             message_id=row["message_id"],
             attempt=attempt.number,
+            insist=row["decision"] == "resend" and attempt.number == row["resent_from"] + 1,
             channel_id=row["channel_id"],
             epoch=attempt.agent.epoch,
             journal_id=attempt.agent.journal_id,
@@ -267,7 +306,7 @@ class Lanes:
         safe_s = min(registry.kind(delivery["channel_kind"]).resend_safe_s, 1e9)
         verdict = judge(
             parts,
-            attempt=attempt["number"],
+            attempt=attempt["number"] - delivery["resent_from"],
             age=now - first_at,
             resend_safe=timedelta(seconds=safe_s),
         )
@@ -286,7 +325,8 @@ def _hopeless(head: Any, now: datetime) -> Verdict | None:
         # An open attempt may have sent it, and soon nobody is left to ask.
         state = DeliveryState.FAILED if queued else DeliveryState.UNCONFIRMED
         return Verdict(state=state, error_class="channel_deleted")
-    if queued and now - head["created_at"] > MAX_AGE:
+    since = head["decided_at"] if head["decision"] == "resend" else head["created_at"]
+    if queued and now - since > MAX_AGE:
         return Verdict(state=DeliveryState.EXPIRED, error_class="too_old")
     return None
 

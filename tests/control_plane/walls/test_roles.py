@@ -36,8 +36,11 @@ MAY: dict[str, frozenset[Permission]] = {
     "operator": OPERATOR_PERMISSIONS,
     "nobody": frozenset(),
 }
-BATCHED = {"/api/v1/contacts/{contact_id}/erase"}
-"""Works until nothing is left, a transaction at a time: what is undone would never end."""
+BATCHED = {
+    "/api/v1/contacts/{contact_id}/erase",
+    "/api/v1/dead-letters/{letter_id}/replay",
+}
+"""Works in transactions of its own: what is undone would never end."""
 
 REFUSALS = {"forbidden", "tenant_not_active", "not_signed_in"}
 """What somebody hears who may not; another 403 has looked at what was asked."""
@@ -53,6 +56,8 @@ NOT_NOW = {
     f"{CHAT}/take-over": {"owned_by_other", "conversation_not_found"},
     f"{CHAT}/hand-back": {"owned_by_other", "conversation_closed", "conversation_not_found"},
     f"{CHAT}/close": {"owned_by_other", "conversation_closed", "conversation_not_found"},
+    "/api/v1/deliveries/{delivery_id}/resend": {"not_owner"},
+    "/api/v1/deliveries/{delivery_id}/settle": {"not_owner", "not_unconfirmed"},
     # A key is no member, and an invitation holds only while its inviter is one.
     "/api/v1/invitations": {"member_not_found"},
     # An operator is in no tenant.
