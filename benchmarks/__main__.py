@@ -12,12 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agent
+from benchmarks import agent, fanout
 
 Figures = dict[str, dict[str, Any]]
 
 FILE = Path(__file__).with_name("latest.json")
-SOURCES: list[Callable[[], Awaitable[Figures]]] = [agent.figures]
+SOURCES: list[Callable[[], Awaitable[Figures]]] = [agent.figures, fanout.figures]
 
 console = Console()
 

@@ -35,6 +35,7 @@ from control_plane.kit.problems import problem_response
 from control_plane.media import routes as media
 from control_plane.parts import Parts
 from control_plane.privacy import routes as privacy
+from control_plane.realtime import routes as realtime
 from control_plane.revisions import routes as revisions
 from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
@@ -118,6 +119,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     app.state.replays = Replays(parts.house.database, parts.commits, parts.house.clock)
     app.state.storage = parts.storage
     app.state.transfers = parts.transfers
+    app.state.realtime = parts.realtime
     app.state.web_pages = web_pages
     errors.install(app)
     for router in (
@@ -148,6 +150,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         privacy.router,
         webhooks.router,
         webhooks.plain,
+        realtime.router,
     ):
         app.include_router(router, prefix=API)
     for router in (channels.public_router, webchat.router, media.link_router, system):

@@ -336,6 +336,7 @@ def _parts(settings: Settings) -> Parts:
         outbound_allow=settings.outbound_networks,
         retention_max_days=settings.retention_max_days,
         media=settings.media_storage,
+        sockets=settings.sockets,
     )
 
 

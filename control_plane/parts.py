@@ -41,6 +41,8 @@ from control_plane.media.storage import Storage
 from control_plane.media.transfer import Transfers
 from control_plane.privacy import retention
 from control_plane.privacy.retention import RETENTION_MAX_DAYS, Retention
+from control_plane.realtime.connections import Connections
+from control_plane.realtime.limits import SocketLimits
 from control_plane.tenants import life
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
@@ -76,6 +78,7 @@ class Parts:
     agents: AgentClient
     callbacks: Callbacks
     sockets: Sockets
+    realtime: Connections
     verifier: Verifier
     commits: GroupCommit
     bootstraps: Bootstraps
@@ -86,7 +89,7 @@ class Parts:
 
     def api(self) -> list[Stoppable]:
         """What stands behind the HTTP application."""
-        return [self.commits]
+        return [self.commits, self.realtime]
 
     def workers(self) -> list[Stoppable]:
         """Turns, deliveries, callbacks that wait, webhooks."""
@@ -156,6 +159,7 @@ def build(
     rates: Rates | None = None,
     outbound_allow: Sequence[Network] = (),
     retention_max_days: int = RETENTION_MAX_DAYS,
+    sockets: SocketLimits | None = None,
 ) -> Parts:
     """Wire the parts over one database; with Redis, hints and rate limits go through it."""
     database = Database(database_url)
@@ -184,6 +188,7 @@ def build(
         agents=agents,
         callbacks=incoming,
         sockets=Sockets(house, incoming),
+        realtime=Connections(house, sockets or SocketLimits()),
         verifier=Verifier(database, keys, clock),
         commits=GroupCommit(Dispatcher(database).write),
         bootstraps=Bootstraps(database, keys, clock),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from control_plane.parts import Stoppable, run_until
+from control_plane.realtime.wire import SocketProtocol
 from control_plane.webchat.frames import MAX_FRAME_BYTES
 from control_plane.webchat.sockets import Sockets
 
@@ -51,7 +52,7 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 lifespan="off",
-                ws="websockets-sansio",
+                ws=SocketProtocol,
                 ws_max_size=MAX_FRAME_BYTES,
                 # Small frames: compression would cost 30 KiB a socket and save little.
                 ws_per_message_deflate=False,

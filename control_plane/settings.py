@@ -19,6 +19,7 @@ from control_plane.kit.outbound import Network, networks
 from control_plane.media import storage
 from control_plane.media.storage import Storage
 from control_plane.privacy.retention import RETENTION_MAX_DAYS
+from control_plane.realtime.limits import SocketLimits
 
 PREFIX = "BOTYARD_"
 PROJECT = Path(__file__).parents[1]
@@ -42,6 +43,9 @@ class Settings(BaseSettings):
         description="redis://… or unix://…; several processes share rate limits and hints there.",
     )
     rates: Rates = Field(default=Rates(), description="Rate limits, each like 60/minute.")
+    sockets: SocketLimits = Field(
+        default=SocketLimits(), description="How many people one process serves at a time."
+    )
     trusted_proxies: str = Field(
         default="127.0.0.1",
         description="Comma-separated addresses whose X-Forwarded-For is believed.",

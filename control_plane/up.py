@@ -82,6 +82,7 @@ async def up(settings: Settings, screen: Screen) -> None:
                 outbound_allow=settings.outbound_networks,
                 retention_max_days=settings.retention_max_days,
                 media=settings.media_storage,
+                sockets=settings.sockets,
             )
             if postgres is not None:
                 # Nobody else can be on our own database: what a killed start held is free again.

@@ -6,9 +6,10 @@ from uuid import UUID
 from sqlmodel import col, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_plane.access import tokens
 from control_plane.access.models import Credential
 from control_plane.access.schemas import SessionOut
-from control_plane.db.session import driver
+from control_plane.db.session import driver, hint
 from control_plane.kit.errors import not_found
 
 # Sign-ins that are shown, the last used first; whoever has more can end all at once.
@@ -49,6 +50,7 @@ async def end_session(
     )
     if ended.rowcount == 0:
         raise not_found("session")
+    hint(session, tokens.ENDED)
 
 
 async def end_sessions(
@@ -65,3 +67,4 @@ async def end_sessions(
         )
         .values(revoked_at=now)
     )
+    hint(session, tokens.ENDED)

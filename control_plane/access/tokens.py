@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.access import audit
 from control_plane.access.models import Credential
+from control_plane.db.session import hint
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Unauthorized
 from control_plane.kit.ids import fingerprint, new_id, new_token
@@ -21,6 +22,9 @@ REFRESH_LIFE = timedelta(days=30)
 # A sign-in through a company's provider ends after a working day, however much it is used: whoever
 # left the company is then not vouched for again.
 SIGN_ON_LIFE = timedelta(hours=12)
+
+# What to listen to for sign-ins that end before their time.
+ENDED = "sign_ins.ended"
 
 _PURPOSE = "jwt.access.v1"
 _ISSUER = "botyard"
@@ -145,3 +149,4 @@ async def revoke_family(session: AsyncSession, family_id: UUID | None, *, now: d
         .where(col(Credential.family_id) == family_id, col(Credential.revoked_at).is_(None))
         .values(revoked_at=now)
     )
+    hint(session, ENDED)

@@ -4,13 +4,16 @@ A topic is a short string such as `work.turn`, `visitor.<id>` or `stream.<tenant
 process a hint arrives at once; between processes it travels through PostgreSQL or Redis (one
 message for all topics that gathered while the last was under way). Hints may get lost: whoever
 waits also looks by itself every `POLL_S` seconds.
+
+Beside hints go notes: short texts for who listens right now, such as "somebody is typing". They are
+kept nowhere, get lost like hints, and nobody looks for a lost one.
 """
 
 import asyncio
 import contextlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import ClassVar, Protocol
@@ -30,6 +33,8 @@ _MAX_WAITING = 10_000
 # PostgreSQL refuses payloads of 8,000 bytes and more.
 _MAX_PAYLOAD = 7_500
 _CHANNEL = "botyard"
+# What a note begins with where it travels among topics.
+_NOTE = "!"
 
 log = structlog.get_logger()
 
@@ -61,12 +66,17 @@ class Bus(Protocol):
 
     def listen(self, *topics: str) -> contextlib.AbstractContextManager[Wake]: ...
 
+    def tell(self, note: str) -> None: ...
+
+    def hear(self, callback: Callable[[str], None]) -> contextlib.AbstractContextManager[None]: ...
+
 
 class LocalBus:
     """Hints within one process."""
 
     def __init__(self) -> None:
         self._wakes: dict[str, set[Wake]] = defaultdict(set)
+        self._ears: set[Callable[[str], None]] = set()
 
     def publish(self, topics: Collection[str]) -> None:
         self.wake(topics)
@@ -95,6 +105,20 @@ class LocalBus:
                 if not self._wakes[topic]:
                     del self._wakes[topic]
 
+    def tell(self, note: str) -> None:
+        """Say it to whoever hears notes, here and in the other processes."""
+        for ear in tuple(self._ears):
+            ear(note)
+
+    @contextmanager
+    def hear(self, callback: Callable[[str], None]) -> Iterator[None]:
+        """Call back with every note, until the block ends."""
+        self._ears.add(callback)
+        try:
+            yield
+        finally:
+            self._ears.discard(callback)
+
 
 class SharedBus(LocalBus):
     """Hints between processes: one message for all topics that gathered while the last was sent."""
@@ -111,8 +135,15 @@ class SharedBus(LocalBus):
 
     def publish(self, topics: Collection[str]) -> None:
         self.wake(topics)
+        self._send_soon(topics)
+
+    def tell(self, note: str) -> None:
+        super().tell(note)
+        self._send_soon([_NOTE + note])
+
+    def _send_soon(self, said: Collection[str]) -> None:
         if len(self._waiting) < _MAX_WAITING:
-            self._waiting.update(topics)
+            self._waiting.update(said)
             self._news.set()
 
     async def run(self) -> None:
@@ -143,9 +174,13 @@ class SharedBus(LocalBus):
         return topics
 
     def _heard(self, payload: str | bytes) -> None:
-        origin, *topics = json.loads(payload)
-        if origin != self._origin:
-            self.wake(topics)
+        origin, *said = json.loads(payload)
+        if origin == self._origin:
+            return
+        self.wake([topic for topic in said if not topic.startswith(_NOTE)])
+        for note in said:
+            if note.startswith(_NOTE):
+                super().tell(note.removeprefix(_NOTE))
 
 
 class PostgresBus(SharedBus):

@@ -20,6 +20,7 @@ from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, driver
 from control_plane.kit.clock import Clock
+from control_plane.media import service as media
 
 # The longest that anything said is kept, whatever a plan says, unless the settings say otherwise.
 RETENTION_MAX_DAYS = 730
@@ -119,18 +120,23 @@ _OWNERS = {
 }
 _OWNED = {
     "messages": """
-        DELETE FROM messages WHERE id < uuid7_floor($2) AND id IN (
-            SELECT m.id FROM unnest($1::uuid[]) AS owner (id), LATERAL (
-                SELECT id FROM messages
-                WHERE conversation_id = owner.id AND id < uuid7_floor($2) LIMIT $3) AS m
-            LIMIT $3)
+        SELECT m.id FROM unnest($1::uuid[]) AS owner (id), LATERAL (
+            SELECT id FROM messages
+            WHERE conversation_id = owner.id AND id < uuid7_floor($2) LIMIT $3) AS m
+        LIMIT $3
     """,
     "webchat_messages": """
-        DELETE FROM webchat_messages WHERE id IN (
-            SELECT m.id FROM unnest($1::uuid[]) AS owner (id), LATERAL (
-                SELECT id FROM webchat_messages
-                WHERE visitor_id = owner.id AND id < uuid7_floor($2) ORDER BY seq LIMIT $3) AS m
-            LIMIT $3)
+        SELECT m.id FROM unnest($1::uuid[]) AS owner (id), LATERAL (
+            SELECT id FROM webchat_messages
+            WHERE visitor_id = owner.id AND id < uuid7_floor($2) ORDER BY seq LIMIT $3) AS m
+        LIMIT $3
+    """,
+}
+_REMOVE = {
+    # Only partitions that can hold ids below the cutoff are looked at.
+    "messages": "DELETE FROM messages WHERE id < uuid7_floor($2) AND id = ANY ($1::uuid[])",
+    "webchat_messages": """
+        DELETE FROM webchat_messages WHERE id < uuid7_floor($2) AND id = ANY ($1::uuid[])
     """,
 }
 _SILENT = """
@@ -205,7 +211,7 @@ class Retention:
         async for owners in self._owners(tenure, kind):
             gone = BATCH
             while gone == BATCH and rounds < ROUNDS:
-                gone = await self._batch(lease, tenure, _OWNED[kind], owners, tenure.cutoff, BATCH)
+                gone = await self._said(lease, tenure, kind, owners)
                 total += gone
                 rounds += 1 if gone else 0
             if kind == "webchat_messages":
@@ -231,6 +237,17 @@ class Retention:
             done: str = await (await driver(session)).execute(statement, *values)
             await leases.hold(session, lease)
         return int(done.rpartition(" ")[2])
+
+    async def _said(self, lease: Lease, tenure: Tenure, kind: str, owners: list[UUID]) -> int:
+        async with self._database.session(Scope(tenants=(tenure.tenant_id,))) as session:
+            connection = await driver(session)
+            rows = await connection.fetch(_OWNED[kind], owners, tenure.cutoff, BATCH)
+            aged = [row["id"] for row in rows]
+            if kind == "messages":
+                await media.forget(session, await media.of_messages(session, aged))
+            await connection.execute(_REMOVE[kind], aged, tenure.cutoff)
+            await leases.hold(session, lease)
+        return len(aged)
 
     async def _silent_visitors(self, lease: Lease, tenure: Tenure, visitors: list[UUID]) -> None:
         async with self._database.session(Scope(tenants=(tenure.tenant_id,))) as session:

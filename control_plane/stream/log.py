@@ -53,7 +53,7 @@ _FOLLOW = """
 SELECT epoch, seq, type, data, created_at FROM stream
 WHERE tenant_id = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq LIMIT $4
 """
-_HEAD = "SELECT epoch, seq FROM stream_heads WHERE tenant_id = $1"
+_HEADS = "SELECT tenant_id, epoch, seq FROM stream_heads WHERE tenant_id = ANY ($1)"
 
 
 class Forgotten(Exception):
@@ -122,12 +122,6 @@ async def read(
     ]
 
 
-async def head(session: AsyncSession, tenant_id: UUID) -> tuple[int, int]:
-    """The position of a tenant's newest entry."""
-    row = await (await driver(session)).fetchrow(_HEAD, tenant_id)
-    return row["epoch"], row["seq"]
-
-
 async def follow(
     session: AsyncSession, tenant_id: UUID, position: tuple[int, int], *, limit: int
 ) -> list[Followed]:
@@ -143,3 +137,9 @@ async def follow(
         )
         for r in rows
     ]
+
+
+async def heads(session: AsyncSession, tenant_ids: Collection[UUID]) -> dict[UUID, tuple[int, int]]:
+    """Where these tenants' streams end: `(epoch, seq)`."""
+    rows = await (await driver(session)).fetch(_HEADS, list(tenant_ids))
+    return {row["tenant_id"]: (row["epoch"], row["seq"]) for row in rows}

@@ -75,7 +75,7 @@ async def create(
     if (await session.exec(select(func.count()).select_from(Webhook))).one() >= MAX_WEBHOOKS:
         raise Conflict("too_many_webhooks", f"A tenant has at most {MAX_WEBHOOKS} webhooks.")
     secret = standard_webhooks.make_secret(secrets.token_bytes(_SECRET_BYTES))
-    epoch, seq = await stream.head(session, actor.tenant)
+    epoch, seq = (await stream.heads(session, [actor.tenant]))[actor.tenant]
     webhook = Webhook(
         id=new_id(),
         tenant_id=actor.tenant,

@@ -16,11 +16,21 @@ NOT_AUDITED = {
     ("POST", "/conversations/{conversation_id}/messages"): (
         "the message itself is kept, with who wrote it and when"
     ),
+    ("POST", "/media"): "the room is kept, with who asked for it; it goes unless a message uses it",
+    ("POST", "/webhooks/{webhook_id}/test"): "nothing changes; a receiver is called once",
+    ("POST", "/sign-on/check"): "nothing changes; a provider is asked once",
 }
 
 ANSWERS = {"items": [{"question": "When?", "answer": "At nine."}]}
 NOT_SENT = {"outcome": "not_sent"}
 DOCUMENT = {"document": {"persona": {"name": "Anna"}}, "note": "first"}
+WEBHOOK = {"url": "https://example.com/hook", "events": ["turn.ended"]}
+SIGN_ON = {
+    "issuer": "https://login.example.com",
+    "client_id": "botyard",
+    "client_secret": "a secret of the provider",
+    "domains": ["example.com"],
+}
 QUOTAS = {
     "instances": 1,
     "channels": 1,
@@ -30,6 +40,18 @@ QUOTAS = {
     "pod_cpu": 100,
     "pod_memory": 2**26,
 }
+
+
+DEAD_MESSAGES = """
+WITH made AS (
+    INSERT INTO webhook_messages (id, tenant_id, webhook_id, epoch, seq, type, body, state,
+        due_at, ended_at, created_at)
+    SELECT gen_random_uuid(), $1, $2, 1, n, 'turn.ended', '{}', 'dead', now(), now(), now()
+    FROM generate_series(1, 2) AS n RETURNING id
+)
+SELECT id FROM made LIMIT 1
+"""
+"""Two that were given up; the id of one."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +116,25 @@ SCRIPT = (
         keeps="key_id",
     ),
     Step("api_key.revoke", "owner", "DELETE", "/api-keys/{key_id}"),
+    Step("sign_on.change", "owner", "PUT", "/sign-on", SIGN_ON),
+    Step("sign_on.remove", "owner", "DELETE", "/sign-on"),
+    Step("webhook.change", "owner", "PATCH", "/webhooks/{webhook_id}", {"description": "Shop"}),
+    Step("webhook.rotate", "owner", "POST", "/webhooks/{webhook_id}/secret"),
+    Step(
+        "webhook.replay",
+        "owner",
+        "POST",
+        "/webhooks/{webhook_id}/messages/{message_id}/replay",
+    ),
+    Step(
+        "webhook.replay",
+        "owner",
+        "POST",
+        "/webhooks/{webhook_id}/replay",
+        {"since": "2020-01-01T00:00:00Z"},
+    ),
+    Step("webhook.delete", "owner", "DELETE", "/webhooks/{webhook_id}"),
+    Step("webhook.create", "owner", "POST", "/webhooks", WEBHOOK),
     # What its bot is and knows.
     Step("answers.replace", "owner", "PUT", "/answers", ANSWERS),
     Step(
@@ -163,6 +204,10 @@ async def scene(parts, people: People, superuser) -> tuple[dict[str, Person], di
         "delivery_id": lost,
         "letter_id": await dead_callback(superuser, bot),
     }
+    named["webhook_id"] = (await owner.post("/webhooks", WEBHOOK)).json()["id"]
+    named["message_id"] = await superuser.fetchval(
+        DEAD_MESSAGES, owner.tenant_id, named["webhook_id"]
+    )
     await superuser.execute("UPDATE tenants SET state = 'pending'")
     return persons, named
 

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +12,13 @@ import httpx2
 import pytest
 
 from adapters.model import Image, Ref, Reply, Text
+from control_plane.db import leases
+from control_plane.fleet import upkeep
 from control_plane.kit.ids import new_id
 from control_plane.media.removal import Removal
 from control_plane.media.service import WORK
 from control_plane.media.storage import Storage
+from control_plane.privacy.retention import Retention
 from tests.control_plane.conversations.scene import Worker
 from tests.control_plane.ingest.conftest import Agent, Agents
 from tests.control_plane.media.conftest import PNG, Store, add
@@ -56,6 +60,12 @@ async def conversation(owner: Any, picture: str) -> str:
 
 async def thread(owner: Any, conversation: str) -> list[dict[str, Any]]:
     return (await owner.get(f"/conversations/{conversation}/messages")).json()["items"]
+
+
+async def kept(storage: Storage, owner: Any) -> list[str]:
+    """The media whose bytes are there."""
+    keys = [item.key async for page in storage.list(str(owner.tenant_id)) for item in page]
+    return [key.split("/")[1].split(".")[0] for key in keys]
 
 
 def image(media_id: object, **more: Any) -> dict[str, Any]:
@@ -241,5 +251,24 @@ class TestPrivacy:
         house = parts.house
         removing = Removal(house.database, storage, house.clock)
         await Worker(house.database, WORK, removing.remove).once()
-        left = [item.key async for page in storage.list(str(owner.tenant_id)) for item in page]
-        assert [key.split("/")[1].split(".")[0] for key in left] == [other]
+        assert await kept(storage, owner) == [other]
+
+    async def test_bytes_go_with_the_messages_that_a_tenant_no_longer_keeps(
+        self, owner, parts, picture: str, clock, storage: Storage
+    ) -> None:
+        house = parts.house
+        async with house.database.session() as session:
+            [lease] = await leases.claim(
+                session, upkeep.WORK, owner="test", limit=1, lease=timedelta(hours=1)
+            )
+        retention = Retention(house.database, clock, at_most=timedelta(days=31))
+        await retention.sweep(lease)
+        removing = Worker(house.database, WORK, Removal(house.database, storage, clock).remove)
+        assert await kept(storage, owner) == [picture]
+
+        # Ids tell the real time.
+        clock.time = datetime.now(UTC) + timedelta(days=32)
+        await retention.sweep(lease)
+        await removing.once()
+
+        assert await kept(storage, owner) == []

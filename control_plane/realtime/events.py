@@ -1,0 +1,36 @@
+"""Who may see which entry of the stream; an entry of an unknown type is sent to nobody."""
+
+from control_plane.access.permissions import Permission
+
+SEEN_WITH: dict[str, Permission] = {
+    "api_key.created": Permission.API_KEYS_READ,
+    "api_key.revoked": Permission.API_KEYS_READ,
+    "channel.changed": Permission.CHANNELS_READ,
+    "channel.status": Permission.CHANNELS_READ,
+    "config.applied": Permission.REVISIONS_READ,
+    "config.rejected": Permission.REVISIONS_READ,
+    "contact.erased": Permission.CONVERSATIONS_READ,
+    "conversation.owner_changed": Permission.CONVERSATIONS_READ,
+    "delivery.changed": Permission.CONVERSATIONS_READ,
+    "instance.changed": Permission.INSTANCES_READ,
+    "instance.phase": Permission.INSTANCES_READ,
+    "invitation.changed": Permission.MEMBERS_READ,
+    "member.changed": Permission.MEMBERS_READ,
+    "message.created": Permission.CONVERSATIONS_READ,
+    "quota.changed": Permission.TENANT_READ,
+    "revision.published": Permission.REVISIONS_READ,
+    "role.changed": Permission.MEMBERS_READ,
+    "support.changed": Permission.TENANT_READ,
+    "tenant.changed": Permission.TENANT_READ,
+    "turn.ended": Permission.CONVERSATIONS_READ,
+}
+
+# What says nothing lasting; a frame of its own kind, without a position.
+FLEETING: dict[str, Permission] = {
+    "presence": Permission.MEMBERS_READ,
+    "typing": Permission.CONVERSATIONS_READ,
+    "viewing": Permission.CONVERSATIONS_READ,
+}
+
+# After these, some who listen may no longer see what they saw.
+ABOUT_STANDING = frozenset({"member.changed", "role.changed", "tenant.changed"})
