@@ -252,7 +252,10 @@ async def _api(settings: Settings) -> None:
         app = create_app(parts, web_pages=settings.web_pages)
         http = HttpServer(app, listener, parts.sockets, trusted_proxies=settings.trusted_proxies)
         try:
-            await serve.run([http, *parts.api(), Background("bus", parts.bus.run())])
+            bus = Background("bus", parts.bus.run())
+            # What came in is answered before those that answer it end; hints go until the last.
+            groups: list[list[Stoppable]] = [[http, parts.realtime], [parts.commits], [bus]]
+            await serve.run(groups, parts.house.draining, notice_s=settings.drain_notice_s)
         finally:
             await parts.close()
 
@@ -301,7 +304,8 @@ async def _serve_probes(settings: Settings, parts: Parts, chosen: list[Stoppable
     with serve.listen(settings.host, settings.probe_port) as listener:
         log.info("probes served", port=listener.getsockname()[1])
         http = HttpServer(probes.only(parts.house), listener)
-        await serve.run([http, *chosen, Background("bus", parts.bus.run())])
+        bus = Background("bus", parts.bus.run())
+        await serve.run([chosen, [http, bus]], parts.house.draining)
 
 
 async def _controller(settings: Settings) -> None:

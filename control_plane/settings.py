@@ -63,6 +63,12 @@ class Settings(BaseSettings):
         le=65535,
         description="Where worker and controller answer /healthz, /readyz, /metrics; 0 for any.",
     )
+    drain_notice_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=60,
+        description="How long api serves on, not ready any more, after it was asked to stop.",
+    )
     public_url: str | None = Field(
         default=None, description="Where browsers and platforms reach us; no slash at the end."
     )
