@@ -273,17 +273,18 @@ class Heartbeat(Struct, frozen=True, kw_only=True):
     spool_bytes: int
 
 
-class Event(Struct, frozen=True, kw_only=True):
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that happened. `data` is one of the structs above, by `type`.
 
     `id` of a message is derived from the platform's dedupe key (see `event_id`), so an agent
-    that was rebuilt from nothing repeats it.
+    that was rebuilt from nothing repeats it. `trace` is a W3C traceparent: where it comes from.
     """
 
     id: UUID
     type: EventType
     occurred_at: datetime
     data: dict[str, Any]
+    trace: str = ""
 
 
 class EventBatch(Struct, frozen=True, kw_only=True):

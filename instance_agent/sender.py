@@ -88,6 +88,13 @@ class Sender:
             outcomes.append(outcome)
             if outcome.outcome != "sent":
                 break  # parts must not arrive out of order
+        log.info(
+            "message sent" if outcomes[-1].outcome == "sent" else "message not sent",
+            message_id=str(request.message_id),
+            attempt=request.attempt,
+            outcome=outcomes[-1].outcome,
+            error_class=outcomes[-1].error_class,
+        )
         return SendResult(parts=outcomes + [NOT_TRIED] * (len(parts) - len(outcomes)))
 
     async def _part(

@@ -19,6 +19,7 @@ from control_plane.bus.hints import POLL_S, Bus
 from control_plane.db import leases
 from control_plane.db.leases import Lease, LeaseLost
 from control_plane.db.session import DATABASE_ERRORS, Database
+from control_plane.kit import tracing
 from control_plane.kit.backoff import full_jitter
 from control_plane.kit.ids import new_token
 from control_plane.kit.metrics import LEASES_LOST, LOOP_FAILURES, LOOP_SUCCESS, WORK_SECONDS
@@ -128,15 +129,16 @@ class WorkLoop:
     async def _work(self, lease: Lease) -> None:
         started, outcome = time.monotonic(), "done"
         again: timedelta | None
-        try:
-            again = await self._handler(lease)
-        except LeaseLost:
-            LEASES_LOST.labels(self.name).inc()
-            return
-        except Exception as error:  # one bad row must not stop the others
-            self._failed("handler", error, key=str(lease.key), tenant=str(lease.tenant_id))
-            outcome = "failed"
-            again = full_jitter(lease.attempts, base=_RETRY_BASE, cap=_RETRY_CAP)
+        with tracing.working(self.name):
+            try:
+                again = await self._handler(lease)
+            except LeaseLost:
+                LEASES_LOST.labels(self.name).inc()
+                return
+            except Exception as error:  # one bad row must not stop the others
+                self._failed("handler", error, key=str(lease.key), tenant=str(lease.tenant_id))
+                outcome = "failed"
+                again = full_jitter(lease.attempts, base=_RETRY_BASE, cap=_RETRY_CAP)
         WORK_SECONDS.labels(self.name, outcome).observe(time.monotonic() - started)
         await self._finish(lease, again, failed=outcome == "failed")
 

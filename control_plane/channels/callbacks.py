@@ -24,6 +24,7 @@ from control_plane.db.session import Database, Scope, driver
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.sessions import AgentAddress
+from control_plane.kit import tracing
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Forbidden, Unavailable, not_found
@@ -50,12 +51,13 @@ SELECT count(*) AS n, coalesce(sum(length(body)), 0) AS bytes FROM callbacks
 WHERE channel_id = $1 AND dead_reason IS NULL
 """
 _STORE = """
-INSERT INTO callbacks (id, tenant_id, channel_id, method, path, query, headers, body, received_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO callbacks (id, tenant_id, channel_id, method, path, query, headers, body, received_at,
+    trace)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 _OLDEST = """
 SELECT id, method, path, query, headers, body, received_at,
-    coalesce(replayed_at, received_at) AS waits_since FROM callbacks
+    trace, coalesce(replayed_at, received_at) AS waits_since FROM callbacks
 WHERE channel_id = $1 AND dead_reason IS NULL ORDER BY id LIMIT 1
 """
 _DEAD = "UPDATE callbacks SET dead_reason = $2 WHERE id = $1"
@@ -119,6 +121,7 @@ class Callbacks:
                 agent = await sessions.active_agent(session, self._keys, instance)
             if row is None:
                 return None
+            tracing.follow(row["trace"])
             if agent is not None and await self._pass(lease, agent, row):
                 continue
             if self._clock.now() - row["waits_since"] < MAX_AGE:
@@ -175,6 +178,7 @@ class Callbacks:
                 json.dumps(dict(request.headers)),
                 request.body,
                 datetime.fromtimestamp(request.received_at, tz=self._clock.now().tzinfo),
+                tracing.here(),
             )
             await leases.call(session, WORK, [(known.channel_id, known.tenant_id)])
             await leases.call(session, "instance", [(known.instance_id, known.tenant_id)])

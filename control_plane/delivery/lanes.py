@@ -33,6 +33,7 @@ from control_plane.delivery.verdict import Verdict, judge
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.sessions import AgentAddress
+from control_plane.kit import tracing
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
@@ -57,8 +58,8 @@ _PASSING = frozenset(
 
 _QUEUE = """
 INSERT INTO deliveries (id, tenant_id, conversation_id, instance_id, channel_id, message_id, number,
-    author_kind, author_name, key_type, key, reply_handle, segments, due_at, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)
+    author_kind, author_name, key_type, key, reply_handle, segments, due_at, created_at, trace)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15)
 """
 _WITHHOLD = """
 UPDATE deliveries
@@ -135,6 +136,7 @@ async def queue(session: AsyncSession, outgoing: Outgoing, *, now: datetime) -> 
         outgoing.reply_handle,
         outgoing.segments,
         now,
+        tracing.here(),
     )
     await leases.call(session, WORK, [(outgoing.conversation_id, outgoing.tenant_id)])
 
@@ -181,6 +183,7 @@ class Lanes:
             head = await connection.fetchrow(_HEAD, lease.key)
             if head is None:
                 return None
+            tracing.follow(head["trace"])
             agent = await sessions.active_agent(session, self._keys, head["instance_id"])
             hopeless = _hopeless(head, now)
             if hopeless is not None:

@@ -11,6 +11,7 @@ import msgspec
 from adapters.model import CallbackAnswer, RawCallback
 from control_plane.instances.breaker import Breaker
 from control_plane.instances.sessions import AgentAddress
+from control_plane.kit import tracing
 from instance_agent.protocol import (
     ANSWER_HEADER,
     CALLBACK_HEADER,
@@ -142,6 +143,7 @@ class AgentClient:
                 headers={
                     "authorization": f"Bearer {agent.api_token}",
                     "content-type": "application/json",
+                    **tracing.header(),
                     **(headers or {}),
                 },
                 timeout=httpx2.Timeout(

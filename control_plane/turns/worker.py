@@ -24,6 +24,7 @@ from control_plane.conversations.service import Author
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, driver
+from control_plane.kit import tracing
 from control_plane.kit.clock import Clock
 from control_plane.kit.ids import new_id
 from control_plane.revisions import service as revisions
@@ -84,6 +85,7 @@ class Turns:
             if pause is not None:
                 return pause
             conversation = await conversations.lock(session, lease.key)
+            tracing.follow(conversation.trace)
             turn = await _running(session, conversation)
             if turn is None and _has_news(conversation):
                 turn = _open(conversation, self._clock)

@@ -27,6 +27,7 @@ from control_plane.channels.settings import unseal
 from control_plane.conversations import service as conversations
 from control_plane.conversations.segments import encode
 from control_plane.db.session import DATABASE_ERRORS, Database, Scope
+from control_plane.kit import tracing
 from control_plane.kit.backoff import come_back
 from control_plane.kit.errors import BotyardError
 from control_plane.kit.ids import fingerprint, new_id, new_token
@@ -151,7 +152,8 @@ class Sockets:
         resume = first if isinstance(first, Resume) else Resume()
         await self._welcome(socket, guest, resume)
         if isinstance(first, Write):
-            await self._take(socket, guest, first)
+            with tracing.span("visitor's message"):
+                await self._take(socket, guest, first)
         tasks = [
             asyncio.create_task(self._listen(socket, guest)),
             asyncio.create_task(self._tell(socket, guest)),
@@ -221,7 +223,8 @@ class Sockets:
         while True:
             frame = await self._receive(socket)
             if isinstance(frame, Write):
-                await self._take(socket, guest, frame)
+                with tracing.span("visitor's message"):
+                    await self._take(socket, guest, frame)
             elif isinstance(frame, Resume):
                 error = {"type": "error", "code": "resume_twice", "detail": "Reconnect to resume."}
                 await _send(socket, error)

@@ -74,6 +74,8 @@ class Up:
         """Start and wait until it can serve and the demo's bot runs."""
         command = [str(Path(sys.executable).with_name("botyard")), "up", "--port", str(self.port)]
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder.parent)}
+        if "BOTYARD_OTLP_URL" in os.environ:
+            environment["BOTYARD_OTLP_URL"] = os.environ["BOTYARD_OTLP_URL"]
         output = (self.folder.parent / "output").open("wb")
         with output:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
