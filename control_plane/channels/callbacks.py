@@ -29,6 +29,7 @@ from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Forbidden, Unavailable, not_found
 from control_plane.kit.ids import fingerprint, new_id
+from control_plane.kit.metrics import STAGE_SECONDS
 
 WORK = "callback"
 # Callbacks kept for one channel, and how many bytes of them: some hours of a busy account. When it
@@ -96,6 +97,10 @@ class Callbacks:
 
     async def accept(self, token: str, request: RawCallback) -> CallbackAnswer:
         """Answer a platform; raises NotFound, Forbidden (not the platform) or Unavailable."""
+        with STAGE_SECONDS.labels("callback").time():
+            return await self._accept(token, request)
+
+    async def _accept(self, token: str, request: RawCallback) -> CallbackAnswer:
         known = await self._find(token)
         if request.method == "GET" and isinstance(found := self._verify(known, request), Challenge):
             # A platform's check of the address waits one second, and no agent is needed for it.

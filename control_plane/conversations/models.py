@@ -78,5 +78,6 @@ class Message(Row, table=True):
     sender_name: str | None = None
     segments: list[dict[str, Any]] = Field(sa_type=Json)
     platform_id: str | None = None
+    trace: bytes | None = None
     occurred_at: datetime = Field(sa_type=Timestamp)
     created_at: datetime = Field(sa_type=Timestamp)

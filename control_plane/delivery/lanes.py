@@ -37,6 +37,7 @@ from control_plane.kit import tracing
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
+from control_plane.kit.metrics import STAGE_SECONDS
 from control_plane.stream import log as stream
 from control_plane.tenants import service as tenants
 from instance_agent.protocol import Author, PartOutcome, SendRequest
@@ -275,8 +276,12 @@ class Lanes:
             segments=msgspec.json.decode(row["segments"], type=list[Segment]),
             author=Author(kind=row["author_kind"], name=row["author_name"]),
         )
+        if attempt.number == 1:
+            waited = self._clock.now() - row["created_at"]
+            STAGE_SECONDS.labels("delivery_wait").observe(waited.total_seconds())
         try:
-            return (await self._agents.send(attempt.agent, request)).parts
+            with STAGE_SECONDS.labels("send").time():
+                return (await self._agents.send(attempt.agent, request)).parts
         except (AgentAway, AgentSilent) as error:
             log.info("send left open", reason=type(error).__name__, message=str(row["message_id"]))
             return None

@@ -27,6 +27,7 @@ from control_plane.db.session import Database, Scope, driver
 from control_plane.kit import tracing
 from control_plane.kit.clock import Clock
 from control_plane.kit.ids import new_id
+from control_plane.kit.metrics import STAGE_SECONDS
 from control_plane.revisions import service as revisions
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
@@ -89,6 +90,8 @@ class Turns:
             turn = await _running(session, conversation)
             if turn is None and _has_news(conversation):
                 turn = _open(conversation, self._clock)
+                waited = turn.created_at - conversation.last_message_at
+                STAGE_SECONDS.labels("turn_wait").observe(max(0.0, waited.total_seconds()))
                 session.add_all([conversation, turn])
                 await session.flush()
             await leases.hold(session, lease)
