@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel
 
@@ -16,6 +16,13 @@ class UnknownKind(LookupError):
     """No adapter of that name is installed."""
 
 
+class Pace(NamedTuple):
+    """A platform gives one chat at most so many messages within so many seconds."""
+
+    most: int
+    within_s: float
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of channel.
@@ -23,12 +30,17 @@ class Kind:
     `resend_safe_s`: for how many seconds the platform recognises a repeated send by its
     idempotency key, so that an unknown outcome may be sent again; 0 means never.
     `callback`: whether its address must be entered at the platform by a person.
+    `reply_window_s`: for how many seconds after the contact's last message the platform takes
+    messages to them; None means always. `paces`: what one chat may get, so that nothing is sent
+    that the platform would drop.
     """
 
     name: str
     package: str
     resend_safe_s: float
     callback: bool
+    reply_window_s: float | None = None
+    paces: tuple[Pace, ...] = ()
 
     def settings(self) -> type[BaseModel]:
         """The settings model; fields of type SecretStr are secrets."""
@@ -53,8 +65,14 @@ _KINDS = {
     ),
     # WeCom can drop repeats for up to four hours, but it compares contents: a second "好的" that
     # was meant would vanish without a word. So we do not ask it to, and an unknown outcome waits
-    # for a person.
-    "wecom": Kind(name="wecom", package="adapters.wecom", resend_safe_s=0.0, callback=True),
+    # for a person. Past its limits for one member WeCom drops messages without an error.
+    "wecom": Kind(
+        name="wecom",
+        package="adapters.wecom",
+        resend_safe_s=0.0,
+        callback=True,
+        paces=(Pace(30, 60), Pace(1000, 3600)),
+    ),
 }
 
 

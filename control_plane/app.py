@@ -20,12 +20,15 @@ from control_plane.access import audit_routes as audit
 from control_plane.access import routes as access
 from control_plane.access.routes import stranger
 from control_plane.channels import routes as channels
+from control_plane.conversations import delivery_routes as deliveries
 from control_plane.conversations import routes as conversations
 from control_plane.fleet import routes as fleet
 from control_plane.gateway import Gateway, is_upload
+from control_plane.ingest import dead_letter_routes as dead_letters
 from control_plane.ingest import media_routes as agent_media
 from control_plane.ingest.app import PATH as INGEST_PATH
 from control_plane.ingest.app import IngestApp
+from control_plane.ingest.dead_letters import Replays
 from control_plane.instances import routes as instances
 from control_plane.kit.errors import BadRequest, TooLarge, not_found
 from control_plane.kit.problems import problem_response
@@ -114,6 +117,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     app.state.provisioner = parts.provisioner
     app.state.webchat_sockets = parts.sockets
     app.state.verifier = parts.verifier
+    app.state.replays = Replays(parts.house.database, parts.commits, parts.house.clock)
     app.state.storage = parts.storage
     app.state.transfers = parts.transfers
     app.state.realtime = parts.realtime
@@ -140,6 +144,9 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         providers.plain,
         revisions.router,
         conversations.router,
+        deliveries.router,
+        dead_letters.router,
+        dead_letters.plain,
         turns.router,
         turns.talks_router,
         media.router,

@@ -19,6 +19,7 @@ from control_plane.access import account, reseal, trail
 from control_plane.db import migrate as migrations
 from control_plane.db.postgres_process import EmbeddedPostgresError
 from control_plane.db.session import Database
+from control_plane.kit import tracing
 from control_plane.kit.clock import SystemClock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BotyardError
@@ -80,7 +81,8 @@ def up(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
     settings = _settings(data_dir=data_dir, host=host, port=port)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     logs.to_file("control_plane", settings.data_dir / "log" / "control-plane.log")
-    uvloop.run(bring_up(settings, Terminal(settings)))
+    with tracing.exported("control_plane", settings.otlp_url):
+        uvloop.run(bring_up(settings, Terminal(settings)))
 
 
 @cli.command()
@@ -91,7 +93,8 @@ def api(host: Host = None, port: Port = None) -> None:
     """
     settings = _settings(host=host, port=port)
     logs.to_stdout("api")
-    uvloop.run(_api(settings))
+    with tracing.exported("api", settings.otlp_url):
+        uvloop.run(_api(settings))
 
 
 @cli.command()
@@ -102,7 +105,8 @@ def worker() -> None:
     """
     settings = _settings()
     logs.to_stdout("worker")
-    uvloop.run(_background(settings, lambda parts: parts.workers()))
+    with tracing.exported("worker", settings.otlp_url):
+        uvloop.run(_background(settings, lambda parts: parts.workers()))
 
 
 @cli.command()
@@ -113,7 +117,8 @@ def controller(data_dir: DataDir = None) -> None:
     """
     settings = _settings(data_dir=data_dir)
     logs.to_stdout("controller")
-    uvloop.run(_controller(settings))
+    with tracing.exported("controller", settings.otlp_url):
+        uvloop.run(_controller(settings))
 
 
 @cli.command(
@@ -252,7 +257,10 @@ async def _api(settings: Settings) -> None:
         app = create_app(parts, web_pages=settings.web_pages)
         http = HttpServer(app, listener, parts.sockets, trusted_proxies=settings.trusted_proxies)
         try:
-            await serve.run([http, *parts.api(), Background("bus", parts.bus.run())])
+            bus = Background("bus", parts.bus.run())
+            # What came in is answered before those that answer it end; hints go until the last.
+            groups: list[list[Stoppable]] = [[http, parts.realtime], [parts.commits], [bus]]
+            await serve.run(groups, parts.house.draining, notice_s=settings.drain_notice_s)
         finally:
             await parts.close()
 
@@ -301,7 +309,8 @@ async def _serve_probes(settings: Settings, parts: Parts, chosen: list[Stoppable
     with serve.listen(settings.host, settings.probe_port) as listener:
         log.info("probes served", port=listener.getsockname()[1])
         http = HttpServer(probes.only(parts.house), listener)
-        await serve.run([http, *chosen, Background("bus", parts.bus.run())])
+        bus = Background("bus", parts.bus.run())
+        await serve.run([chosen, [http, bus]], parts.house.draining)
 
 
 async def _controller(settings: Settings) -> None:

@@ -22,6 +22,7 @@ from control_plane.access.http import House
 from control_plane.access.limits import Charge
 from control_plane.access.permissions import Actor
 from control_plane.ingest.app import PATH as INGEST_PATH
+from control_plane.kit import tracing
 from control_plane.kit.errors import TooMany, Unavailable
 from control_plane.kit.ids import new_id
 from control_plane.kit.problems import problem_response
@@ -43,6 +44,8 @@ _HEADERS = {
 # with `crossorigin` and an integrity hash. Nothing else is shared: the dashboard and the chat's
 # frame are of our own origin, and programs that hold keys are no browsers.
 _SHARED = "/webchat-assets/"
+# Where agents deliver to the chat platform that we host ourselves.
+_AGENTS_PLATFORM = "/webchat-platform/"
 _SILENT = frozenset({"/healthz", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
@@ -84,7 +87,10 @@ class Gateway:
             return
         scope["state"] = dict(scope.get("state") or {})
         visit = Visit(scope=scope, request_id=_request_id(scope), started=time.monotonic())
-        with structlog.contextvars.bound_contextvars(request_id=visit.request_id):
+        with (
+            structlog.contextvars.bound_contextvars(request_id=visit.request_id),
+            tracing.span("request", _place(scope)),
+        ):
             try:
                 await self._visit(visit, receive, self._dressed(visit, send))
             finally:
@@ -164,6 +170,15 @@ class Gateway:
             self._gate.learn(visit.scope, visit.actor)
         elif visit.status == 401:
             self._gate.forget(visit.scope)
+
+
+def _place(scope: Scope) -> bytes | None:
+    """Agents say in which trace they call; whoever else calls begins one."""
+    if scope["type"] == "http" and (
+        _is_ingest(scope) or scope["path"].startswith(_AGENTS_PLATFORM)
+    ):
+        return tracing.read(Headers(scope=scope).get(tracing.HEADER))
+    return None
 
 
 async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

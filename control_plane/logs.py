@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict
 
-from control_plane.kit import masking
+from control_plane.kit import masking, tracing
 
 # A log file is turned over at this size, and so many are kept.
 MAX_BYTES = 10 * 1024 * 1024
@@ -31,6 +31,7 @@ def to_file(service: str, file: Path) -> None:
 def _configure(service: str, handler: logging.Handler) -> None:
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        tracing.stamp,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

@@ -18,6 +18,7 @@ from control_plane.access.providers import Providers
 from control_plane.access.reseal import Resealer
 from control_plane.bus.hints import PostgresBus, SharedBus
 from control_plane.bus.loop import Handler, LoopSettings, WorkLoop
+from control_plane.bus.queues import Queues
 from control_plane.bus.redis import RedisBus
 from control_plane.channels import callbacks
 from control_plane.channels.callbacks import Callbacks
@@ -101,6 +102,7 @@ class Parts:
         webhook = Webhooks(house.database, house.keys, house.clock, house.outbound)
         removal = Removal(house.database, self.storage, house.clock)
         return [
+            Queues(house.database),
             self._loop(media_service.WORK, removal.remove, LoopSettings(concurrency=2)),
             self._loop(life.REMOVAL, removal.sweep, LoopSettings(concurrency=1)),
             self._loop(turns.WORK, turn.run, LoopSettings(concurrency=TURNS_AT_ONCE)),

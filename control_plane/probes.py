@@ -34,7 +34,10 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Able to serve: the database answers."""
+    """Able to serve: nobody has asked it to stop, and the database answers."""
+    if house_of(request).draining.is_set():
+        leaving = Unavailable("draining", "This process is about to stop.", retry_after_s=1)
+        return problem_response(leaving)
     try:
         async with house_of(request).database.session() as session:
             await (await driver(session)).fetchval("SELECT 1")

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import structlog
 import uvicorn
 
 from control_plane.parts import Stoppable, run_until
@@ -17,6 +18,9 @@ from control_plane.webchat.sockets import Sockets
 _CLOSE_WITHIN_S = 5
 # Connections that wait in the kernel while the loop is busy.
 _BACKLOG = 1024
+
+
+log = structlog.get_logger()
 
 
 class PortTaken(Exception):
@@ -90,15 +94,37 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def stop_on_signals(stopping: asyncio.Event) -> None:
-    """Ctrl-C and a supervisor's SIGTERM ask for a clean end."""
+def stop_on_signals(*asked: asyncio.Event) -> None:
+    """Ctrl-C and a supervisor's SIGTERM ask for a clean end: then all of these are set."""
+
+    def ask() -> None:
+        for event in asked:
+            event.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, ask)
 
 
-async def run(parts: list[Stoppable]) -> None:
-    """Run parts until a signal comes."""
+async def run(
+    groups: Sequence[Sequence[Stoppable]], draining: asyncio.Event, *, notice_s: float = 0.0
+) -> None:
+    """Run parts until a signal comes; stop `notice_s` after having said that we are not ready.
+
+    In that time whoever spreads requests over several processes finds another one.
+    """
     stopping = asyncio.Event()
-    stop_on_signals(stopping)
-    await run_until([parts], stopping)
+    stop_on_signals(draining)
+    notice = asyncio.create_task(_give_notice(draining, stopping, notice_s), name="notice")
+    try:
+        await run_until(groups, stopping)
+    finally:
+        notice.cancel()
+        await asyncio.gather(notice, return_exceptions=True)
+
+
+async def _give_notice(draining: asyncio.Event, stopping: asyncio.Event, notice_s: float) -> None:
+    await draining.wait()
+    log.info("stopping", notice_s=notice_s)
+    await asyncio.sleep(notice_s)
+    stopping.set()

@@ -63,6 +63,17 @@ class Settings(BaseSettings):
         le=65535,
         description="Where worker and controller answer /healthz, /readyz, /metrics; 0 for any.",
     )
+    otlp_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Where traces are collected (OTLP over HTTP), such as http://host:4318/v1/traces.",
+    )
+    drain_notice_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=60,
+        description="How long api serves on, not ready any more, after it was asked to stop.",
+    )
     public_url: str | None = Field(
         default=None, description="Where browsers and platforms reach us; no slash at the end."
     )

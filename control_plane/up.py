@@ -84,6 +84,7 @@ async def up(settings: Settings, screen: Screen) -> None:
                 media=settings.media_storage,
                 sockets=settings.sockets,
             )
+            stop_on_signals(stopping, parts.house.draining)
             if postgres is not None:
                 # Nobody else can be on our own database: what a killed start held is free again.
                 async with parts.house.database.session() as session:
@@ -124,7 +125,8 @@ async def _serve(
     groups: list[list[Stoppable]] = [
         parts.controllers(provisioner, settings.cell),
         [_Agents(provisioner, screen)],
-        [http, *parts.api(), *parts.workers()],
+        [http, parts.realtime],
+        [parts.commits, *parts.workers()],
         [Background("bus", parts.bus.run())],
     ]
     if postgres is not None:

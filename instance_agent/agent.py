@@ -15,7 +15,7 @@ import structlog
 
 from adapters.model import Inbound
 from adapters.outbound import Network, Outbound
-from instance_agent import session
+from instance_agent import logs, session
 from instance_agent.configs import Configs
 from instance_agent.gate import Gate
 from instance_agent.journal import Journal
@@ -159,7 +159,11 @@ class Agent:
         )
 
         async def report(channel_id: UUID, messages: Sequence[Inbound]) -> None:
-            events = [received(channel_id, message) for message in messages]
+            called = logs.traceparent()
+            events = [
+                received(channel_id, message, trace=called or logs.new_trace(self._random))
+                for message in messages
+            ]
             keys = {(channel_id, each.conversation.type, each.conversation.id) for each in messages}
             for start in range(0, len(events), MAX_BATCH_EVENTS):
                 await reporter.report_now(events[start : start + MAX_BATCH_EVENTS], keys=keys)
@@ -247,7 +251,7 @@ class Agent:
         self.metrics.dead_letters.set_function(lambda: self.spool.dead_letters)
 
 
-def received(channel_id: UUID, message: Inbound) -> Event:
+def received(channel_id: UUID, message: Inbound, *, trace: str = "") -> Event:
     """The event of a platform's message: the same id whenever and wherever it is decoded."""
     data = MessageReceived(
         channel_id=channel_id,
@@ -264,4 +268,5 @@ def received(channel_id: UUID, message: Inbound) -> Event:
         data,
         now=message.occurred_at,
         event_id=event_id(channel_id, message.dedupe_key),
+        trace=trace,
     )

@@ -3,6 +3,8 @@ else at a start, so it waits for the first call over TLS; many agents never make
 
 import httpx2
 
+from instance_agent import logs
+
 # Calls to the control plane and to platforms; each call may ask for less.
 TIMEOUT = httpx2.Timeout(20.0, connect=5.0)
 # An agent talks to one control plane and a few platforms. Idle connections are dropped before
@@ -29,4 +31,15 @@ class LazyTls(httpx2.AsyncBaseTransport):
 def new_client() -> httpx2.AsyncClient:
     """Verifies certificates; only plain `http://` skips the machinery for it."""
     plain = httpx2.AsyncHTTPTransport(verify=False, limits=LIMITS)
-    return httpx2.AsyncClient(timeout=TIMEOUT, transport=LazyTls(), mounts={"http://": plain})
+    return httpx2.AsyncClient(
+        timeout=TIMEOUT,
+        transport=LazyTls(),
+        mounts={"http://": plain},
+        event_hooks={"request": [_name_trace]},
+    )
+
+
+async def _name_trace(request: httpx2.Request) -> None:
+    """What a call made leads to, in whatever process, is in the same trace."""
+    if current := logs.traceparent():
+        request.headers.setdefault("traceparent", current)

@@ -4,7 +4,9 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 import msgspec
@@ -33,11 +35,25 @@ def configure() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[_Library()], force=True)
 
 
+_CURRENT: ContextVar[str] = ContextVar("traceparent", default="")
+
+
 def trace(traceparent: str | None) -> None:
-    """Let the lines of the current task name the caller's trace."""
+    """Let the lines and the calls of the current task name the caller's trace."""
     match = _TRACEPARENT.fullmatch(traceparent or "")
     if match:
+        _CURRENT.set(match[0])
         structlog.contextvars.bind_contextvars(traceId=match[1], spanId=match[2])
+
+
+def traceparent() -> str:
+    """The caller's trace; empty where nobody called."""
+    return _CURRENT.get()
+
+
+def new_trace(random: Random) -> str:
+    """A traceparent of our own, for what no call has brought."""
+    return f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-01"
 
 
 def shape(_logger: Any, _method: str, line: Line) -> Line:

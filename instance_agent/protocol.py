@@ -332,17 +332,18 @@ class Heartbeat(Struct, frozen=True, kw_only=True):
     spool_bytes: int
 
 
-class Event(Struct, frozen=True, kw_only=True):
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that happened. `data` is one of the structs above, by `type`.
 
     `id` of a message is derived from the platform's dedupe key (see `event_id`), so an agent
-    that was rebuilt from nothing repeats it.
+    that was rebuilt from nothing repeats it. `trace` is a W3C traceparent: where it comes from.
     """
 
     id: UUID
     type: EventType
     occurred_at: datetime
     data: dict[str, Any]
+    trace: str = ""
 
 
 class EventBatch(Struct, frozen=True, kw_only=True):
@@ -423,11 +424,13 @@ class SendRequest(Struct, frozen=True, kw_only=True):
 
     Repeating an `attempt` repeats its answer; a higher one tries again what was not sent. An agent
     whose journal is not `journal_id` refuses (409 `journal_mismatch`), and so does one that has
-    seen a higher `epoch` (409 `stale_epoch`).
+    seen a higher `epoch` (409 `stale_epoch`). `insist` says that a person wants this attempt, so
+    that also what an earlier one left unknown is sent again.
     """
 
     message_id: UUID
     attempt: int = 1
+    insist: bool = False
     author: Author = Author()
     channel_id: UUID
     epoch: int

@@ -7,7 +7,8 @@ the control plane has it) go straight up or fail; the rest go through the spool,
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
 from uuid import UUID, uuid4
@@ -76,6 +77,7 @@ class _Waiting:
     bodies: list[bytes]
     keys: frozenset[object]
     answer: asyncio.Future[list[EventResult]]
+    context: Context = field(default_factory=copy_context)
 
     @property
     def size(self) -> int:
@@ -128,6 +130,7 @@ class Reporter:
             raise NotAccepted("the control plane did not answer in time") from None
         except PostFailed as failure:
             raise NotAccepted(str(failure)) from failure
+        log.info("events reported", count=len(results))
         await self._bury(waiting, results)
 
     async def record(self, kind: EventType, data: msgspec.Struct, *, subject: UUID | None) -> None:
@@ -173,7 +176,11 @@ class Reporter:
 
     def _launch(self) -> None:
         while len(self._flights) < MAX_FLIGHTS and (batch := self._pick()):
-            flight = asyncio.create_task(self._fly(batch), name="reporter-flight")
+            # A batch may be of several traces: it is in that of its caller only when it is one's.
+            context = batch[0].context if len(batch) == 1 else Context()
+            flight = asyncio.create_task(
+                self._fly(batch), name="reporter-flight", context=context.copy()
+            )
             self._flights[flight] = batch
             flight.add_done_callback(self._landed)
 
@@ -281,7 +288,12 @@ class Reporter:
 
 
 def new_event(
-    kind: EventType, data: msgspec.Struct, *, now: float, event_id: UUID | None = None
+    kind: EventType,
+    data: msgspec.Struct,
+    *,
+    now: float,
+    event_id: UUID | None = None,
+    trace: str = "",
 ) -> Event:
     """An event in the wire's terms; without `event_id` it is one of a kind."""
     return Event(
@@ -289,6 +301,7 @@ def new_event(
         type=kind,
         occurred_at=datetime.fromtimestamp(now, UTC),
         data=msgspec.to_builtins(data),
+        trace=trace,
     )
 
 

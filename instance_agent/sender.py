@@ -2,7 +2,7 @@
 
 All timed retry belongs to the control plane. Repeating an attempt repeats its answer; a higher
 attempt tries again what the platform refused (nothing was sent then). What has no known end is
-sent again only while the platform would recognise it.
+sent again only while the platform would recognise it, or when a person insists on a new attempt.
 """
 
 import asyncio
@@ -88,6 +88,13 @@ class Sender:
             outcomes.append(outcome)
             if outcome.outcome != "sent":
                 break  # parts must not arrive out of order
+        log.info(
+            "message sent" if outcomes[-1].outcome == "sent" else "message not sent",
+            message_id=str(request.message_id),
+            attempt=request.attempt,
+            outcome=outcomes[-1].outcome,
+            error_class=outcomes[-1].error_class,
+        )
         return SendResult(parts=outcomes + [NOT_TRIED] * (len(parts) - len(outcomes)))
 
     async def _part(
@@ -101,6 +108,9 @@ class Sender:
         kind = registry.kind(scope.spec.kind)
         if entry is not None:
             safe_s = kind.resend_safe_s
+            if request.insist and request.attempt > entry.attempt:
+                # Whoever insists takes the repeat into the bargain.
+                safe_s = float("inf")
             known = settled(entry, request.attempt, resend_safe_s=safe_s, now=self._clock())
             if known is not None:
                 return known

@@ -5,8 +5,9 @@ signature of each route what its caller must be allowed to do. Routes that take 
 with `public`; a test fails for a route with neither.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -79,6 +80,8 @@ class House:
     approval: str = "manual"
     limiter: Limiter
     rates: Rates
+    # Set once this process has been asked to stop: from then on it says that it is not ready.
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
     # The only way to addresses that tenants chose.
     outbound: Outbound
     providers: Providers

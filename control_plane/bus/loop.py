@@ -19,6 +19,7 @@ from control_plane.bus.hints import POLL_S, Bus
 from control_plane.db import leases
 from control_plane.db.leases import Lease, LeaseLost
 from control_plane.db.session import DATABASE_ERRORS, Database
+from control_plane.kit import tracing
 from control_plane.kit.backoff import full_jitter
 from control_plane.kit.ids import new_token
 from control_plane.kit.metrics import LEASES_LOST, LOOP_FAILURES, LOOP_SUCCESS, WORK_SECONDS
@@ -28,6 +29,8 @@ LEASE = timedelta(seconds=15)
 RENEW_EVERY_S = 5.0
 # How long a stopping loop waits for handlers before it leaves their rows to others.
 STOP_WITHIN_S = 8.0
+# How long handing back may take after that; a database that is away gets them with time.
+HAND_BACK_WITHIN_S = 2.0
 # Between tries to give a row back while the database is away.
 _FINISH_AGAIN_S = 0.5
 _RETRY_BASE = timedelta(seconds=0.5)
@@ -108,6 +111,9 @@ class WorkLoop:
             self._failed("claim", error)
             return False
         LOOP_SUCCESS.labels(self.name).set_to_current_time()
+        if self._stopping.is_set():
+            await self._hand_back(claimed)
+            return False
         for lease in claimed:
             task = group.create_task(self._work(lease), name=f"{self.name}:{lease.key}")
             self._running[task] = lease
@@ -123,15 +129,16 @@ class WorkLoop:
     async def _work(self, lease: Lease) -> None:
         started, outcome = time.monotonic(), "done"
         again: timedelta | None
-        try:
-            again = await self._handler(lease)
-        except LeaseLost:
-            LEASES_LOST.labels(self.name).inc()
-            return
-        except Exception as error:  # one bad row must not stop the others
-            self._failed("handler", error, key=str(lease.key), tenant=str(lease.tenant_id))
-            outcome = "failed"
-            again = full_jitter(lease.attempts, base=_RETRY_BASE, cap=_RETRY_CAP)
+        with tracing.working(self.name):
+            try:
+                again = await self._handler(lease)
+            except LeaseLost:
+                LEASES_LOST.labels(self.name).inc()
+                return
+            except Exception as error:  # one bad row must not stop the others
+                self._failed("handler", error, key=str(lease.key), tenant=str(lease.tenant_id))
+                outcome = "failed"
+                again = full_jitter(lease.attempts, base=_RETRY_BASE, cap=_RETRY_CAP)
         WORK_SECONDS.labels(self.name, outcome).observe(time.monotonic() - started)
         await self._finish(lease, again, failed=outcome == "failed")
 
@@ -165,10 +172,22 @@ class WorkLoop:
     async def _drain(self) -> None:
         if not self._running:
             return
-        _done, late = await asyncio.wait(self._running, timeout=STOP_WITHIN_S)
+        running = dict(self._running)
+        _done, late = await asyncio.wait(running, timeout=STOP_WITHIN_S)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+        await self._hand_back([running[task] for task in late])
+
+    async def _hand_back(self, held: list[Lease]) -> None:
+        """Give rows back that nobody works on any more: others need not wait for the lease."""
+        if not held:
+            return
+        try:
+            async with asyncio.timeout(HAND_BACK_WITHIN_S), self._database.session() as session:
+                await leases.release(session, held)
+        except (*DATABASE_ERRORS, TimeoutError) as error:
+            self._failed("hand back", error)
 
     def _failed(self, what: str, error: Exception, **data: str) -> None:
         LOOP_FAILURES.labels(self.name).inc()

@@ -24,10 +24,12 @@ from control_plane.db.session import Database, Scope, driver
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.sessions import AgentAddress
+from control_plane.kit import tracing
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Forbidden, Unavailable, not_found
 from control_plane.kit.ids import fingerprint, new_id
+from control_plane.kit.metrics import STAGE_SECONDS
 
 WORK = "callback"
 # Callbacks kept for one channel, and how many bytes of them: some hours of a busy account. When it
@@ -50,11 +52,13 @@ SELECT count(*) AS n, coalesce(sum(length(body)), 0) AS bytes FROM callbacks
 WHERE channel_id = $1 AND dead_reason IS NULL
 """
 _STORE = """
-INSERT INTO callbacks (id, tenant_id, channel_id, method, path, query, headers, body, received_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO callbacks (id, tenant_id, channel_id, method, path, query, headers, body, received_at,
+    trace)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 _OLDEST = """
-SELECT id, method, path, query, headers, body, received_at FROM callbacks
+SELECT id, method, path, query, headers, body, received_at,
+    trace, coalesce(replayed_at, received_at) AS waits_since FROM callbacks
 WHERE channel_id = $1 AND dead_reason IS NULL ORDER BY id LIMIT 1
 """
 _DEAD = "UPDATE callbacks SET dead_reason = $2 WHERE id = $1"
@@ -93,6 +97,10 @@ class Callbacks:
 
     async def accept(self, token: str, request: RawCallback) -> CallbackAnswer:
         """Answer a platform; raises NotFound, Forbidden (not the platform) or Unavailable."""
+        with STAGE_SECONDS.labels("callback").time():
+            return await self._accept(token, request)
+
+    async def _accept(self, token: str, request: RawCallback) -> CallbackAnswer:
         known = await self._find(token)
         if request.method == "GET" and isinstance(found := self._verify(known, request), Challenge):
             # A platform's check of the address waits one second, and no agent is needed for it.
@@ -118,9 +126,10 @@ class Callbacks:
                 agent = await sessions.active_agent(session, self._keys, instance)
             if row is None:
                 return None
+            tracing.follow(row["trace"])
             if agent is not None and await self._pass(lease, agent, row):
                 continue
-            if self._clock.now() - row["received_at"] < MAX_AGE:
+            if self._clock.now() - row["waits_since"] < MAX_AGE:
                 return _RETRY
             await self._settle(lease, row["id"], "too old")
         return timedelta(0)
@@ -174,6 +183,7 @@ class Callbacks:
                 json.dumps(dict(request.headers)),
                 request.body,
                 datetime.fromtimestamp(request.received_at, tz=self._clock.now().tzinfo),
+                tracing.here(),
             )
             await leases.call(session, WORK, [(known.channel_id, known.tenant_id)])
             await leases.call(session, "instance", [(known.instance_id, known.tenant_id)])

@@ -58,6 +58,7 @@ class Conversation(Row, table=True):
     turned_number: int = 0
     last_turn: int = 0
     reply_handle: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    trace: bytes | None = None
     preview: str = ""
     last_message_at: datetime = Field(sa_type=Timestamp)
     created_at: datetime = Field(sa_type=Timestamp)
@@ -77,5 +78,6 @@ class Message(Row, table=True):
     sender_name: str | None = None
     segments: list[dict[str, Any]] = Field(sa_type=Json)
     platform_id: str | None = None
+    trace: bytes | None = None
     occurred_at: datetime = Field(sa_type=Timestamp)
     created_at: datetime = Field(sa_type=Timestamp)

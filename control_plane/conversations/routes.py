@@ -10,12 +10,13 @@ from fastapi import APIRouter, Depends
 from adapters.model import Segment
 from control_plane.access.http import Call, TransactionRoute, permit
 from control_plane.access.permissions import Permission
-from control_plane.conversations import service
+from control_plane.conversations import notices, service
 from control_plane.conversations.models import Contact, Conversation, Owner
 from control_plane.conversations.ownership import Action
 from control_plane.conversations.schemas import (
     ContactOut,
     ConversationOut,
+    ConversationStandingOut,
     DeliveryOut,
     MessageIn,
     MessageOut,
@@ -46,9 +47,11 @@ async def list_conversations(
 
 
 @router.get("/{conversation_id}")
-async def get_conversation(conversation_id: UUID, call: Reader) -> ConversationOut:
-    """One conversation."""
-    return _out(await service.get(call.session, conversation_id))
+async def get_conversation(conversation_id: UUID, call: Reader) -> ConversationStandingOut:
+    """One conversation, and what of its bot does not work at the moment."""
+    shown = _out(await service.get(call.session, conversation_id))
+    notice = await notices.notice(call.session, conversation_id)
+    return ConversationStandingOut(**dict(shown), notice=notice)
 
 
 @router.get("/{conversation_id}/messages")

@@ -36,6 +36,12 @@ class ConversationOut(BaseModel):
     created_at: datetime
 
 
+class ConversationStandingOut(ConversationOut):
+    """`notice` says in a sentence what does not work at the moment; null while all does."""
+
+    notice: str | None
+
+
 class SenderOut(BaseModel):
     """`kind` is contact, bot, human or system."""
 

@@ -25,6 +25,7 @@ from control_plane.db import leases
 from control_plane.db.session import driver, hint
 from control_plane.delivery import lanes
 from control_plane.delivery.lanes import Outgoing
+from control_plane.kit import tracing
 from control_plane.kit.errors import Conflict, not_found
 from control_plane.kit.ids import new_id
 from control_plane.media import refs
@@ -41,8 +42,8 @@ WHERE m.conversation_id = $1 AND m.number > $2 AND m.number < $3 ORDER BY m.numb
 """
 _SAY = """
 INSERT INTO messages (id, tenant_id, conversation_id, number, sender_kind, sender_id, sender_name,
-    segments, occurred_at, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
+    segments, occurred_at, created_at, trace)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)
 """
 _MAX_NUMBER = 2**62
 
@@ -153,6 +154,7 @@ async def say(
         author.name,
         body,
         now,
+        tracing.here(),
     )
     await lanes.queue(session, _outgoing(conversation, message_id, author, body), now=now)
     data = {

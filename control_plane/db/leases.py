@@ -91,6 +91,18 @@ UPDATE work AS w SET expires_at = now() + $4::interval
 FROM rows WHERE w.kind = rows.kind AND w.key = rows.key
 """
 
+# One order, as everywhere; the row is as due as it was.
+_RELEASE = """
+WITH rows AS (
+    SELECT w.kind, w.key FROM work AS w
+    JOIN unnest($1::text[], $2::uuid[], $3::uuid[]) AS held (kind, key, token)
+        USING (kind, key, token)
+    ORDER BY w.kind, w.tenant_id, w.key FOR UPDATE OF w
+)
+UPDATE work AS w SET owner = NULL, token = NULL, expires_at = NULL
+FROM rows WHERE w.kind = rows.kind AND w.key = rows.key
+"""
+
 _DROP = "DELETE FROM work WHERE kind = $1 AND key = $2"
 
 _FORGET = "DELETE FROM work WHERE kind = $1 AND key = $2 AND token = $3 AND version = $4"
@@ -195,6 +207,18 @@ async def renew(session: AsyncSession, leases: Sequence[Lease], lease: timedelta
         [item.token for item in leases],
         lease,
     )
+
+
+async def release(session: AsyncSession, leases: Sequence[Lease]) -> None:
+    """Hand leases back whose work was broken off, so that others go on at once."""
+    await (await driver(session)).execute(
+        _RELEASE,
+        [item.kind for item in leases],
+        [item.key for item in leases],
+        [item.token for item in leases],
+    )
+    for kind in {item.kind for item in leases}:
+        hint(session, topic(kind))
 
 
 async def finish(

@@ -6,7 +6,9 @@ Invariants:
 3. A worker that finds `sending` repeats the call to the same journal only: the agent's journal
    answers without sending twice. Another journal means that the outcome is unknown.
 4. `withhold` and entering `sending` exclude each other by the delivery's row lock: after a
-   take-over has committed, no bot delivery enters `sending`.
+   take-over has committed, no bot delivery enters `sending` by itself; a person may ask for it.
+5. What a person has sent again keeps its number, so it goes before everything that still waits;
+   its attempts count on for the agent's journal, and anew for giving up.
 """
 
 import json
@@ -25,14 +27,17 @@ from adapters.model import ConversationKey, Segment
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, driver
+from control_plane.delivery import pace
 from control_plane.delivery.models import DeliveryState
 from control_plane.delivery.verdict import Verdict, judge
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.sessions import AgentAddress
+from control_plane.kit import tracing
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
+from control_plane.kit.metrics import STAGE_SECONDS
 from control_plane.stream import log as stream
 from control_plane.tenants import service as tenants
 from instance_agent.protocol import Author, PartOutcome, SendRequest
@@ -54,8 +59,8 @@ _PASSING = frozenset(
 
 _QUEUE = """
 INSERT INTO deliveries (id, tenant_id, conversation_id, instance_id, channel_id, message_id, number,
-    author_kind, author_name, key_type, key, reply_handle, segments, due_at, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)
+    author_kind, author_name, key_type, key, reply_handle, segments, due_at, created_at, trace)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15)
 """
 _WITHHOLD = """
 UPDATE deliveries
@@ -73,8 +78,9 @@ SELECT id, number, journal_id, started_at, ended_at FROM attempts
 WHERE delivery_id = $1 ORDER BY number
 """
 _BEGIN = """
-INSERT INTO attempts (id, tenant_id, delivery_id, number, journal_id, started_at)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO attempts (id, tenant_id, delivery_id, number, journal_id, started_at,
+    paced_conversation_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 _END = "UPDATE attempts SET ended_at = $2, outcome = $3, parts = $4 WHERE id = $1"
 _MARK = """
@@ -131,6 +137,7 @@ async def queue(session: AsyncSession, outgoing: Outgoing, *, now: datetime) -> 
         outgoing.reply_handle,
         outgoing.segments,
         now,
+        tracing.here(),
     )
     await leases.call(session, WORK, [(outgoing.conversation_id, outgoing.tenant_id)])
 
@@ -177,6 +184,7 @@ class Lanes:
             head = await connection.fetchrow(_HEAD, lease.key)
             if head is None:
                 return None
+            tracing.follow(head["trace"])
             agent = await sessions.active_agent(session, self._keys, head["instance_id"])
             hopeless = _hopeless(head, now)
             if hopeless is not None:
@@ -185,18 +193,44 @@ class Lanes:
                 return timedelta(0)
             if agent is None:
                 return _NO_AGENT
-            if head["state"] == DeliveryState.QUEUED and head["due_at"] > now:
-                return head["due_at"] - now  # type: ignore[no-any-return]
+            if head["state"] == DeliveryState.QUEUED:
+                if head["due_at"] > now:
+                    return head["due_at"] - now  # type: ignore[no-any-return]
+                held = await self._held(session, lease, head, now)
+                if held is not None:
+                    return held
             attempt = await self._attempt(session, lease, head, agent, now)
             await leases.hold(session, lease)
         return attempt
+
+    async def _held(
+        self, session: AsyncSession, lease: Lease, head: Any, now: datetime
+    ) -> timedelta | None:
+        """A pause where the platform would not take it now; None when it may be tried."""
+        kind = registry.kind(head["channel_kind"])
+        if await pace.closed(session, kind, head["conversation_id"], now=now):
+            gone = Verdict(state=DeliveryState.EXPIRED, error_class="window_expired")
+            await _mark(session, head, gone, attempts=head["attempts"], due_at=now)
+            await _tell(session, lease, head, gone)
+            return timedelta(0)
+        pause = await pace.pause(session, kind, head["conversation_id"], now=now)
+        if pause is not None:
+            # Whether an earlier attempt may have sent it must not be forgotten.
+            error_class = head["error_class"] or pace.PACED
+            waits = Verdict(state=DeliveryState.QUEUED, error_class=error_class)
+            await _mark(session, head, waits, attempts=head["attempts"], due_at=now + pause)
+            if error_class != head["error_class"]:
+                await _tell(session, lease, head, waits)
+            await leases.hold(session, lease)
+        return pause
 
     async def _attempt(
         self, session: AsyncSession, lease: Lease, head: Any, agent: AgentAddress, now: datetime
     ) -> Attempt | timedelta:
         connection = await driver(session)
         past = await connection.fetch(_ATTEMPTS, head["id"])
-        first_at = past[0]["started_at"] if past else now
+        began = [row["started_at"] for row in past if row["number"] > head["resent_from"]]
+        first_at = began[0] if began else now
         if head["state"] == DeliveryState.SENDING:
             last = past[-1]
             if last["journal_id"] == agent.journal_id:
@@ -210,8 +244,16 @@ class Lanes:
             lost = [PartOutcome(outcome="unknown", detail="the agent's journal is gone")]
             return await self._record(session, lease, head, last, lost, first_at)
         attempt_id, number = new_id(), len(past) + 1
+        paced = registry.kind(head["channel_kind"]).paces and head["conversation_id"]
         await connection.execute(
-            _BEGIN, attempt_id, head["tenant_id"], head["id"], number, agent.journal_id, now
+            _BEGIN,
+            attempt_id,
+            head["tenant_id"],
+            head["id"],
+            number,
+            agent.journal_id,
+            now,
+            paced or None,
         )
         sending = Verdict(state=DeliveryState.SENDING)
         await _mark(session, head, sending, attempts=number, due_at=now)
@@ -225,6 +267,7 @@ class Lanes:
         request = SendRequest(
             message_id=row["message_id"],
             attempt=attempt.number,
+            insist=row["decision"] == "resend" and attempt.number == row["resent_from"] + 1,
             channel_id=row["channel_id"],
             epoch=attempt.agent.epoch,
             journal_id=attempt.agent.journal_id,
@@ -233,8 +276,12 @@ class Lanes:
             segments=msgspec.json.decode(row["segments"], type=list[Segment]),
             author=Author(kind=row["author_kind"], name=row["author_name"]),
         )
+        if attempt.number == 1:
+            waited = self._clock.now() - row["created_at"]
+            STAGE_SECONDS.labels("delivery_wait").observe(waited.total_seconds())
         try:
-            return (await self._agents.send(attempt.agent, request)).parts
+            with STAGE_SECONDS.labels("send").time():
+                return (await self._agents.send(attempt.agent, request)).parts
         except (AgentAway, AgentSilent) as error:
             log.info("send left open", reason=type(error).__name__, message=str(row["message_id"]))
             return None
@@ -267,7 +314,7 @@ class Lanes:
         safe_s = min(registry.kind(delivery["channel_kind"]).resend_safe_s, 1e9)
         verdict = judge(
             parts,
-            attempt=attempt["number"],
+            attempt=attempt["number"] - delivery["resent_from"],
             age=now - first_at,
             resend_safe=timedelta(seconds=safe_s),
         )
@@ -286,7 +333,8 @@ def _hopeless(head: Any, now: datetime) -> Verdict | None:
         # An open attempt may have sent it, and soon nobody is left to ask.
         state = DeliveryState.FAILED if queued else DeliveryState.UNCONFIRMED
         return Verdict(state=state, error_class="channel_deleted")
-    if queued and now - head["created_at"] > MAX_AGE:
+    since = head["decided_at"] if head["decision"] == "resend" else head["created_at"]
+    if queued and now - since > MAX_AGE:
         return Verdict(state=DeliveryState.EXPIRED, error_class="too_old")
     return None
 

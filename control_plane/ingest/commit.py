@@ -17,6 +17,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from control_plane.ingest.verify import Proven
 from control_plane.kit.errors import BotyardError, TooMany, Unavailable
+from control_plane.kit.metrics import STAGE_SECONDS
 from instance_agent.protocol import EventBatch, EventResult
 
 # Groups written at the same time: a second writer works while the first waits for its commit.
@@ -74,7 +75,8 @@ class GroupCommit:
         self._waiting.append(pending)
         WAITING.set(len(self._waiting))
         self._news.set()
-        return await pending.done
+        with STAGE_SECONDS.labels("ingest").time():
+            return await pending.done
 
     async def run(self) -> None:
         """Write until `stop`, then what still waits."""

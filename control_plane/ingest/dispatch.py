@@ -10,6 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.db import leases
 from control_plane.db.session import Database, Scope, driver
+from control_plane.ingest import rejected
 from control_plane.ingest.commit import Pending
 from control_plane.ingest.store import Arrival, read_messages, storable, store_messages
 from control_plane.instances import service as instances
@@ -87,6 +88,7 @@ class Dispatcher:
             await _save_checkpoints(session, group)
             for pending, result in zip(group, results, strict=True):
                 entries[pending.proven.tenant_id] += await _other_events(session, pending, result)
+            await rejected.keep(session, group, results)
             await session.flush()
             await leases.call(session, instances.WORK, session.info.get("looks", set()))
             for tenant, entry in await quota.count_messages(session, _stored(arrivals)):

@@ -22,6 +22,7 @@ from control_plane.conversations.service import TURN, topic
 from control_plane.db import leases
 from control_plane.db.session import driver, hint
 from control_plane.ingest.commit import Pending
+from control_plane.kit import tracing
 from control_plane.kit.ids import new_id
 from control_plane.media import refs
 from control_plane.media import service as media
@@ -57,18 +58,19 @@ RETURNING id, channel_id, platform_id
 # A closed conversation opens again, with the bot.
 _CONVERSATIONS = """
 INSERT INTO conversations AS c (id, tenant_id, instance_id, channel_id, contact_id, key_type, key,
-    last_number, heard_number, reply_handle, preview, last_message_at, created_at)
+    last_number, heard_number, reply_handle, preview, last_message_at, created_at, trace)
 SELECT i.id, i.tenant_id, i.instance_id, i.channel_id, i.contact_id, i.key_type, i.key,
-       i.n, i.n, i.reply_handle, i.preview, i.at, i.at
+       i.n, i.n, i.reply_handle, i.preview, i.at, i.at, i.trace
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
-            $8::bigint[], $9::jsonb[], $10::text[], $11::timestamptz[])
+            $8::bigint[], $9::jsonb[], $10::text[], $11::timestamptz[], $12::bytea[])
      AS i (id, tenant_id, instance_id, channel_id, contact_id, key_type, key, n, reply_handle,
-           preview, at)
+           preview, at, trace)
 ON CONFLICT (channel_id, key_type, key) DO UPDATE
 SET last_number = c.last_number + excluded.last_number,
     heard_number = c.last_number + excluded.last_number,
     reply_handle = excluded.reply_handle,
     preview = excluded.preview,
+    trace = excluded.trace,
     last_message_at = greatest(c.last_message_at, excluded.last_message_at),
     owner_version = c.owner_version + CASE WHEN c.owner = 'closed' THEN 1 ELSE 0 END,
     turned_number = CASE WHEN c.owner = 'closed' THEN c.last_number ELSE c.turned_number END,
@@ -77,13 +79,13 @@ RETURNING id, channel_id, key_type, key, last_number, owner, owner_version
 """
 _MESSAGES = """
 INSERT INTO messages (id, tenant_id, conversation_id, number, sender_kind, sender_id, sender_name,
-    segments, platform_id, occurred_at, created_at)
+    segments, platform_id, occurred_at, created_at, trace)
 SELECT i.id, i.tenant_id, i.conversation_id, i.number, 'contact', i.sender_id, i.sender_name,
-       i.segments, i.platform_id, i.occurred_at, i.created_at
+       i.segments, i.platform_id, i.occurred_at, i.created_at, i.trace
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::uuid[], $6::text[], $7::jsonb[],
-            $8::text[], $9::timestamptz[], $10::timestamptz[])
+            $8::text[], $9::timestamptz[], $10::timestamptz[], $11::bytea[])
      AS i (id, tenant_id, conversation_id, number, sender_id, sender_name, segments, platform_id,
-           occurred_at, created_at)
+           occurred_at, created_at, trace)
 """
 
 Key = tuple[UUID, str, str]
@@ -299,6 +301,7 @@ async def _upsert_conversations(
         [json.dumps(a.message.reply_handle) for a in last],
         [preview(a.message.segments) for a in last],
         [a.received_at for a in last],
+        [tracing.read(a.event.trace) for a in last],
     )
     return {(row["channel_id"], row["key_type"], row["key"]): row for row in rows}
 
@@ -333,6 +336,7 @@ async def _insert_messages(
                 message.message_id,
                 arrival.event.occurred_at,
                 arrival.received_at,
+                tracing.read(arrival.event.trace),
             )
         )
         entries[arrival.tenant_id].append(_entry(conversation, message_id, number, message))

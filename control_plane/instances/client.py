@@ -16,6 +16,7 @@ from adapters.model import CallbackAnswer, RawCallback
 from control_plane.instances.breaker import Breaker
 from control_plane.instances.inferred import Inferred, ModelFailed, StreamCut, inferred
 from control_plane.instances.sessions import AgentAddress
+from control_plane.kit import tracing
 from instance_agent.protocol import (
     ANSWER_HEADER,
     CALLBACK_HEADER,
@@ -198,7 +199,11 @@ class AgentClient:
 
 
 def _headers(agent: AgentAddress) -> dict[str, str]:
-    return {"authorization": f"Bearer {agent.api_token}", "content-type": "application/json"}
+    return {
+        "authorization": f"Bearer {agent.api_token}",
+        "content-type": "application/json",
+        **tracing.header(),
+    }
 
 
 def _timeout(within: timedelta) -> httpx2.Timeout:

@@ -11,6 +11,12 @@ LOOP_FAILURES = Counter("botyard_loop_failures_total", "Rounds of a loop that fa
 WORK_SECONDS = Histogram(
     "botyard_work_seconds", "Time from claiming a row to giving it back.", ["kind", "outcome"]
 )
+STAGE_SECONDS = Histogram(
+    "botyard_stage_seconds",
+    "How long a message takes through each stage of its way.",
+    ["stage"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
+)
 LEASES_LOST = Counter(
     "botyard_leases_lost_total", "Results thrown away after a lost lease.", ["kind"]
 )

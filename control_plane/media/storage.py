@@ -19,6 +19,7 @@ import obstore
 import structlog
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
+from prometheus_client import Counter
 
 from control_plane.kit.errors import Unavailable, not_found
 
@@ -37,6 +38,10 @@ _CONNECT_S = 3
 _RETRIES = 2
 _RETRY_WITHIN = timedelta(seconds=5)
 _AGAIN_S = 5
+
+FAILURES = Counter(
+    "botyard_media_storage_failures_total", "Calls that the media storage did not answer well."
+)
 
 log = structlog.get_logger()
 
@@ -167,6 +172,7 @@ def _away() -> "Iterator[None]":
         yield
     except (BaseError, OSError) as error:
         # Only the type: the text may hold addresses and keys.
+        FAILURES.inc()
         log.warning("media storage failed", error=type(error).__name__)
         raise Unavailable(
             "storage_unavailable", "The media storage cannot be reached.", retry_after_s=_AGAIN_S

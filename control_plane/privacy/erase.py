@@ -46,6 +46,17 @@ UPDATE conversations SET key = 'erased:' || id, reply_handle = '{}', preview = $
     owner_version = owner_version + CASE WHEN owner = 'closed' THEN 0 ELSE 1 END
 WHERE contact_id = $1 AND key_type = 'direct' AND key <> 'erased:' || id
 """
+# Raw bytes that name the contact; those that a platform has encrypted go with retention.
+_RAW = (
+    """
+    DELETE FROM callbacks WHERE channel_id = $1 AND dead_reason IS NOT NULL
+        AND position(convert_to(to_json($2::text)::text, 'UTF8') IN body) > 0
+    """,
+    """
+    DELETE FROM rejected_events WHERE instance_id = (SELECT instance_id FROM channels WHERE id = $1)
+        AND position(convert_to(to_json($2::text)::text, 'UTF8') IN body) > 0
+    """,
+)
 _PREVIEW = "UPDATE conversations SET preview = $2 WHERE id = $1"
 _THREAD = """
 SELECT id, number FROM messages
@@ -142,6 +153,8 @@ async def _cut_off(case: Case) -> int:
         await connection.execute(_VISITOR, contact["channel_id"], contact["platform_id"])
         await connection.execute(_FORGET, case.contact_id)
         await connection.execute(_CLOSE, case.contact_id, ERASED)
+        for remove in _RAW:
+            await connection.execute(remove, contact["channel_id"], contact["platform_id"])
     return late
 
 

@@ -74,6 +74,11 @@ _KINDS = {
             WHERE tenant_id = $1 AND received_at < $2 AND dead_reason IS NOT NULL
             ORDER BY received_at LIMIT $3)
     """,
+    "rejected_events": """
+        DELETE FROM rejected_events WHERE id IN (
+            SELECT id FROM rejected_events
+            WHERE tenant_id = $1 AND id < uuid7_floor($2) ORDER BY id LIMIT $3)
+    """,
     "previews": """
         UPDATE conversations SET preview = '', reply_handle = '{}' WHERE id IN (
             SELECT id FROM conversations

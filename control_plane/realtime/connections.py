@@ -22,6 +22,7 @@ from control_plane.access.permissions import Actor
 from control_plane.access.standing import SignIn
 from control_plane.bus.hints import Wake
 from control_plane.db.session import DATABASE_ERRORS, Scope
+from control_plane.kit.backoff import come_back
 from control_plane.kit.errors import (
     BadRequest,
     BotyardError,
@@ -135,7 +136,7 @@ class Connections:
                     LOOP_FAILURES.labels(self.name).inc()
                     log.warning("connections not looked after", error=type(error).__name__)
         for connection in tuple(self._open):
-            connection.outlet.close(RESTARTING, "restarting")
+            connection.outlet.close(RESTARTING, come_back())
         await self._rooms.stopped(_STOP_WITHIN_S)
 
     def stop(self) -> None:

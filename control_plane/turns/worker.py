@@ -26,9 +26,11 @@ from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, driver
 from control_plane.instances.client import AgentClient
+from control_plane.kit import tracing
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
+from control_plane.kit.metrics import STAGE_SECONDS
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
 from control_plane.tenants import quota
@@ -107,12 +109,15 @@ class Turns:
             if pause is not None:
                 return pause
             conversation = await conversations.lock(session, lease.key)
+            tracing.follow(conversation.trace)
             turn = await _running(session, conversation)
             if turn is None and _has_news(conversation):
                 pause = await _talking(session, conversation, self._clock)
                 if pause is not None:
                     return pause
                 turn = _open(conversation, self._clock)
+                waited = turn.created_at - conversation.last_message_at
+                STAGE_SECONDS.labels("turn_wait").observe(max(0.0, waited.total_seconds()))
                 session.add_all([conversation, turn])
                 await session.flush()
             await leases.hold(session, lease)

@@ -27,6 +27,8 @@ from control_plane.channels.settings import unseal
 from control_plane.conversations import service as conversations
 from control_plane.conversations.segments import encode
 from control_plane.db.session import DATABASE_ERRORS, Database, Scope
+from control_plane.kit import tracing
+from control_plane.kit.backoff import come_back
 from control_plane.kit.errors import BotyardError
 from control_plane.kit.ids import fingerprint, new_id, new_token
 from control_plane.tenants import service as tenants
@@ -49,6 +51,7 @@ _MAX_OWN = 500
 WRONG_ORIGIN = 4403
 UNKNOWN_CHANNEL = 4404
 CHANNEL_ENDED = 4410
+RESTARTING = 1012
 TRY_LATER = 1013
 
 OPEN = Gauge("botyard_webchat_sockets", "Visitors connected to this process.")
@@ -102,7 +105,9 @@ class Sockets:
         self._open += 1
         OPEN.set(self._open)
         try:
-            if self._open > MAX_SOCKETS or self._stopping.is_set():
+            if self._stopping.is_set():
+                raise Closed(RESTARTING, come_back())
+            if self._open > MAX_SOCKETS:
                 raise Closed(TRY_LATER, "busy")
             guest = await self._enter(token)
             self._welcome_from(socket, guest)
@@ -147,7 +152,8 @@ class Sockets:
         resume = first if isinstance(first, Resume) else Resume()
         await self._welcome(socket, guest, resume)
         if isinstance(first, Write):
-            await self._take(socket, guest, first)
+            with tracing.span("visitor's message"):
+                await self._take(socket, guest, first)
         tasks = [
             asyncio.create_task(self._listen(socket, guest)),
             asyncio.create_task(self._tell(socket, guest)),
@@ -177,7 +183,7 @@ class Sockets:
 
     async def _end(self) -> None:
         await self._stopping.wait()
-        raise Closed(1012, "restarting")
+        raise Closed(RESTARTING, come_back())
 
     async def _receive(self, socket: WebSocket) -> Resume | Write | None:
         message = await socket.receive()
@@ -217,7 +223,8 @@ class Sockets:
         while True:
             frame = await self._receive(socket)
             if isinstance(frame, Write):
-                await self._take(socket, guest, frame)
+                with tracing.span("visitor's message"):
+                    await self._take(socket, guest, frame)
             elif isinstance(frame, Resume):
                 error = {"type": "error", "code": "resume_twice", "detail": "Reconnect to resume."}
                 await _send(socket, error)

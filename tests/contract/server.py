@@ -28,7 +28,7 @@ from control_plane.parts import Parts, build
 from control_plane.serve import HttpServer, listen
 from control_plane.tenants.models import TenantState
 from tests.conftest import PUBLIC_URL, Ground, People, Person, SetClock, connect
-from tests.control_plane.conversations.scene import make_bot
+from tests.control_plane.conversations.scene import dead_callback, make_bot
 
 T = TypeVar("T")
 
@@ -156,6 +156,10 @@ class Served:
         await self.people.member(owner.tenant_id, Role.MEMBER)
         bot = await make_bot(self.parts, owner)
         mine, _other = [await bot.hears("Hello", key=key) for key in ("lin", "mei")]
+        await bot.says(mine, "Hello", "Is there anything else?")
+        connection: asyncpg.Connection = await connect(self._ground.url(None, self.name))
+        await dead_callback(connection, bot)
+        await connection.close()
         for path, body in (
             ("/instances", {"name": "Second"}),
             (f"/conversations/{mine}/take-over", {}),

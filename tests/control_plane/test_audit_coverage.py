@@ -9,7 +9,7 @@ import pytest
 
 from control_plane.access.permissions import Role
 from tests.conftest import People, Person
-from tests.control_plane.conversations.scene import make_bot
+from tests.control_plane.conversations.scene import dead_callback, make_bot
 from tests.test_layout import routes
 
 NOT_AUDITED = {
@@ -23,7 +23,8 @@ NOT_AUDITED = {
 }
 
 ANSWERS = {"items": [{"question": "When?", "answer": "At nine."}]}
-PROVIDER = {"name": "M", "kind": "openai", "base_url": "https://models.example.com/v1"}
+PROVIDER = {"name": "M", "kind": "openai", "base_url": "https://localhost:9/v1"}
+NOT_SENT = {"outcome": "not_sent"}
 DOCUMENT = {"document": {"persona": {"name": "Anna"}}, "note": "first"}
 WEBHOOK = {"url": "https://example.com/hook", "events": ["turn.ended"]}
 SIGN_ON = {
@@ -158,6 +159,10 @@ SCRIPT = (
     Step("conversation.take-over", "owner", "POST", "/conversations/{conversation_id}/take-over"),
     Step("conversation.hand-back", "owner", "POST", "/conversations/{conversation_id}/hand-back"),
     Step("conversation.close", "owner", "POST", "/conversations/{conversation_id}/close"),
+    Step("delivery.settle", "owner", "POST", "/deliveries/{delivery_id}/settle", NOT_SENT),
+    Step("delivery.resend", "owner", "POST", "/deliveries/{delivery_id}/resend"),
+    Step("delivery.resend", "owner", "POST", "/deliveries/resend", {"state": "expired"}),
+    Step("dead_letter.replay", "owner", "POST", "/dead-letters/{letter_id}/replay"),
     Step("contact.erase", "owner", "POST", "/contacts/{contact_id}/erase"),
     # And its end.
     Step(
@@ -182,6 +187,11 @@ async def scene(parts, people: People, superuser) -> tuple[dict[str, Person], di
     owner = await people.owner()
     bot = await make_bot(parts, owner)
     conversation = await bot.hears("hello")
+    await bot.says(conversation, "lost", "late")
+    lost = await superuser.fetchval(
+        "UPDATE deliveries SET state = 'unconfirmed' WHERE number = 2 RETURNING id"
+    )
+    await superuser.execute("UPDATE deliveries SET state = 'expired' WHERE number = 3")
     contact = (await owner.get(f"/conversations/{conversation}")).json()["contact"]["id"]
     member = await people.member(owner.tenant_id, Role.MEMBER)
     persons = {
@@ -196,6 +206,8 @@ async def scene(parts, people: People, superuser) -> tuple[dict[str, Person], di
         "instance_id": bot.instance_id,
         "conversation_id": conversation,
         "contact_id": contact,
+        "delivery_id": lost,
+        "letter_id": await dead_callback(superuser, bot),
     }
     named["webhook_id"] = (await owner.post("/webhooks", WEBHOOK)).json()["id"]
     named["message_id"] = await superuser.fetchval(

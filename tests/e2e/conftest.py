@@ -76,6 +76,8 @@ class Up:
         command = [str(Path(sys.executable).with_name("botyard")), "up", "--port", str(self.port)]
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder.parent)}
         environment |= self._settings
+        if "BOTYARD_OTLP_URL" in os.environ:
+            environment["BOTYARD_OTLP_URL"] = os.environ["BOTYARD_OTLP_URL"]
         output = (self.folder.parent / "output").open("wb")
         with output:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - returns at once

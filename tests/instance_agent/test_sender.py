@@ -122,6 +122,19 @@ class TestSend:
         assert await first == await again
         assert bench.platform.keys == [f"{request.message_id}:0"]
 
+    async def test_what_is_unknown_is_tried_again_once_when_a_person_insists(self, bench):
+        bench.platform.does = [SendUnknown("cut"), SendUnknown("cut again")]
+        request = bench.request()
+        assert await bench.outcomes(request) == ["unknown"]
+        bench.now += 3600
+        assert await bench.outcomes(request, attempt=2) == ["unknown"]
+        assert len(bench.platform.keys) == 1
+
+        insisted = msgspec.structs.replace(request, insist=True)
+        for _ in range(2):
+            assert await bench.outcomes(insisted, attempt=3) == ["unknown"]
+        assert len(bench.platform.keys) == 2
+
     async def test_a_caller_that_hangs_up_does_not_cut_the_call(self, bench):
         bench.platform.answer.clear()
         request = bench.request()

@@ -257,17 +257,32 @@ class TestStop:
         assert bench.ended == ["worked"]
         assert await superuser.fetchval("SELECT count(*) FROM work WHERE kind = 'turn'") == 0
 
-    async def test_cancels_what_does_not_end_and_leaves_its_row_to_others(
+    async def test_cancels_what_does_not_end_and_hands_its_row_back_at_once(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch, superuser: asyncpg.Connection
     ) -> None:
         monkeypatch.setattr(module, "STOP_WITHIN_S", 0.01)
         bench.gate.clear()
         async with bench.running():
             await bench.call()
-            lease = await bench.next()
+            await bench.next()
 
         assert bench.ended == ["cancelled"]
-        assert await superuser.fetchval("SELECT token FROM work WHERE kind = 'turn'") == lease.token
+        async with bench.database.session() as session:
+            left = await leases.claim(session, "turn", owner="me", limit=9, lease=HOUR)
+        assert len(left) == 1
+
+    async def test_hands_back_only_what_is_still_its_own(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch, superuser: asyncpg.Connection
+    ) -> None:
+        monkeypatch.setattr(module, "STOP_WITHIN_S", 0.01)
+        bench.gate.clear()
+        stolen = new_id()
+        async with bench.running():
+            await bench.call()
+            await bench.next()
+            await superuser.execute("UPDATE work SET token = $1 WHERE kind = 'turn'", stolen)
+
+        assert await superuser.fetchval("SELECT token FROM work WHERE kind = 'turn'") == stolen
 
     async def test_takes_nothing_new(self, bench: Bench) -> None:
         async with bench.running() as loop:

@@ -220,6 +220,22 @@ async def make_bot(parts: Parts, owner: Any, **settings: Any) -> Bot:
     )
 
 
+async def dead_callback(superuser: Any, bot: Bot, *, body: bytes = b"{}") -> UUID:
+    """A platform's call that nobody could use; its id."""
+    letter_id = new_id()
+    await superuser.execute(
+        "INSERT INTO callbacks (id, tenant_id, channel_id, method, path, query, headers, body,"
+        " received_at, dead_reason) VALUES ($1, $2, $3, 'POST', '', 'msg_signature=s&n=1',"
+        """ '{"cookie": "c", "x-kind": "k"}', $4, $5, 'too old')""",
+        letter_id,
+        bot.tenant_id,
+        bot.channel_id,
+        body,
+        bot.parts.house.clock.now(),
+    )
+    return letter_id
+
+
 class Worker:
     """Takes rows of one kind like a work loop, but only when told to."""
 

@@ -60,12 +60,15 @@ class TestSchema:
             ("audit", "upkeep", ["botyard_upkeep"], "ALL"),
             ("audit_heads", "upkeep", ["botyard_upkeep"], "ALL"),
             ("batches", "upkeep", ["botyard_upkeep"], "ALL"),
+            ("callbacks", "upkeep", ["botyard_upkeep"], "SELECT"),
+            ("deliveries", "upkeep", ["botyard_upkeep"], "SELECT"),
             ("idempotency", "upkeep", ["botyard_upkeep"], "ALL"),
             ("instances", "operator", ["botyard_app"], "SELECT"),
             ("members", "own", ["botyard_app"], "SELECT"),
             ("plans", "everybody", ["botyard_app"], "SELECT"),
             ("plans", "operator", ["botyard_app"], "ALL"),
             ("received", "upkeep", ["botyard_upkeep"], "ALL"),
+            ("rejected_events", "upkeep", ["botyard_upkeep"], "SELECT"),
             ("roles", "own", ["botyard_app"], "SELECT"),
             ("tenants", "operator", ["botyard_app"], "ALL"),
             ("tenants", "own", ["botyard_app"], "SELECT"),
@@ -119,6 +122,7 @@ class TestSchema:
             ("prune", False),
             ("prune_audit", False),
             ("prune_webhook_messages", False),
+            ("queues", False),
         ]
         assert not any(row["for_everybody"] for row in found)
         # Temporary tables come last, or a caller's own would stand in for ours.

@@ -7,7 +7,7 @@ import pytest
 
 from control_plane.kit.errors import NotFound, TooLarge, Unavailable
 from control_plane.kit.ids import new_id
-from control_plane.media.storage import PART, Storage, bucket, folder, ids_of, key_of
+from control_plane.media.storage import FAILURES, PART, Storage, bucket, folder, ids_of, key_of
 from tests.control_plane.media.conftest import BUCKET, pieces
 
 
@@ -82,6 +82,7 @@ class TestAway:
         return bucket(f"s3://{BUCKET}", key="k", secret="s", endpoint="http://127.0.0.1:9")
 
     async def test_is_said_and_nothing_else(self, away: Storage, key: str) -> None:
+        before = FAILURES._value.get()
         for act in (
             away.put(key, pieces(b"bytes")),
             away.get(key, 0, 1),
@@ -90,6 +91,7 @@ class TestAway:
             with pytest.raises(Unavailable) as refused:
                 await act
             assert refused.value.code == "storage_unavailable"
+        assert FAILURES._value.get() == before + 3
 
     async def test_a_bucket_that_does_not_exist_is_no_missing_object(
         self, s3: str, key: str

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
@@ -279,7 +280,9 @@ class TestStopping:
         async with replica.desk(owner) as desk:
             replica.parts.realtime.stop()
 
-            assert await desk.end() == (1012, "restarting")
+            code, reason = await desk.end()
+            assert code == 1012
+            assert re.fullmatch(r"restarting, again in [0-5]\.\d s", reason)
 
         async with replica.open() as late:
             assert await late.end() == (1013, "restarting")

@@ -1,5 +1,6 @@
 """Tenants with one of everything, made through the application itself."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from control_plane.parts import Parts
 from control_plane.webchat import store
 from control_plane.webchat.store import Place
 from tests.conftest import People, Person
-from tests.control_plane.conversations.scene import make_bot
+from tests.control_plane.conversations.scene import dead_callback, make_bot
 
 SIGN_ON = {
     "issuer": "https://localhost:9",
@@ -151,6 +152,14 @@ class Builder:
         ids["conversation_id"] = conversation
         await bot.says(conversation, f"This is {tenant.name}.")
         taken = await owner.post(f"/conversations/{conversation}/take-over")
+        [delivery] = (await owner.get("/deliveries")).json()["items"]
+        ids["delivery_id"] = UUID(delivery["id"])
+        letter = json.dumps({"to": tenant.name}).encode()
+        ids["letter_id"] = await dead_callback(self.superuser, bot, body=letter)
+        # As if nobody knew whether it was sent.
+        await self.superuser.execute(
+            "UPDATE deliveries SET state = 'unconfirmed' WHERE id = $1", ids["delivery_id"]
+        )
         ids["contact_id"] = taken.json()["contact"]["id"]
         said = {"segments": [{"type": "text", "text": f"{tenant.name}, at your service."}]}
         await made(owner, f"/conversations/{conversation}/messages", said)

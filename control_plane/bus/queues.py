@@ -1,0 +1,75 @@
+"""How much waits, and for how long: depth and oldest age of every queue, as metrics.
+
+Each worker looks by itself, so that no figure goes stale with the one process that had it; they
+all say the same, so take the largest.
+"""
+
+import asyncio
+
+import structlog
+from prometheus_client import Gauge
+
+from control_plane.db.session import DATABASE_ERRORS, Database, driver
+from control_plane.kit.metrics import LOOP_FAILURES, LOOP_SUCCESS
+
+# Between looks: as often as metrics are usually collected.
+EVERY_S = 15.0
+
+DEPTH = Gauge("botyard_queue_depth", "What waits in a queue.", ["queue"])
+AGE = Gauge("botyard_queue_oldest_age_seconds", "Age of the oldest in a queue.", ["queue"])
+DUE = Gauge("botyard_work_due", "Rows that are due or worked on.", ["kind"])
+DUE_AGE = Gauge("botyard_work_oldest_age_seconds", "How long the oldest is due.", ["kind"])
+
+_QUEUES = """
+SELECT queue, depth, coalesce(extract(epoch FROM now() - oldest), 0)::float8 AS age FROM queues()
+"""
+_WORK = """
+SELECT kind, count(*) AS due, extract(epoch FROM now() - min(due_at))::float8 AS age
+FROM work WHERE due_at <= now() GROUP BY kind
+"""
+
+log = structlog.get_logger()
+
+
+class Queues:
+    """Measures until stopped."""
+
+    name = "queues"
+
+    def __init__(self, database: Database, *, every_s: float = EVERY_S) -> None:
+        self._database = database
+        self._every_s = every_s
+        self._stopping = asyncio.Event()
+        self._kinds: set[str] = set()
+
+    async def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self.measure()
+                LOOP_SUCCESS.labels(self.name).set_to_current_time()
+            except DATABASE_ERRORS as error:
+                LOOP_FAILURES.labels(self.name).inc()
+                log.warning("queues not measured", error=type(error).__name__)
+            try:
+                await asyncio.wait_for(self._stopping.wait(), self._every_s)
+            except TimeoutError:
+                continue
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def measure(self) -> None:
+        """One look."""
+        async with self._database.session() as session:
+            connection = await driver(session)
+            queues = await connection.fetch(_QUEUES)
+            work = {row["kind"]: row for row in await connection.fetch(_WORK)}
+        for row in queues:
+            DEPTH.labels(row["queue"]).set(row["depth"])
+            AGE.labels(row["queue"]).set(max(0.0, row["age"]))
+        # A kind without anything due has no row, and waits for nothing.
+        self._kinds |= work.keys()
+        for kind in self._kinds:
+            found = work.get(kind)
+            DUE.labels(kind).set(found["due"] if found else 0)
+            DUE_AGE.labels(kind).set(max(0.0, found["age"]) if found else 0.0)

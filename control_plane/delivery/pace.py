@@ -1,0 +1,70 @@
+"""What a platform lets one chat get: whether its reply window is open, and how many in a while.
+
+Looked at before a call, since some platforms drop what is too much without saying so. The parts of
+one message count one by one; a message is begun when there is room for its first.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from adapters.registry import Kind, Pace
+from control_plane.db.session import driver
+
+# The class of a delivery that waits for its turn within the platform's limits.
+PACED = "paced"
+
+_HEARD = """
+SELECT m.occurred_at FROM conversations AS c
+JOIN messages AS m ON m.conversation_id = c.id AND m.number = c.heard_number WHERE c.id = $1
+"""
+# What was not tried has cost nothing; an attempt that is still open counts as one.
+_TRIED = """
+SELECT started_at, greatest(1, (
+    SELECT count(*) FROM jsonb_array_elements(parts) AS part
+    WHERE part ->> 'error_class' IS DISTINCT FROM 'not_tried')) AS parts
+FROM attempts WHERE paced_conversation_id = $1 AND started_at > $2
+ORDER BY started_at DESC LIMIT $3
+"""
+
+
+async def closed(
+    session: AsyncSession, kind: Kind, conversation_id: UUID, *, now: datetime
+) -> bool:
+    """Whether the contact has been silent for longer than the platform lets us answer."""
+    if kind.reply_window_s is None:
+        return False
+    heard_at = await (await driver(session)).fetchval(_HEARD, conversation_id)
+    return heard_at is None or now - heard_at > timedelta(seconds=kind.reply_window_s)
+
+
+async def pause(
+    session: AsyncSession, kind: Kind, conversation_id: UUID, *, now: datetime
+) -> timedelta | None:
+    """How long until the chat may get one more; None when that is now."""
+    if not kind.paces:
+        return None
+    longest = timedelta(seconds=max(pace.within_s for pace in kind.paces))
+    most = max(pace.most for pace in kind.paces)
+    rows = await (await driver(session)).fetch(_TRIED, conversation_id, now - longest, most)
+    wait = until_room([(row["started_at"], row["parts"]) for row in rows], kind.paces, now=now)
+    return wait or None
+
+
+def until_room(
+    tried: Sequence[tuple[datetime, int]], paces: Iterable[Pace], *, now: datetime
+) -> timedelta:
+    """How long until there is room, given what was tried, newest first; zero for at once."""
+    return max((_until(tried, pace, now) for pace in paces), default=timedelta(0))
+
+
+def _until(tried: Sequence[tuple[datetime, int]], pace: Pace, now: datetime) -> timedelta:
+    within, count = timedelta(seconds=pace.within_s), 0
+    for at, parts in tried:
+        count += parts
+        if count >= pace.most:
+            # There is room again when this one has left the window.
+            return max(timedelta(0), at + within - now)
+    return timedelta(0)

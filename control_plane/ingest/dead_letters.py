@@ -1,0 +1,144 @@
+"""Dead letters: callbacks and events that came and could not be used, with the reason.
+
+A callback is one that no agent took for too long, or that its adapter refused; an event is one
+that could not be stored. Replaying a callback puts it back in its channel's queue, where it is the
+oldest; replaying an event stores it as if it came now, or leaves it with the newest reason.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlencode
+from uuid import UUID
+
+import msgspec
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_plane.access import audit
+from control_plane.access.permissions import Actor
+from control_plane.channels import callbacks
+from control_plane.db import leases
+from control_plane.db.session import Database, Scope, driver
+from control_plane.ingest.commit import GroupCommit
+from control_plane.ingest.verify import Proven
+from control_plane.kit.clock import Clock
+from control_plane.kit.errors import Conflict, not_found
+from control_plane.kit.ids import new_id
+from instance_agent.protocol import Event, EventBatch
+
+_ROWS = """
+SELECT * FROM (
+    SELECT k.id, k.tenant_id, 'callback' AS source, c.instance_id, k.channel_id, k.method AS type,
+        k.dead_reason AS reason, k.received_at, k.path, k.query, k.headers, k.body, c.deleted_at
+    FROM callbacks AS k JOIN channels AS c ON c.id = k.channel_id
+    WHERE k.dead_reason IS NOT NULL
+    UNION ALL
+    SELECT id, tenant_id, 'event', instance_id, NULL, type, reason, received_at, NULL, NULL, NULL,
+        body, NULL
+    FROM rejected_events
+) AS d
+"""
+_LIST = f"{_ROWS} WHERE tenant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+_ONE = f"{_ROWS} WHERE id = $1"
+_REVIVE = """
+UPDATE callbacks SET dead_reason = NULL, replayed_at = $2
+WHERE id = $1 AND dead_reason IS NOT NULL
+"""
+_DONE = "DELETE FROM rejected_events WHERE id = $1"
+_LAST = UUID(int=2**128 - 1)
+# What proves something to somebody, by the name of its header or parameter.
+_SECRET = re.compile(r"authorization|cookie|secret|token|sign|password|key", re.IGNORECASE)
+MASK = "***"
+
+Became = Literal["waiting", "stored", "duplicate", "conflict", "rejected"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What became of it; `reason` when it was rejected again."""
+
+    became: Became
+    reason: str | None = None
+
+
+async def letters(
+    session: AsyncSession, tenant_id: UUID, *, before: UUID | None, limit: int
+) -> Sequence[Any]:
+    """Newest first; one more than `limit` if any."""
+    rows: Sequence[Any] = await (await driver(session)).fetch(
+        _LIST, tenant_id, before or _LAST, limit + 1
+    )
+    return rows
+
+
+async def letter(session: AsyncSession, letter_id: UUID) -> Any:
+    """One dead letter."""
+    row = await (await driver(session)).fetchrow(_ONE, letter_id)
+    if row is None:
+        raise not_found("dead_letter")
+    return row
+
+
+def raw(row: Any) -> dict[str, Any]:
+    """What came, without what proves anything: the body in base64, since it may be encrypted."""
+    headers = json.loads(row["headers"] or "{}")
+    query = parse_qsl(row["query"] or "", keep_blank_values=True)
+    return {
+        "path": row["path"],
+        "query": urlencode([(name, _shown(name, value)) for name, value in query]),
+        "headers": {name: _shown(name, value) for name, value in headers.items()},
+        "body": base64.b64encode(row["body"]).decode(),
+    }
+
+
+def _shown(name: str, value: str) -> str:
+    return MASK if _SECRET.search(name) else value
+
+
+class Replays:
+    """Has dead letters dealt with once more."""
+
+    def __init__(self, database: Database, commits: GroupCommit, clock: Clock) -> None:
+        self._database = database
+        self._commits = commits
+        self._clock = clock
+
+    async def replay(self, letter_id: UUID, actor: Actor) -> Replayed:
+        """Replay one, by somebody who may; repeating it after a crash does no harm."""
+        now = self._clock.now()
+        async with self._database.session(Scope(tenants=(actor.tenant,))) as session:
+            row = await letter(session, letter_id)
+            if row["deleted_at"] is not None:
+                raise Conflict("channel_deleted", "Its channel was deleted: nobody would take it.")
+            if row["source"] == "callback":
+                await (await driver(session)).execute(_REVIVE, letter_id, now)
+                await leases.call(session, callbacks.WORK, [(row["channel_id"], actor.tenant)])
+            audit.record(
+                session,
+                actor=actor,
+                tenant_id=actor.tenant,
+                action="dead_letter.replay",
+                target=("dead_letter", letter_id),
+                now=now,
+                before={"source": row["source"], "reason": row["reason"]},
+            )
+        return Replayed(became="waiting") if row["source"] == "callback" else await self._again(row)
+
+    async def _again(self, row: Any) -> Replayed:
+        event = msgspec.json.decode(row["body"], type=Event)
+        proven = Proven(
+            tenant_id=row["tenant_id"],
+            instance_id=row["instance_id"],
+            webhook_id=f"replay_{row['id']}_{new_id()}",
+            sha256=hashlib.sha256(row["body"]).digest(),
+        )
+        batch = EventBatch(session_id=row["id"], events=[event])
+        [result] = await self._commits.submit(proven, batch, self._clock.now())
+        if result.status != "rejected":
+            async with self._database.session(Scope(tenants=(row["tenant_id"],))) as session:
+                await (await driver(session)).execute(_DONE, row["id"])
+        return Replayed(became=result.status, reason=result.code)

@@ -1,0 +1,141 @@
+"""One trace per customer's message, in every process and every log line (W3C trace context).
+
+Spans always have ids, so that log lines name them; they are recorded only where somebody collects
+them. A row keeps a span's place as 24 bytes: trace id and span id.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from opentelemetry import context as contexts
+from opentelemetry import trace
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+HEADER = "traceparent"
+# Spans that wait for the collector; past that the newest are dropped, never the work.
+MAX_WAITING = 2_048
+# What one export may take, and so what a stopping process waits at most for the last.
+EXPORT_WITHIN_S = 3
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_WORK: ContextVar[tuple[str, ExitStack] | None] = ContextVar("work", default=None)
+
+
+class _Tracing:
+    """What this process does with its spans; made anew by `collect`."""
+
+    provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+
+
+@contextmanager
+def exported(service: str, otlp_url: str | None) -> Iterator[None]:
+    """Name this process, and send its spans to a collector (OTLP over HTTP) if there is one."""
+    processor = None
+    if otlp_url:
+        # Loads an HTTP library of its own, which nobody needs otherwise.
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        processor = BatchSpanProcessor(
+            OTLPSpanExporter(endpoint=otlp_url, timeout=EXPORT_WITHIN_S),
+            max_queue_size=MAX_WAITING,
+        )
+    collect(service, processor)
+    try:
+        yield
+    finally:
+        _Tracing.provider.shutdown()
+
+
+def collect(service: str, processor: SpanProcessor | None) -> None:
+    """Give this process's spans to whoever takes them; to nobody with None."""
+    _Tracing.provider.shutdown()
+    _Tracing.provider = TracerProvider(
+        sampler=ALWAYS_ON if processor else ALWAYS_OFF,
+        resource=Resource({SERVICE_NAME: service}),
+        shutdown_on_exit=False,
+    )
+    if processor is not None:
+        _Tracing.provider.add_span_processor(processor)
+
+
+@contextmanager
+def span(name: str, place: bytes | None = None, **attributes: Any) -> Iterator[None]:
+    """A span behind the one at `place`; without one it begins a trace."""
+    behind = contexts.Context()
+    if place is not None:
+        behind = trace.set_span_in_context(NonRecordingSpan(_context(place)), behind)
+    tracer = _Tracing.provider.get_tracer("botyard")
+    # What an error says may be no business of a collector's.
+    with tracer.start_as_current_span(
+        name,
+        context=behind,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
+    ):
+        yield
+
+
+@contextmanager
+def working(kind: str) -> Iterator[None]:
+    """A piece of background work that learns by `follow` whose message it is about."""
+    with ExitStack() as spans:
+        token = _WORK.set((kind, spans))
+        try:
+            yield
+        finally:
+            _WORK.reset(token)
+
+
+def follow(place: bytes | None) -> None:
+    """From here on, this piece of work is about the message at that place."""
+    work = _WORK.get()
+    if work is not None:
+        kind, spans = work
+        spans.close()
+        spans.enter_context(span(kind, place))
+
+
+def here() -> bytes | None:
+    """The place of the current span; None outside of any."""
+    current = trace.get_current_span().get_span_context()
+    if not current.is_valid:
+        return None
+    return current.trace_id.to_bytes(16, "big") + current.span_id.to_bytes(8, "big")
+
+
+def header() -> dict[str, str]:
+    """What a call to another process says of it."""
+    place = here()
+    return {HEADER: f"00-{place[:16].hex()}-{place[16:].hex()}-01"} if place else {}
+
+
+def read(given: str | None) -> bytes | None:
+    """The place that a header names; None for what is none."""
+    match = _TRACEPARENT.fullmatch(given or "")
+    place = bytes.fromhex(match[1] + match[2]) if match else None
+    return place if place and any(place[:16]) and any(place[16:]) else None
+
+
+def stamp(_logger: Any, _method: str, line: Any) -> Any:
+    """Log processor: the ids of the current span."""
+    place = here()
+    if place is not None:
+        line["trace_id"], line["span_id"] = place[:16].hex(), place[16:].hex()
+    return line
+
+
+def _context(place: bytes) -> SpanContext:
+    return SpanContext(
+        trace_id=int.from_bytes(place[:16], "big"),
+        span_id=int.from_bytes(place[16:], "big"),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+    )
