@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlmodel.ext.asyncio.session import AsyncSession
-
-from control_plane.db.session import driver, hint
+from control_plane.db.session import Session, driver, hint
 
 FIRST_TENANT = UUID(int=0)
 
@@ -126,7 +124,7 @@ def topic(kind: str) -> str:
 
 
 async def call(
-    session: AsyncSession,
+    session: Session,
     kind: str,
     rows: Collection[tuple[UUID, UUID]],
     *,
@@ -142,25 +140,25 @@ async def call(
         hint(session, topic(kind))
 
 
-async def call_tenant(session: AsyncSession, kind: str, tenant_id: UUID) -> None:
+async def call_tenant(session: Session, kind: str, tenant_id: UUID) -> None:
     """Say that everything of a kind that a tenant has needs a look."""
     await (await driver(session)).execute(_CALL_TENANT, kind, tenant_id)
     hint(session, topic(kind))
 
 
-async def call_key(session: AsyncSession, kind: str, key: UUID) -> None:
+async def call_key(session: Session, kind: str, key: UUID) -> None:
     """Say that a thing which is known to need looks needs one now."""
     await (await driver(session)).execute(_CALL_KEY, kind, key)
     hint(session, topic(kind))
 
 
-async def drop(session: AsyncSession, kind: str, key: UUID) -> None:
+async def drop(session: Session, kind: str, key: UUID) -> None:
     """Say that a thing needs no looks any more; whoever works on it has lost its lease."""
     await (await driver(session)).execute(_DROP, kind, key)
 
 
 async def claim(
-    session: AsyncSession,
+    session: Session,
     kind: str,
     *,
     owner: str,
@@ -174,19 +172,19 @@ async def claim(
     return [Lease(**dict(row)) for row in rows]
 
 
-async def release_all(session: AsyncSession) -> None:
+async def release_all(session: Session) -> None:
     """Take every lease back: only for a start that knows itself to be alone on this database."""
     await (await driver(session)).execute(_RELEASE_ALL)
 
 
-async def hold(session: AsyncSession, lease: Lease) -> None:
+async def hold(session: Session, lease: Lease) -> None:
     """Lock the row for this transaction; raises LeaseLost when it is no longer ours."""
     held = await (await driver(session)).fetchval(_HOLD, lease.kind, lease.key, lease.token)
     if held is None:
         raise LeaseLost(f"{lease.kind} {lease.key}")
 
 
-async def renew(session: AsyncSession, leases: Sequence[Lease], lease: timedelta) -> None:
+async def renew(session: Session, leases: Sequence[Lease], lease: timedelta) -> None:
     """Keep these leases for another while, in one statement."""
     await (await driver(session)).execute(
         _RENEW,
@@ -198,7 +196,7 @@ async def renew(session: AsyncSession, leases: Sequence[Lease], lease: timedelta
 
 
 async def finish(
-    session: AsyncSession, lease: Lease, *, again_after: timedelta | None, failed: bool = False
+    session: Session, lease: Lease, *, again_after: timedelta | None, failed: bool = False
 ) -> None:
     """Give the lease back; None means that the thing is right and nothing more is due."""
     connection = await driver(session)

@@ -8,6 +8,7 @@ Invariants:
 """
 
 import asyncio
+from collections import Counter as Counts
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,9 +16,10 @@ from datetime import datetime
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from control_plane.ingest.batch import Batch
 from control_plane.ingest.verify import Proven
 from control_plane.kit.errors import BotyardError, TooMany, Unavailable
-from instance_agent.protocol import EventBatch, EventResult
+from instance_agent.protocol import EventResult
 
 # Groups written at the same time: a second writer works while the first waits for its commit.
 WRITERS = 2
@@ -40,7 +42,7 @@ class Pending:
     """A verified batch that waits for its commit."""
 
     proven: Proven
-    batch: EventBatch
+    batch: Batch
     received_at: datetime
     done: asyncio.Future[list[EventResult]] = field(repr=False)
 
@@ -60,7 +62,7 @@ class GroupCommit:
         self._stopping = False
 
     async def submit(
-        self, proven: Proven, batch: EventBatch, received_at: datetime
+        self, proven: Proven, batch: Batch, received_at: datetime
     ) -> list[EventResult]:
         """The results of a batch, after its commit; raises TooMany when too much waits."""
         if self._stopping:
@@ -122,11 +124,15 @@ class GroupCommit:
             else:
                 _fail(group[0], error)
             return
+        _count(results)
         for pending, result in zip(group, results, strict=True):
-            for item in result:
-                EVENTS.labels(item.status).inc()
             if not pending.done.done():
                 pending.done.set_result(result)
+
+
+def _count(results: list[list[EventResult]]) -> None:
+    for status, count in Counts(item.status for result in results for item in result).items():
+        EVENTS.labels(status).inc(count)
 
 
 def _fail(pending: Pending, error: Exception) -> None:

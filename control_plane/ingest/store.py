@@ -5,7 +5,6 @@ then work; then stream heads by tenant), so that two writers never wait for each
 """
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,19 +13,19 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.conversations.models import Owner
 from control_plane.conversations.segments import encode, preview
 from control_plane.conversations.service import TURN, topic
 from control_plane.db import leases
-from control_plane.db.session import driver, hint
+from control_plane.db.session import Session, driver, hint
+from control_plane.ingest.batch import AnyEvent, said
 from control_plane.ingest.commit import Pending
 from control_plane.kit.ids import new_id
 from control_plane.media import refs
 from control_plane.media import service as media
 from control_plane.stream.log import Entry
-from instance_agent.protocol import Event, EventResult, MessageReceived, event_id
+from instance_agent.protocol import EventResult, MessageReceived, event_id
 
 # Segments of one message that we keep; a platform's longest is far below.
 _MAX_SEGMENTS = 50
@@ -88,6 +87,8 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::uuid[], $6::te
 
 Key = tuple[UUID, str, str]
 
+_encoder = msgspec.json.Encoder()
+
 
 @dataclass(eq=False)
 class Arrival:
@@ -95,21 +96,19 @@ class Arrival:
 
     tenant_id: UUID
     instance_id: UUID
-    event: Event
+    event: AnyEvent
     message: MessageReceived
     received_at: datetime
     results: list[EventResult | None]
     index: int
     sha256: bytes = field(init=False)
+    key: Key = field(init=False)
     media: frozenset[UUID] = frozenset()
 
     def __post_init__(self) -> None:
-        self.sha256 = hashlib.sha256(msgspec.json.encode(self.message)).digest()
-
-    @property
-    def key(self) -> Key:
+        self.sha256 = hashlib.sha256(_encoder.encode(self.message)).digest()
         said_in = self.message.conversation
-        return (self.message.channel_id, said_in.type, said_in.id)
+        self.key = (self.message.channel_id, said_in.type, said_in.id)
 
     @property
     def is_new(self) -> bool:
@@ -128,8 +127,8 @@ def read_messages(pending: Pending, results: list[EventResult | None]) -> list[A
         if event.type != "message.received":
             continue
         try:
-            message = msgspec.convert(storable(event.data), MessageReceived)
-        except msgspec.ValidationError:
+            message = said(event, MessageReceived)
+        except msgspec.DecodeError:
             results[index] = EventResult(id=event.id, status="rejected", code="malformed")
             continue
         arrival = Arrival(
@@ -152,10 +151,10 @@ def read_messages(pending: Pending, results: list[EventResult | None]) -> list[A
     return arrivals
 
 
-async def store_messages(
-    session: AsyncSession, arrivals: Sequence[Arrival]
-) -> dict[UUID, list[Entry]]:
+async def store_messages(session: Session, arrivals: Sequence[Arrival]) -> dict[UUID, list[Entry]]:
     """Store what is new and settle every arrival; the stream entries of each tenant."""
+    if not arrivals:
+        return {}
     own = await _own_media(session, await _own_channels(session, arrivals))
     fresh = await _deduplicate(session, own)
     if not fresh:
@@ -173,19 +172,7 @@ async def store_messages(
     return entries
 
 
-def storable(value: Any) -> Any:
-    """PostgreSQL cannot hold U+0000 in text: it becomes U+FFFD, and the message is kept."""
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
-    if isinstance(value, list):
-        return [storable(item) for item in value]
-    if isinstance(value, dict):
-        # The dedupe key is only hashed, and the agent has hashed it as it came.
-        return {k: v if k == "dedupe_key" else storable(v) for k, v in value.items()}
-    return value
-
-
-async def _own_channels(session: AsyncSession, arrivals: Sequence[Arrival]) -> list[Arrival]:
+async def _own_channels(session: Session, arrivals: Sequence[Arrival]) -> list[Arrival]:
     """A batch may only speak of its own instance's channels, whoever else is in the group."""
     ids = list({arrival.message.channel_id for arrival in arrivals})
     rows = await (await driver(session)).fetch(_CHANNELS, ids)
@@ -209,7 +196,7 @@ def _name_media(arrival: Arrival) -> bool:
     return True
 
 
-async def _own_media(session: AsyncSession, arrivals: Sequence[Arrival]) -> list[Arrival]:
+async def _own_media(session: Session, arrivals: Sequence[Arrival]) -> list[Arrival]:
     """A message may only speak of its own tenant's stored objects, whoever else is in the group."""
     wanted: dict[UUID, set[UUID]] = defaultdict(set)
     for arrival in arrivals:
@@ -225,7 +212,7 @@ async def _own_media(session: AsyncSession, arrivals: Sequence[Arrival]) -> list
     return own
 
 
-async def _deduplicate(session: AsyncSession, arrivals: Sequence[Arrival]) -> list[Arrival]:
+async def _deduplicate(session: Session, arrivals: Sequence[Arrival]) -> list[Arrival]:
     """Those never seen before, in their order; the others are settled."""
     first: dict[tuple[UUID, UUID], Arrival] = {}
     for arrival in arrivals:
@@ -244,9 +231,10 @@ async def _deduplicate(session: AsyncSession, arrivals: Sequence[Arrival]) -> li
         [arrival.received_at for _, arrival in ordered],
     )
     stored = {row["event_id"] for row in new}
-    known = {
-        row["event_id"]: row["sha256"] for row in await connection.fetch(_KNOWN, channels, events)
-    }
+    known = {}
+    if len(stored) < len(arrivals):
+        rows = await connection.fetch(_KNOWN, channels, events)
+        known = {row["event_id"]: row["sha256"] for row in rows}
     fresh = []
     for arrival in arrivals:
         original = first[arrival.message.channel_id, arrival.event.id]
@@ -260,7 +248,7 @@ async def _deduplicate(session: AsyncSession, arrivals: Sequence[Arrival]) -> li
 
 
 async def _upsert_contacts(
-    session: AsyncSession, fresh: Sequence[Arrival]
+    session: Session, fresh: Sequence[Arrival]
 ) -> dict[tuple[UUID, str], UUID]:
     """(channel, platform id) → contact id; a newer name replaces an older one."""
     newest = {(a.message.channel_id, a.message.sender.id): a for a in fresh}
@@ -278,7 +266,7 @@ async def _upsert_contacts(
 
 
 async def _upsert_conversations(
-    session: AsyncSession, fresh: Sequence[Arrival], contacts: dict[tuple[UUID, str], UUID]
+    session: Session, fresh: Sequence[Arrival], contacts: dict[tuple[UUID, str], UUID]
 ) -> dict[Key, Any]:
     """Key → conversation row, its number raised by as many messages as it gets."""
     grouped: dict[Key, list[Arrival]] = defaultdict(list)
@@ -296,7 +284,7 @@ async def _upsert_conversations(
         [key[1] for key, _ in ordered],
         [key[2] for key, _ in ordered],
         [len(arrivals) for _, arrivals in ordered],
-        [json.dumps(a.message.reply_handle) for a in last],
+        [_encoder.encode(a.message.reply_handle).decode() for a in last],
         [preview(a.message.segments) for a in last],
         [a.received_at for a in last],
     )
@@ -304,7 +292,7 @@ async def _upsert_conversations(
 
 
 async def _insert_messages(
-    session: AsyncSession,
+    session: Session,
     fresh: Sequence[Arrival],
     contacts: dict[tuple[UUID, str], UUID],
     conversations: dict[Key, Any],
