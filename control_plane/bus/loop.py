@@ -17,7 +17,7 @@ import structlog
 
 from control_plane.bus.hints import POLL_S, Bus
 from control_plane.db import leases
-from control_plane.db.leases import Lease, LeaseLost
+from control_plane.db.leases import Finished, Lease, LeaseLost
 from control_plane.db.session import DATABASE_ERRORS, Database
 from control_plane.kit.backoff import full_jitter
 from control_plane.kit.ids import new_token
@@ -66,6 +66,8 @@ class WorkLoop:
         self._settings = settings
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{new_token()[:6]}"
         self._running: dict[asyncio.Task[None], Lease] = {}
+        self._ending: list[Finished] = []
+        self._giving_back = asyncio.Lock()
         self._after = leases.FIRST_TENANT
         self._stopping = asyncio.Event()
 
@@ -94,7 +96,7 @@ class WorkLoop:
         if free <= 0:
             return False
         try:
-            async with self._database.session() as session:
+            async with self._database.plain() as session:
                 claimed = await leases.claim(
                     session,
                     self.name,
@@ -136,12 +138,22 @@ class WorkLoop:
         await self._finish(lease, again, failed=outcome == "failed")
 
     async def _finish(self, lease: Lease, again: timedelta | None, *, failed: bool) -> None:
-        """Give the row back; while the database is away, for as long as the lease would last."""
+        """Give the row back, together with all that end while another is being given back."""
+        self._ending.append(Finished(lease=lease, again_after=again, failed=failed))
+        async with self._giving_back:
+            # One turn of the event loop: what ended at the same time comes along.
+            await asyncio.sleep(0)
+            ended, self._ending = self._ending, []
+            if ended:
+                await self._give_back(ended)
+
+    async def _give_back(self, ended: list[Finished]) -> None:
+        """While the database is away, try for as long as the leases would last."""
         deadline = time.monotonic() + self._settings.lease.total_seconds()
         while True:
             try:
-                async with self._database.session() as session:
-                    await leases.finish(session, lease, again_after=again, failed=failed)
+                async with self._database.plain() as session:
+                    await leases.finish_all(session, ended)
             except DATABASE_ERRORS as error:
                 self._failed("finish", error)
                 if time.monotonic() > deadline or self._stopping.is_set():
@@ -157,7 +169,7 @@ class WorkLoop:
             if not held:
                 continue
             try:
-                async with self._database.session() as session:
+                async with self._database.plain() as session:
                     await leases.renew(session, held, self._settings.lease)
             except Exception as error:  # handlers notice a lost lease when they write
                 self._failed("renew", error)

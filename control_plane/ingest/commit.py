@@ -24,7 +24,7 @@ from instance_agent.protocol import EventResult
 
 # Groups written at the same time.
 WRITERS = 2
-# Events that must wait for a second writer to join: fewer are cheaper in the first one's next group.
+# Events that must wait for a second writer to join: fewer go cheaper into the next group.
 WORTH_JOINING = 100
 # Events of one group; more would only lengthen the transaction.
 MAX_GROUP_EVENTS = 1_000
