@@ -67,6 +67,7 @@ class WorkLoop:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{new_token()[:6]}"
         self._running: dict[asyncio.Task[None], Lease] = {}
         self._ending: list[Finished] = []
+        self._next_group: asyncio.Task[None] | None = None
         self._giving_back = asyncio.Lock()
         self._after = leases.FIRST_TENANT
         self._stopping = asyncio.Event()
@@ -140,14 +141,18 @@ class WorkLoop:
     async def _finish(self, lease: Lease, again: timedelta | None, *, failed: bool) -> None:
         """Give the row back, together with all that end while another is being given back."""
         self._ending.append(Finished(lease=lease, again_after=again, failed=failed))
-        async with self._giving_back:
-            # One turn of the event loop: what ended at the same time comes along.
-            await asyncio.sleep(0)
-            ended, self._ending = self._ending, []
-            if ended:
-                await self._give_back(ended)
+        if self._next_group is None:
+            self._next_group = asyncio.create_task(self._give_back(), name=f"{self.name}:finish")
+        # Shielded: others of the group must not pay for one that is cancelled.
+        await asyncio.shield(self._next_group)
 
-    async def _give_back(self, ended: list[Finished]) -> None:
+    async def _give_back(self) -> None:
+        async with self._giving_back:
+            self._next_group = None
+            ended, self._ending = self._ending, []
+            await self._write_back(ended)
+
+    async def _write_back(self, ended: list[Finished]) -> None:
         """While the database is away, try for as long as the leases would last."""
         deadline = time.monotonic() + self._settings.lease.total_seconds()
         while True:
