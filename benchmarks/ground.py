@@ -38,7 +38,7 @@ from control_plane.tenants import service as tenants
 from instance_agent.protocol import BootstrapRequest
 
 ROOT = Path(__file__).parents[1]
-# `SCALE=full` measures the large ones as well.
+# `SCALE=full`: more rounds of what takes long.
 FULL = os.environ.get("SCALE") == "full"
 # Product and peer take turns; the medians of this many rounds count.
 ROUNDS = 5

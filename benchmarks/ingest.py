@@ -11,6 +11,12 @@ from benchmarks import bare, load
 from benchmarks.ground import ROUNDS, Agent, Process, figure, free_port, ground, spawned
 from control_plane.kit.ids import new_id
 
+NAMES = (
+    "ingest_cpu_batch_1",
+    "ingest_cpu_batch_100",
+    "ingest_rate_batch_1",
+    "ingest_rate_batch_100",
+)
 # Agents that post, each for a tenant of its own, with two posts in flight as an agent has.
 AGENTS = 16
 CONNECTIONS = 32

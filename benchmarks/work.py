@@ -13,6 +13,7 @@ from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.kit.ids import new_id
 
+NAMES = ("work_claim_release",)
 ROWS = 4_000
 TENANTS = 50
 # Rows in hand at a time, on both sides.
