@@ -27,6 +27,8 @@ POOL_SIZE = 16
 PLAIN_POOL_SIZE = 8
 # Seconds to wait for a free connection before the request fails as unavailable.
 POOL_TIMEOUT_S = 10.0
+# Seconds that transactions may still take when the pools close.
+CLOSE_WITHIN_S = 5.0
 # Seconds after which PostgreSQL ends a statement or a transaction left open: a bug, not a load.
 STATEMENT_TIMEOUT_S = 30
 IDLE_TRANSACTION_TIMEOUT_S = 30
@@ -116,7 +118,9 @@ class Database:
             try:
                 await connection.execute(_begin(scope))
                 yield transaction
-                await connection.execute("COMMIT")
+                if await connection.execute("COMMIT") != "COMMIT":
+                    # A statement had failed and somebody went on: PostgreSQL kept nothing.
+                    raise asyncpg.InFailedSQLTransactionError("not committed")
             except BaseException:
                 await _give_up(connection)
                 raise
@@ -139,7 +143,10 @@ class Database:
 
     async def close(self) -> None:
         if self._plain is not None:
-            await self._plain.close()
+            try:
+                await asyncio.wait_for(self._plain.close(), CLOSE_WITHIN_S)
+            except TimeoutError:
+                self._plain.terminate()
             self._plain = None
         await self.engine.dispose()
 
