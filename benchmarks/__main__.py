@@ -1,23 +1,23 @@
 """`python -m benchmarks [name]`: measure, print a table, write benchmarks/latest.json."""
 
-import asyncio
 import json
 import os
 import platform
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agent, fanout
+from benchmarks import agent, fanout, ingest, journey, spool, work
 
 Figures = dict[str, dict[str, Any]]
 
 FILE = Path(__file__).with_name("latest.json")
-SOURCES: list[Callable[[], Awaitable[Figures]]] = [agent.figures, fanout.figures]
+SOURCES: list[ModuleType] = [agent, spool, work, ingest, journey, fanout]
 
 console = Console()
 
@@ -45,8 +45,10 @@ async def measure(only: str) -> Figures:
     """All figures, or those whose name contains `only`."""
     measured: Figures = {}
     for source in SOURCES:
-        console.print(f"[dim]•[/dim] measuring {source.__module__.removeprefix('benchmarks.')}")
-        measured |= await source()
+        wanted = [name for name in source.NAMES if only in name]
+        if wanted:
+            console.print(f"[dim]•[/dim] measuring {', '.join(wanted)}")
+            measured |= await source.figures()
     return {name: figure for name, figure in measured.items() if only in name}
 
 
@@ -67,7 +69,7 @@ def show(figures: Figures) -> None:
 
 def main() -> int:
     only = sys.argv[1] if len(sys.argv) > 1 else ""
-    figures = asyncio.run(measure(only))
+    figures = uvloop.run(measure(only))
     if not figures:
         console.print(f"There is no figure named {only!r}.")
         return 2

@@ -34,6 +34,7 @@ from instance_agent.protocol import (
     digest,
 )
 
+NAMES = ("agent_idle_memory", "agent_spawn_to_connected")
 # Agent and bare process take turns; the medians of this many rounds count.
 ROUNDS = 5
 # A start that takes longer is broken, not slow.

@@ -29,6 +29,7 @@ from control_plane.realtime.outlet import Outlet
 from control_plane.realtime.wire import EXTENSION, SocketProtocol
 from control_plane.stream.log import Placed
 
+NAMES = ("socket_fanout_1000_one_at_a_time", "socket_fanout_1000_bursts_of_8")
 LISTENERS = 1_000
 # Entries told to each listener in one round; below what an outlet lets wait.
 ENTRIES = 160

@@ -6,13 +6,13 @@ It is the outermost of all, so that refusals, errors and files go through it as 
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,6 +49,8 @@ _AGENTS_PLATFORM = "/webchat-platform/"
 _SILENT = frozenset({"/healthz", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
+Header = tuple[bytes, bytes]
+
 log = structlog.get_logger()
 
 
@@ -78,7 +80,10 @@ class Gateway:
         self._front = front
         self._limiter = house.limiter
         self._gate = Gate(house.keys, house.clock, house.rates)
-        self._https = house.public_url.startswith("https://")
+        always = dict(_HEADERS)
+        if house.public_url.startswith("https://"):
+            always["strict-transport-security"] = _HSTS
+        self._always = [(name.encode(), value.encode()) for name, value in always.items()]
         self._answer_within_s = answer_within.total_seconds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,26 +149,28 @@ class Gateway:
         async def dressed(message: Message) -> None:
             if message["type"] in {"http.response.start", "websocket.http.response.start"}:
                 visit.status = message["status"]
-                self._dress(visit, MutableHeaders(scope=message))
+                headers = self._dress(visit, message.get("headers", ()))
+                message = {**message, "headers": headers}
             elif message["type"] == "websocket.accept":
                 visit.status = 101
             await send(message)
 
         return dressed
 
-    def _dress(self, visit: Visit, headers: MutableHeaders) -> None:
+    def _dress(self, visit: Visit, headers: Iterable[Header]) -> list[Header]:
+        """Lower-case bytes throughout, as every answer on every route comes through here."""
         path = visit.scope["path"]
-        for name, value in _HEADERS.items():
-            headers.setdefault(name, value)
-        if self._https:
-            headers.setdefault("strict-transport-security", _HSTS)
-        if path.startswith(API):
-            headers.setdefault("cache-control", "no-store")
-        if path.startswith(_SHARED):
-            headers.setdefault("access-control-allow-origin", "*")
-        headers["x-request-id"] = visit.request_id
-        for name, value in visit.extra.items():
-            headers[name] = value
+        own = [(b"x-request-id", visit.request_id.encode("latin-1"))]
+        own += [(name.encode(), value.encode()) for name, value in visit.extra.items()]
+        own_names = {name for name, _ in own}
+        dressed = [header for header in headers if header[0] not in own_names]
+        there = {name for name, _ in dressed}
+        dressed += [header for header in self._always if header[0] not in there]
+        if path.startswith(API) and b"cache-control" not in there:
+            dressed.append((b"cache-control", b"no-store"))
+        if path.startswith(_SHARED) and b"access-control-allow-origin" not in there:
+            dressed.append((b"access-control-allow-origin", b"*"))
+        return dressed + own
 
     def _learn(self, visit: Visit) -> None:
         if visit.actor is not None:
@@ -213,7 +220,8 @@ def _request_id(scope: Scope) -> str:
 
 def _write_down(visit: Visit) -> None:
     scope, actor = visit.scope, visit.actor
-    if scope["path"] in _SILENT:
+    if scope["path"] in _SILENT or (visit.status == 202 and _is_ingest(scope)):
+        # What agents post all the time is counted, not told one by one.
         return
     said: dict[str, Any] = {
         "method": scope.get("method", "WEBSOCKET"),

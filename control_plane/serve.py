@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from control_plane.webchat.sockets import Sockets
 _CLOSE_WITHIN_S = 5
 # Connections that wait in the kernel while the loop is busy.
 _BACKLOG = 1024
+# New objects between looks for cycles; Python's own 700 suits programs that hold little.
+_GC_YOUNG = 20_000
 
 
 log = structlog.get_logger()
@@ -71,12 +74,20 @@ class HttpServer:
         return self._server.started
 
     async def run(self) -> None:
+        _collect_seldom()
         await self._server.serve(sockets=[self._listener])
 
     def stop(self) -> None:
         if self._sockets is not None:
             self._sockets.stop()
         self._server.should_exit = True
+
+
+def _collect_seldom() -> None:
+    """What was imported stays: looking through it again and again is a sixth of the work."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_YOUNG)
 
 
 def listen(host: str, port: int) -> socket.socket:

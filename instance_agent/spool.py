@@ -1,6 +1,7 @@
 """Events that nobody would repeat wait here, on disk, until the control plane has them."""
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ Change = Callable[[sqlite3.Connection], tuple[int, int]]
 MAX_DEAD_LETTERS = 1000
 
 _SUPERSEDE = "DELETE FROM spool WHERE subject = ? RETURNING length(body)"
-_FORGET = "DELETE FROM spool WHERE seq = ? RETURNING length(body)"
+# One statement for a whole batch; the places are a JSON list.
+_FORGET = "DELETE FROM spool WHERE seq IN (SELECT value FROM json_each(?)) RETURNING length(body)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +100,10 @@ class Spool:
         """Forget events that the control plane answered for; `rejected` has the reasons."""
 
         def job(connection: sqlite3.Connection) -> tuple[int, int]:
-            depth = size = 0
             for event in done:
                 if event.id in rejected:
                     _bury(connection, event.id, rejected[event.id], event.body, now)
-                rows, length = _delete(connection, _FORGET, event.seq)
-                depth, size = depth + rows, size + length
-            return depth, size
+            return _delete(connection, _FORGET, json.dumps([event.seq for event in done]))
 
         await self._change(job)
 

@@ -17,7 +17,7 @@ import structlog
 
 from control_plane.bus.hints import POLL_S, Bus
 from control_plane.db import leases
-from control_plane.db.leases import Lease, LeaseLost
+from control_plane.db.leases import Finished, Lease, LeaseLost
 from control_plane.db.session import DATABASE_ERRORS, Database
 from control_plane.kit import tracing
 from control_plane.kit.backoff import full_jitter
@@ -69,6 +69,9 @@ class WorkLoop:
         self._settings = settings
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{new_token()[:6]}"
         self._running: dict[asyncio.Task[None], Lease] = {}
+        self._ending: list[Finished] = []
+        self._next_group: asyncio.Task[None] | None = None
+        self._giving_back = asyncio.Lock()
         self._after = leases.FIRST_TENANT
         self._stopping = asyncio.Event()
 
@@ -97,7 +100,7 @@ class WorkLoop:
         if free <= 0:
             return False
         try:
-            async with self._database.session() as session:
+            async with self._database.plain() as session:
                 claimed = await leases.claim(
                     session,
                     self.name,
@@ -143,12 +146,26 @@ class WorkLoop:
         await self._finish(lease, again, failed=outcome == "failed")
 
     async def _finish(self, lease: Lease, again: timedelta | None, *, failed: bool) -> None:
-        """Give the row back; while the database is away, for as long as the lease would last."""
+        """Give the row back, together with all that end while another is being given back."""
+        self._ending.append(Finished(lease=lease, again_after=again, failed=failed))
+        if self._next_group is None:
+            self._next_group = asyncio.create_task(self._give_back(), name=f"{self.name}:finish")
+        # Shielded: others of the group must not pay for one that is cancelled.
+        await asyncio.shield(self._next_group)
+
+    async def _give_back(self) -> None:
+        async with self._giving_back:
+            self._next_group = None
+            ended, self._ending = self._ending, []
+            await self._write_back(ended)
+
+    async def _write_back(self, ended: list[Finished]) -> None:
+        """While the database is away, try for as long as the leases would last."""
         deadline = time.monotonic() + self._settings.lease.total_seconds()
         while True:
             try:
-                async with self._database.session() as session:
-                    await leases.finish(session, lease, again_after=again, failed=failed)
+                async with self._database.plain() as session:
+                    await leases.finish_all(session, ended)
             except DATABASE_ERRORS as error:
                 self._failed("finish", error)
                 if time.monotonic() > deadline or self._stopping.is_set():
@@ -164,7 +181,7 @@ class WorkLoop:
             if not held:
                 continue
             try:
-                async with self._database.session() as session:
+                async with self._database.plain() as session:
                     await leases.renew(session, held, self._settings.lease)
             except Exception as error:  # handlers notice a lost lease when they write
                 self._failed("renew", error)

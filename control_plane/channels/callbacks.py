@@ -117,7 +117,7 @@ class Callbacks:
     async def pass_on(self, lease: Lease) -> timedelta | None:
         """Work handler: give a channel's oldest stored callbacks to its agent, in order."""
         for _ in range(_BATCH):
-            async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
+            async with self._database.plain(Scope(tenants=(lease.tenant_id,))) as session:
                 connection = await driver(session)
                 row = await connection.fetchrow(_OLDEST, lease.key)
                 instance = await connection.fetchval(
@@ -135,11 +135,11 @@ class Callbacks:
         return timedelta(0)
 
     async def _find(self, token: str) -> Known:
-        async with self._database.session() as session:
+        async with self._database.plain() as session:
             route = await (await driver(session)).fetchrow(_ROUTE, fingerprint(token))
         if route is None:
             raise not_found("channel")
-        async with self._database.session(Scope(tenants=(route["tenant_id"],))) as session:
+        async with self._database.plain(Scope(tenants=(route["tenant_id"],))) as session:
             connection = await driver(session)
             row = await connection.fetchrow(_CHANNEL, route["channel_id"])
             if row is None:
@@ -163,7 +163,7 @@ class Callbacks:
             return verification.answer
         if isinstance(verification, Rejected):
             raise Forbidden("callback_rejected", verification.reason)
-        async with self._database.session(known.scope) as session:
+        async with self._database.plain(known.scope) as session:
             connection = await driver(session)
             # The lock keeps the count true while several callbacks arrive at once.
             await connection.execute(
@@ -211,7 +211,7 @@ class Callbacks:
         return True
 
     async def _settle(self, lease: Lease, callback_id: UUID, dead: str | None) -> None:
-        async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
+        async with self._database.plain(Scope(tenants=(lease.tenant_id,))) as session:
             connection = await driver(session)
             if dead is None:
                 await connection.execute(_GONE, callback_id)

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlmodel.ext.asyncio.session import AsyncSession
-
-from control_plane.db.session import driver, hint
+from control_plane.db.session import Session, driver, hint
 
 FIRST_TENANT = UUID(int=0)
 
@@ -105,14 +103,27 @@ FROM rows WHERE w.kind = rows.kind AND w.key = rows.key
 
 _DROP = "DELETE FROM work WHERE kind = $1 AND key = $2"
 
-_FORGET = "DELETE FROM work WHERE kind = $1 AND key = $2 AND token = $3 AND version = $4"
-
+# The rows are locked before they are judged, so that a call is either seen or comes after.
+_OURS = """
+SELECT w.kind, w.key FROM work AS w
+JOIN unnest($1::text[], $2::uuid[], $3::uuid[]) AS held (kind, key, token) USING (kind, key, token)
+ORDER BY w.kind, w.tenant_id, w.key FOR UPDATE OF w
+"""
+_FORGET = """
+DELETE FROM work AS w
+USING unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[]) AS right_ (kind, key, token, version)
+WHERE w.kind = right_.kind AND w.key = right_.key AND w.token = right_.token
+  AND w.version = right_.version
+RETURNING w.token
+"""
 _FINISH = """
-UPDATE work
+UPDATE work AS w
 SET owner = NULL, token = NULL, expires_at = NULL,
-    attempts = CASE WHEN $6 AND version = $4 THEN attempts ELSE 0 END,
-    due_at = CASE WHEN version = $4 THEN now() + $5::interval ELSE now() END
-WHERE kind = $1 AND key = $2 AND token = $3
+    attempts = CASE WHEN i.failed AND w.version = i.version THEN attempts ELSE 0 END,
+    due_at = CASE WHEN w.version = i.version THEN now() + i.again ELSE now() END
+FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[], $5::interval[], $6::boolean[])
+    AS i (kind, key, token, version, again, failed)
+WHERE w.kind = i.kind AND w.key = i.key AND w.token = i.token
 """
 
 
@@ -132,13 +143,22 @@ class Lease:
     attempts: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A lease to give back; `again_after` None means that the thing is right."""
+
+    lease: Lease
+    again_after: timedelta | None
+    failed: bool = False
+
+
 def topic(kind: str) -> str:
     """What to listen to for calls of a kind."""
     return f"work.{kind}"
 
 
 async def call(
-    session: AsyncSession,
+    session: Session,
     kind: str,
     rows: Collection[tuple[UUID, UUID]],
     *,
@@ -154,25 +174,25 @@ async def call(
         hint(session, topic(kind))
 
 
-async def call_tenant(session: AsyncSession, kind: str, tenant_id: UUID) -> None:
+async def call_tenant(session: Session, kind: str, tenant_id: UUID) -> None:
     """Say that everything of a kind that a tenant has needs a look."""
     await (await driver(session)).execute(_CALL_TENANT, kind, tenant_id)
     hint(session, topic(kind))
 
 
-async def call_key(session: AsyncSession, kind: str, key: UUID) -> None:
+async def call_key(session: Session, kind: str, key: UUID) -> None:
     """Say that a thing which is known to need looks needs one now."""
     await (await driver(session)).execute(_CALL_KEY, kind, key)
     hint(session, topic(kind))
 
 
-async def drop(session: AsyncSession, kind: str, key: UUID) -> None:
+async def drop(session: Session, kind: str, key: UUID) -> None:
     """Say that a thing needs no looks any more; whoever works on it has lost its lease."""
     await (await driver(session)).execute(_DROP, kind, key)
 
 
 async def claim(
-    session: AsyncSession,
+    session: Session,
     kind: str,
     *,
     owner: str,
@@ -186,19 +206,19 @@ async def claim(
     return [Lease(**dict(row)) for row in rows]
 
 
-async def release_all(session: AsyncSession) -> None:
+async def release_all(session: Session) -> None:
     """Take every lease back: only for a start that knows itself to be alone on this database."""
     await (await driver(session)).execute(_RELEASE_ALL)
 
 
-async def hold(session: AsyncSession, lease: Lease) -> None:
+async def hold(session: Session, lease: Lease) -> None:
     """Lock the row for this transaction; raises LeaseLost when it is no longer ours."""
     held = await (await driver(session)).fetchval(_HOLD, lease.kind, lease.key, lease.token)
     if held is None:
         raise LeaseLost(f"{lease.kind} {lease.key}")
 
 
-async def renew(session: AsyncSession, leases: Sequence[Lease], lease: timedelta) -> None:
+async def renew(session: Session, leases: Sequence[Lease], lease: timedelta) -> None:
     """Keep these leases for another while, in one statement."""
     await (await driver(session)).execute(
         _RENEW,
@@ -209,7 +229,7 @@ async def renew(session: AsyncSession, leases: Sequence[Lease], lease: timedelta
     )
 
 
-async def release(session: AsyncSession, leases: Sequence[Lease]) -> None:
+async def release(session: Session, leases: Sequence[Lease]) -> None:
     """Hand leases back whose work was broken off, so that others go on at once."""
     await (await driver(session)).execute(
         _RELEASE,
@@ -222,15 +242,34 @@ async def release(session: AsyncSession, leases: Sequence[Lease]) -> None:
 
 
 async def finish(
-    session: AsyncSession, lease: Lease, *, again_after: timedelta | None, failed: bool = False
+    session: Session, lease: Lease, *, again_after: timedelta | None, failed: bool = False
 ) -> None:
     """Give the lease back; None means that the thing is right and nothing more is due."""
+    given = Finished(lease=lease, again_after=again_after, failed=failed)
+    await finish_all(session, [given])
+
+
+async def finish_all(session: Session, finished: Sequence[Finished]) -> None:
+    """Give several leases back at once."""
     connection = await driver(session)
-    identity = (lease.kind, lease.key, lease.token, lease.version)
-    if again_after is None:
-        gone = await connection.execute(_FORGET, *identity)
-        if gone == "DELETE 1":
-            return
-    await connection.execute(_FINISH, *identity, again_after or timedelta(0), failed)
-    if again_after is None or not again_after:
-        hint(session, topic(lease.kind))
+    await connection.fetch(_OURS, *_columns(finished)[:3])
+    right = [item for item in finished if item.again_after is None]
+    gone: set[UUID] = set()
+    if right:
+        gone = {row["token"] for row in await connection.fetch(_FORGET, *_columns(right))}
+    left = [item for item in finished if item.lease.token not in gone]
+    if not left:
+        return
+    pauses = [item.again_after or timedelta(0) for item in left]
+    await connection.execute(_FINISH, *_columns(left), pauses, [item.failed for item in left])
+    hint(session, *{topic(item.lease.kind) for item in left if not item.again_after})
+
+
+def _columns(finished: Sequence[Finished]) -> tuple[list[str], list[UUID], list[UUID], list[int]]:
+    held = [item.lease for item in finished]
+    return (
+        [lease.kind for lease in held],
+        [lease.key for lease in held],
+        [lease.token for lease in held],
+        [lease.version for lease in held],
+    )

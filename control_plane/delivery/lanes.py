@@ -20,13 +20,12 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from adapters import registry
 from adapters.model import ConversationKey, Segment
 from control_plane.db import leases
 from control_plane.db.leases import Lease
-from control_plane.db.session import Database, Scope, driver
+from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.delivery import pace
 from control_plane.delivery.models import DeliveryState
 from control_plane.delivery.verdict import Verdict, judge
@@ -119,7 +118,7 @@ class Attempt:
     agent: AgentAddress
 
 
-async def queue(session: AsyncSession, outgoing: Outgoing, *, now: datetime) -> None:
+async def queue(session: Session, outgoing: Outgoing, *, now: datetime) -> None:
     """Queue a message behind the others of its conversation."""
     await (await driver(session)).execute(
         _QUEUE,
@@ -142,7 +141,7 @@ async def queue(session: AsyncSession, outgoing: Outgoing, *, now: datetime) -> 
     await leases.call(session, WORK, [(outgoing.conversation_id, outgoing.tenant_id)])
 
 
-async def withhold(session: AsyncSession, conversation_id: UUID) -> list[UUID]:
+async def withhold(session: Session, conversation_id: UUID) -> list[UUID]:
     """Stop what the bot has queued and not begun to send; the messages concerned."""
     rows = await (await driver(session)).fetch(_WITHHOLD, conversation_id)
     return [row["message_id"] for row in rows]
@@ -176,7 +175,7 @@ class Lanes:
     async def _begin(self, lease: Lease) -> Attempt | timedelta | None:
         """Put the head into `sending`; a pause when it must wait, None when the lane is empty."""
         now = self._clock.now()
-        async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
+        async with self._database.plain(Scope(tenants=(lease.tenant_id,))) as session:
             pause = await tenants.rest(session, lease.tenant_id)
             if pause is not None:
                 return pause
@@ -204,7 +203,7 @@ class Lanes:
         return attempt
 
     async def _held(
-        self, session: AsyncSession, lease: Lease, head: Any, now: datetime
+        self, session: Session, lease: Lease, head: Any, now: datetime
     ) -> timedelta | None:
         """A pause where the platform would not take it now; None when it may be tried."""
         kind = registry.kind(head["channel_kind"])
@@ -225,7 +224,7 @@ class Lanes:
         return pause
 
     async def _attempt(
-        self, session: AsyncSession, lease: Lease, head: Any, agent: AgentAddress, now: datetime
+        self, session: Session, lease: Lease, head: Any, agent: AgentAddress, now: datetime
     ) -> Attempt | timedelta:
         connection = await driver(session)
         past = await connection.fetch(_ATTEMPTS, head["id"])
@@ -294,7 +293,7 @@ class Lanes:
         self, lease: Lease, attempt: Attempt, parts: Sequence[PartOutcome]
     ) -> timedelta | None:
         """Record the outcome; the pause before the lane goes on, None for at once."""
-        async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
+        async with self._database.plain(Scope(tenants=(lease.tenant_id,))) as session:
             row = {"id": attempt.attempt_id, "number": attempt.number}
             pause = await self._record(
                 session, lease, attempt.delivery, row, parts, attempt.first_at
@@ -303,7 +302,7 @@ class Lanes:
 
     async def _record(
         self,
-        session: AsyncSession,
+        session: Session,
         lease: Lease,
         delivery: Any,
         attempt: Any,
@@ -340,14 +339,14 @@ def _hopeless(head: Any, now: datetime) -> Verdict | None:
 
 
 async def _mark(
-    session: AsyncSession, delivery: Any, verdict: Verdict, *, attempts: int, due_at: datetime
+    session: Session, delivery: Any, verdict: Verdict, *, attempts: int, due_at: datetime
 ) -> None:
     await (await driver(session)).execute(
         _MARK, delivery["id"], verdict.state, verdict.error_class, attempts, due_at
     )
 
 
-async def _tell(session: AsyncSession, lease: Lease, delivery: Any, verdict: Verdict) -> None:
+async def _tell(session: Session, lease: Lease, delivery: Any, verdict: Verdict) -> None:
     # Work before stream, as everywhere: the other way round locks up with a take-over.
     await leases.hold(session, lease)
     data = {

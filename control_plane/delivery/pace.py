@@ -8,10 +8,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlmodel.ext.asyncio.session import AsyncSession
-
 from adapters.registry import Kind, Pace
-from control_plane.db.session import driver
+from control_plane.db.session import Session, driver
 
 # The class of a delivery that waits for its turn within the platform's limits.
 PACED = "paced"
@@ -30,9 +28,7 @@ ORDER BY started_at DESC LIMIT $3
 """
 
 
-async def closed(
-    session: AsyncSession, kind: Kind, conversation_id: UUID, *, now: datetime
-) -> bool:
+async def closed(session: Session, kind: Kind, conversation_id: UUID, *, now: datetime) -> bool:
     """Whether the contact has been silent for longer than the platform lets us answer."""
     if kind.reply_window_s is None:
         return False
@@ -41,7 +37,7 @@ async def closed(
 
 
 async def pause(
-    session: AsyncSession, kind: Kind, conversation_id: UUID, *, now: datetime
+    session: Session, kind: Kind, conversation_id: UUID, *, now: datetime
 ) -> timedelta | None:
     """How long until the chat may get one more; None when that is now."""
     if not kind.paces:

@@ -4,26 +4,24 @@ import re
 from uuid import UUID
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from control_plane.ingest import batch as batches
+from control_plane.ingest.batch import Batch
 from control_plane.ingest.commit import GroupCommit
 from control_plane.ingest.verify import Verifier
 from control_plane.kit.clock import Clock
 from control_plane.kit.errors import BadRequest, BotyardError, TooLarge, not_found
 from control_plane.kit.problems import problem_response
-from instance_agent.protocol import (
-    MAX_BATCH_BYTES,
-    MAX_BATCH_EVENTS,
-    EventBatch,
-    EventResults,
-)
+from instance_agent.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, EventResults
 
 PATH = re.compile(r"^/api/v1/instances/([0-9a-fA-F-]{36})/events$")
 
-_decoder = msgspec.json.Decoder(EventBatch)
 _encoder = msgspec.json.Encoder()
+
+
+class _Left(Exception):
+    """The agent went away before its batch was here."""
 
 
 class IngestApp:
@@ -35,40 +33,47 @@ class IngestApp:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
         try:
-            response = await self._answer(request)
+            answer = await self._answer(scope, receive)
         except BotyardError as error:
-            response = problem_response(error)
-        except ClientDisconnect:
+            await problem_response(error)(scope, receive, send)
             return
-        await response(scope, receive, send)
+        except _Left:
+            return
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(answer)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 202, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
 
-    async def _answer(self, request: Request) -> Response:
-        instance_id = _instance(request)
-        body = await _read(request)
-        proven = await self._verifier.prove(instance_id, request.headers, body)
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+        instance_id = _instance(scope)
+        body = await _read(receive)
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        proven = await self._verifier.prove(instance_id, headers, body)
         try:
-            batch = _decoder.decode(body)
+            batch = batches.read(body)
         except msgspec.DecodeError as error:
             raise BadRequest("malformed_batch", str(error)[:256]) from None
         if len(batch.events) > MAX_BATCH_EVENTS:
             raise BadRequest("too_many_events", f"A batch has at most {MAX_BATCH_EVENTS} events.")
         _check_checkpoints(batch)
         results = await self._commits.submit(proven, batch, self._clock.now())
-        answer = _encoder.encode(EventResults(results=results))
-        return Response(answer, 202, media_type="application/json")
+        return _encoder.encode(EventResults(results=results))
 
 
-def _instance(request: Request) -> UUID:
-    match = PATH.match(request.scope["path"])
+def _instance(scope: Scope) -> UUID:
+    match = PATH.match(scope["path"])
     try:
         return UUID(match.group(1) if match else "")
     except ValueError:
         raise not_found("instance") from None
 
 
-def _check_checkpoints(batch: EventBatch) -> None:
+def _check_checkpoints(batch: Batch) -> None:
     """What could never be stored is refused here, or its agent would repeat it for ever."""
     for channel, value in batch.checkpoints.items():
         try:
@@ -79,11 +84,15 @@ def _check_checkpoints(batch: EventBatch) -> None:
             raise BadRequest("malformed_batch", "A checkpoint holds U+0000.")
 
 
-async def _read(request: Request) -> bytes:
+async def _read(receive: Receive) -> bytes:
     """The body, refused while it comes in as soon as it is too long."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Left
+        body += message.get("body", b"")
         if len(body) > MAX_BATCH_BYTES:
             raise TooLarge("batch_too_large", f"A batch has at most {MAX_BATCH_BYTES} bytes.")
-    return bytes(body)
+        if not message.get("more_body", False):
+            return bytes(body)

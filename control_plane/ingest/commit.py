@@ -3,11 +3,13 @@
 Invariants:
 1. A batch is answered only after the transaction that holds it has committed.
 2. Nothing lingers: a free writer takes what is there; what comes meanwhile makes the next group.
+   A second writer joins only for what makes a group of its own.
 3. If a group fails, each of its batches is tried alone, so one bad row hurts nobody else.
 4. The transaction speaks for exactly the tenants whose signatures were verified.
 """
 
 import asyncio
+from collections import Counter as Counts
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,13 +17,16 @@ from datetime import datetime
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from control_plane.ingest.batch import Batch
 from control_plane.ingest.verify import Proven
 from control_plane.kit.errors import BotyardError, TooMany, Unavailable
 from control_plane.kit.metrics import STAGE_SECONDS
-from instance_agent.protocol import EventBatch, EventResult
+from instance_agent.protocol import EventResult
 
-# Groups written at the same time: a second writer works while the first waits for its commit.
+# Groups written at the same time.
 WRITERS = 2
+# Events that must wait for a second writer to join: fewer go cheaper into the next group.
+WORTH_JOINING = 100
 # Events of one group; more would only lengthen the transaction.
 MAX_GROUP_EVENTS = 1_000
 # Batches that may wait; past that the agents are told to come back.
@@ -41,7 +46,7 @@ class Pending:
     """A verified batch that waits for its commit."""
 
     proven: Proven
-    batch: EventBatch
+    batch: Batch
     received_at: datetime
     done: asyncio.Future[list[EventResult]] = field(repr=False)
 
@@ -61,7 +66,7 @@ class GroupCommit:
         self._stopping = False
 
     async def submit(
-        self, proven: Proven, batch: EventBatch, received_at: datetime
+        self, proven: Proven, batch: Batch, received_at: datetime
     ) -> list[EventResult]:
         """The results of a batch, after its commit; raises TooMany when too much waits."""
         if self._stopping:
@@ -81,17 +86,17 @@ class GroupCommit:
     async def run(self) -> None:
         """Write until `stop`, then what still waits."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(WRITERS):
-                group.create_task(self._writer())
+            for place in range(WRITERS):
+                group.create_task(self._writer(WORTH_JOINING if place else 1))
 
     def stop(self) -> None:
         """Take nothing more; `run` returns when what waits is written."""
         self._stopping = True
         self._news.set()
 
-    async def _writer(self) -> None:
+    async def _writer(self, at_least: int) -> None:
         while True:
-            group = self._take()
+            group = self._take() if self._waits(at_least) else []
             if group:
                 await self._flush(group)
             elif self._stopping:
@@ -99,6 +104,14 @@ class GroupCommit:
             else:
                 self._news.clear()
                 await self._news.wait()
+
+    def _waits(self, events: int) -> bool:
+        waiting = 0
+        for pending in self._waiting:
+            waiting += len(pending.batch.events)
+            if waiting >= events:
+                return True
+        return False
 
     def _take(self) -> list[Pending]:
         events = 0
@@ -124,11 +137,15 @@ class GroupCommit:
             else:
                 _fail(group[0], error)
             return
+        _count(results)
         for pending, result in zip(group, results, strict=True):
-            for item in result:
-                EVENTS.labels(item.status).inc()
             if not pending.done.done():
                 pending.done.set_result(result)
+
+
+def _count(results: list[list[EventResult]]) -> None:
+    for status, count in Counts(item.status for result in results for item in result).items():
+        EVENTS.labels(status).inc(count)
 
 
 def _fail(pending: Pending, error: Exception) -> None:

@@ -6,15 +6,16 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.db import leases
-from control_plane.db.session import Database, Scope, driver
+from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.ingest import rejected
+from control_plane.ingest.batch import AnyEvent, said
 from control_plane.ingest.commit import Pending
-from control_plane.ingest.store import Arrival, read_messages, storable, store_messages
+from control_plane.ingest.store import Arrival, read_messages, store_messages
 from control_plane.instances import service as instances
 from control_plane.kit.errors import Conflict, Gone
+from control_plane.kit.ids import new_id
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
 from control_plane.tenants import quota
@@ -23,7 +24,6 @@ from instance_agent.protocol import (
     ConfigApplied,
     ConfigRejected,
     DocumentError,
-    Event,
     EventResult,
     Heartbeat,
 )
@@ -65,6 +65,11 @@ FROM (SELECT id, state, health FROM agent_sessions
 WHERE s.id = old.id RETURNING old.state, old.health - 'spool_depth' - 'spool_bytes' - 'channels'
     IS DISTINCT FROM $4::jsonb - 'spool_depth' - 'spool_bytes' - 'channels' AS changed
 """
+_NOTES = """
+INSERT INTO timeline (id, tenant_id, instance_id, at, type, message, data)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[],
+                     $6::text[], $7::jsonb[])
+"""
 
 
 class Dispatcher:
@@ -79,7 +84,7 @@ class Dispatcher:
         results: list[list[EventResult | None]] = [
             [None] * len(pending.batch.events) for pending in group
         ]
-        async with self._database.session(Scope(tenants=tenants)) as session:
+        async with self._database.plain(Scope(tenants=tenants)) as session:
             await _remember(session, group)
             arrivals = []
             for pending, result in zip(group, results, strict=True):
@@ -89,12 +94,11 @@ class Dispatcher:
             for pending, result in zip(group, results, strict=True):
                 entries[pending.proven.tenant_id] += await _other_events(session, pending, result)
             await rejected.keep(session, group, results)
-            await session.flush()
+            await _write_notes(session)
             await leases.call(session, instances.WORK, session.info.get("looks", set()))
             for tenant, entry in await quota.count_messages(session, _stored(arrivals)):
                 entries[tenant].append(entry)
-            for tenant in tenants:
-                await stream.append(session, tenant, entries[tenant])
+            await stream.append_all(session, entries)
         return [[item for item in result if item is not None] for result in results]
 
 
@@ -107,7 +111,7 @@ def _stored(arrivals: Sequence[Arrival]) -> Counter[tuple[UUID, int]]:
     )
 
 
-async def _remember(session: AsyncSession, group: Sequence[Pending]) -> None:
+async def _remember(session: Session, group: Sequence[Pending]) -> None:
     """The same webhook id with another body is refused; a repeat goes on, and deduplicates."""
     ordered = sorted(
         {(p.proven.instance_id, p.proven.webhook_id): p for p in group}.items(),
@@ -127,7 +131,7 @@ async def _remember(session: AsyncSession, group: Sequence[Pending]) -> None:
             raise Conflict("webhook_id_reused", "This webhook-id came with another body before.")
 
 
-async def _save_checkpoints(session: AsyncSession, group: Sequence[Pending]) -> None:
+async def _save_checkpoints(session: Session, group: Sequence[Pending]) -> None:
     rows = [
         (pending.proven.instance_id, UUID(channel), value)
         for pending in group
@@ -138,7 +142,7 @@ async def _save_checkpoints(session: AsyncSession, group: Sequence[Pending]) -> 
 
 
 async def _other_events(
-    session: AsyncSession, pending: Pending, results: list[EventResult | None]
+    session: Session, pending: Pending, results: list[EventResult | None]
 ) -> list[Entry]:
     """Everything but messages, in the order of the batch."""
     entries: list[Entry] = []
@@ -148,26 +152,25 @@ async def _other_events(
         try:
             entries += await _apply(session, pending, event)
             results[index] = EventResult(id=event.id, status="stored")
-        except msgspec.ValidationError:
+        except msgspec.DecodeError:
             results[index] = EventResult(id=event.id, status="rejected", code="malformed")
     return entries
 
 
-async def _apply(session: AsyncSession, pending: Pending, event: Event) -> list[Entry]:
-    data = storable(event.data)
+async def _apply(session: Session, pending: Pending, event: AnyEvent) -> list[Entry]:
     match event.type:
         case "channel.status":
-            return await _channel(session, pending, msgspec.convert(data, ChannelStatus))
+            return await _channel(session, pending, said(event, ChannelStatus))
         case "config.applied":
-            return await _applied(session, pending, msgspec.convert(data, ConfigApplied))
+            return await _applied(session, pending, said(event, ConfigApplied))
         case "config.rejected":
-            return await _rejected(session, pending, msgspec.convert(data, ConfigRejected))
+            return await _rejected(session, pending, said(event, ConfigRejected))
         case "instance.heartbeat":
-            await _heartbeat(session, pending, msgspec.convert(data, Heartbeat))
+            await _heartbeat(session, pending, said(event, Heartbeat))
     return []
 
 
-async def _channel(session: AsyncSession, pending: Pending, status: ChannelStatus) -> list[Entry]:
+async def _channel(session: Session, pending: Pending, status: ChannelStatus) -> list[Entry]:
     instance_id = pending.proven.instance_id
     changed = await (await driver(session)).fetchval(
         _CHANNEL, instance_id, status.channel_id, status.state, status.reason, status.proof_at
@@ -184,7 +187,7 @@ async def _channel(session: AsyncSession, pending: Pending, status: ChannelStatu
     return [Entry(type="channel.status", data=data)]
 
 
-async def _applied(session: AsyncSession, pending: Pending, applied: ConfigApplied) -> list[Entry]:
+async def _applied(session: Session, pending: Pending, applied: ConfigApplied) -> list[Entry]:
     done = await (await driver(session)).execute(
         _APPLIED, pending.proven.instance_id, applied.revision, applied.sha256
     )
@@ -196,9 +199,7 @@ async def _applied(session: AsyncSession, pending: Pending, applied: ConfigAppli
     return [Entry(type="config.applied", data=data)]
 
 
-async def _rejected(
-    session: AsyncSession, pending: Pending, rejected: ConfigRejected
-) -> list[Entry]:
+async def _rejected(session: Session, pending: Pending, rejected: ConfigRejected) -> list[Entry]:
     errors: list[DocumentError] = rejected.errors
     await (await driver(session)).execute(
         _REJECTED,
@@ -217,7 +218,7 @@ async def _rejected(
     return [Entry(type="config.rejected", data=data)]
 
 
-async def _heartbeat(session: AsyncSession, pending: Pending, beat: Heartbeat) -> None:
+async def _heartbeat(session: Session, pending: Pending, beat: Heartbeat) -> None:
     """Seen, and what it says; a session that has ended hears so once it has nothing to tell."""
     row = await (await driver(session)).fetchrow(
         _SEEN,
@@ -235,20 +236,24 @@ async def _heartbeat(session: AsyncSession, pending: Pending, beat: Heartbeat) -
 
 
 def _note(
-    session: AsyncSession, pending: Pending, event: str, message: str, data: dict[str, Any]
+    session: Session, pending: Pending, event: str, message: str, data: dict[str, Any]
 ) -> None:
-    instances.note(
-        session,
-        tenant_id=pending.proven.tenant_id,
-        instance_id=pending.proven.instance_id,
-        event=event,
-        message=message,
-        now=pending.received_at,
-        data=data,
+    proven = pending.proven
+    row = (
+        *(new_id(), proven.tenant_id, proven.instance_id, pending.received_at),
+        *(event, message, msgspec.json.encode(data, enc_hook=str).decode()),
     )
+    session.info.setdefault("notes", []).append(row)
 
 
-def _look(session: AsyncSession, pending: Pending) -> None:
+async def _write_notes(session: Session) -> None:
+    """Lines of the instances' timelines, all of a group's at once."""
+    rows = session.info.get("notes")
+    if rows:
+        await (await driver(session)).execute(_NOTES, *map(list, zip(*rows, strict=True)))
+
+
+def _look(session: Session, pending: Pending) -> None:
     """Have the fleet look at the instance; all of a group's at once, in one order."""
     row = (pending.proven.instance_id, pending.proven.tenant_id)
     session.info.setdefault("looks", set()).add(row)

@@ -6,12 +6,12 @@ The agent keeps them too, on its disk; here they outlive it, can be looked at, a
 from collections.abc import Sequence
 
 import msgspec
-from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.db.session import driver
+from control_plane.db.session import Session, driver
+from control_plane.ingest.batch import AnyEvent
 from control_plane.ingest.commit import Pending
 from control_plane.kit.ids import new_id
-from instance_agent.protocol import Event, EventResult
+from instance_agent.protocol import EventResult
 
 # Rejected events of one tenant; the oldest go first.
 MAX_KEPT = 1_000
@@ -32,7 +32,7 @@ DELETE FROM rejected_events WHERE id IN (
 
 
 async def keep(
-    session: AsyncSession,
+    session: Session,
     group: Sequence[Pending],
     results: Sequence[Sequence[EventResult | None]],
 ) -> None:
@@ -65,5 +65,5 @@ async def keep(
         await connection.execute(_BOUND, tenant_id, MAX_KEPT)
 
 
-def _encoded(event: Event) -> bytes:
+def _encoded(event: AnyEvent) -> bytes:
     return msgspec.json.encode(event)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.db.session import driver
+from control_plane.db.session import Session, driver
 from control_plane.instances.models import AgentSession
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Unavailable
@@ -100,9 +100,7 @@ async def end_others(session: AsyncSession, instance_id: UUID, *, keep: list[UUI
     await (await driver(session)).execute(_END, instance_id, keep)
 
 
-async def active_agent(
-    session: AsyncSession, keys: Keyring, instance_id: UUID
-) -> AgentAddress | None:
+async def active_agent(session: Session, keys: Keyring, instance_id: UUID) -> AgentAddress | None:
     """The agent that may act for the instance now, if there is one."""
     row = await (await driver(session)).fetchrow(_ACTIVE, instance_id)
     return address(row, keys) if row else None

@@ -9,7 +9,7 @@ from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.db import leases
-from control_plane.db.session import driver
+from control_plane.db.session import Session, driver
 from control_plane.kit.errors import Conflict, TooLarge, not_found
 from control_plane.kit.ids import new_id
 from control_plane.media import names
@@ -133,13 +133,13 @@ async def settle(
     return settled is not None
 
 
-async def stored(session: AsyncSession, tenant_id: UUID, ids: Collection[UUID]) -> set[UUID]:
+async def stored(session: Session, tenant_id: UUID, ids: Collection[UUID]) -> set[UUID]:
     """Those of the ids that are stored objects of this tenant."""
     rows = await (await driver(session)).fetch(_STORED, tenant_id, list(ids))
     return {row["id"] for row in rows}
 
 
-async def use(session: AsyncSession, ids: Collection[UUID]) -> None:
+async def use(session: Session, ids: Collection[UUID]) -> None:
     """A message refers to these: they stay until it is forgotten."""
     if ids:
         await (await driver(session)).execute(_USE, list(ids))

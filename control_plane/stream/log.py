@@ -13,33 +13,43 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.db import leases
-from control_plane.db.session import driver, hint
+from control_plane.db.session import Session, driver, hint
 from control_plane.kit.ids import new_id
 
 # The work that follows a tenant's stream from a position of its own.
 FOLLOWER = "webhook"
 
-# One statement, since almost nobody is followed; the head is locked only when the followers have
-# been counted, that is, after their rows.
-_ADVANCE = """
-WITH followers AS (
-    SELECT kind, key FROM work WHERE kind = $3 AND tenant_id = $1 ORDER BY key FOR UPDATE
+# One statement for all tenants of a transaction. Followers are counted first, and the heads are
+# locked behind them, in one order.
+_APPEND = """
+WITH grown AS (
+    SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS g (tenant_id, n)
+), followers AS (
+    SELECT kind, key FROM work WHERE kind = $3 AND tenant_id = ANY ($1::uuid[])
+    ORDER BY tenant_id, key FOR UPDATE
 ), called AS (
     UPDATE work AS w SET version = version + 1, due_at = least(due_at, now())
     FROM followers AS f WHERE w.kind = f.kind AND w.key = f.key RETURNING 1
+), locked AS (
+    SELECT h.tenant_id, c.n AS called
+    FROM stream_heads AS h CROSS JOIN (SELECT count(*) AS n FROM called) AS c
+    WHERE h.tenant_id = ANY ($1::uuid[]) ORDER BY h.tenant_id FOR UPDATE OF h
+), heads AS (
+    UPDATE stream_heads AS h SET seq = h.seq + g.n
+    FROM grown AS g JOIN locked AS l USING (tenant_id) WHERE h.tenant_id = g.tenant_id
+    RETURNING h.tenant_id, h.epoch, h.seq - g.n AS before, l.called
+), added AS (
+    INSERT INTO stream (id, tenant_id, epoch, seq, type, data, created_at)
+    SELECT i.id, h.tenant_id, h.epoch, h.before + i.n, i.type, i.data, now()
+    FROM unnest($4::uuid[], $5::uuid[], $6::bigint[], $7::text[], $8::jsonb[])
+        AS i (id, tenant_id, n, type, data) JOIN heads AS h USING (tenant_id)
 )
-UPDATE stream_heads AS h SET seq = h.seq + $2
-FROM (SELECT count(*) AS n FROM called) AS c WHERE h.tenant_id = $1
-RETURNING h.epoch, h.seq - $2 AS before, c.n AS called
-"""
-_INSERT = """
-INSERT INTO stream (id, tenant_id, epoch, seq, type, data, created_at)
-SELECT item.id, $1, $2, $3 + item.n, item.type, item.data, now()
-FROM unnest($4::uuid[], $5::text[], $6::jsonb[]) WITH ORDINALITY AS item (id, type, data, n)
+SELECT coalesce(max(called), 0) AS called, count(*) AS heads FROM heads
 """
 # The head and the entries in one snapshot: what is missing between them was forgotten.
 _READ = """
@@ -87,24 +97,34 @@ def topic(tenant_id: UUID) -> str:
     return f"stream.{tenant_id}"
 
 
-async def append(session: AsyncSession, tenant_id: UUID, entries: Collection[Entry]) -> None:
+async def append(session: Session, tenant_id: UUID, entries: Collection[Entry]) -> None:
     """Add entries to a tenant's stream in the transaction that makes them true."""
-    if not entries:
+    await append_all(session, {tenant_id: entries})
+
+
+async def append_all(session: Session, entries: Mapping[UUID, Collection[Entry]]) -> None:
+    """Add entries to the streams of several tenants, in one statement."""
+    grown = sorted((tenant_id, len(added)) for tenant_id, added in entries.items() if added)
+    if not grown:
         return
-    connection = await driver(session)
-    head = await connection.fetchrow(_ADVANCE, tenant_id, len(entries), FOLLOWER)
-    await connection.execute(
-        _INSERT,
-        tenant_id,
-        head["epoch"],
-        head["before"],
-        [new_id() for _ in entries],
-        [entry.type for entry in entries],
-        [json.dumps(entry.data, default=str) for entry in entries],
+    rows = [
+        (new_id(), tenant_id, n, entry.type, _json(entry.data))
+        for tenant_id, _ in grown
+        for n, entry in enumerate(entries[tenant_id], start=1)
+    ]
+    tenants, counts = map(list, zip(*grown, strict=True))
+    done = await (await driver(session)).fetchrow(
+        _APPEND, tenants, counts, FOLLOWER, *map(list, zip(*rows, strict=True))
     )
-    hint(session, topic(tenant_id))
-    if head["called"]:
+    if done["heads"] != len(grown):
+        raise LookupError("a tenant has no stream")
+    hint(session, *map(topic, tenants))
+    if done["called"]:
         hint(session, leases.topic(FOLLOWER))
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(data, enc_hook=str).decode()
 
 
 async def read(

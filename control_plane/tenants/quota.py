@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.db.session import driver
+from control_plane.db.session import Session, driver
 from control_plane.kit.errors import Conflict, Forbidden, not_found
 from control_plane.stream.log import Entry
 from control_plane.tenants.models import TenantState
@@ -166,7 +166,7 @@ async def moved(
 
 
 async def count_messages(
-    session: AsyncSession, counts: Mapping[tuple[UUID, int], int]
+    session: Session, counts: Mapping[tuple[UUID, int], int]
 ) -> list[tuple[UUID, Entry]]:
     """Add messages per (tenant, month); who came near or over the quota by it."""
     if not counts:
@@ -188,7 +188,7 @@ async def count_messages(
     return found
 
 
-async def over_messages(session: AsyncSession, tenant_id: UUID, *, now: datetime) -> bool:
+async def over_messages(session: Session, tenant_id: UUID, *, now: datetime) -> bool:
     """Whether this month's messages are more than the plan has."""
     over: bool | None = await (await driver(session)).fetchval(_OVER, tenant_id, month_of(now))
     return bool(over)

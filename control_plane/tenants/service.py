@@ -16,7 +16,7 @@ from control_plane.access import service as access
 from control_plane.access.http import House
 from control_plane.access.permissions import Actor, Role
 from control_plane.db import leases
-from control_plane.db.session import Scope, driver, enter, hint
+from control_plane.db.session import Scope, Session, driver, enter, hint
 from control_plane.kit.errors import not_found
 from control_plane.kit.ids import new_id
 from control_plane.stream import log as stream
@@ -226,7 +226,7 @@ async def speak_for(session: AsyncSession, tenant_id: UUID, actor: Actor | None)
     await enter(session, Scope(tenants=(tenant_id,), operator=operator))
 
 
-async def rest(session: AsyncSession, tenant_id: UUID) -> timedelta | None:
+async def rest(session: Session, tenant_id: UUID) -> timedelta | None:
     """How long work of a tenant must rest because of its state; None for an active one."""
     state = await (await driver(session)).fetchval(_STATE, tenant_id)
     return None if state == TenantState.ACTIVE else _REST

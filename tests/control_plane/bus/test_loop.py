@@ -177,17 +177,17 @@ class TestFailure:
     async def test_of_the_database_does_not_end_the_loop(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        session, refused = bench.database.session, asyncio.Event()
+        plain, refused = bench.database.plain, asyncio.Event()
 
         def refuse(*_scope: Scope) -> object:
             refused.set()
             raise OSError("the server is away")
 
-        monkeypatch.setattr(bench.database, "session", refuse)
+        monkeypatch.setattr(bench.database, "plain", refuse)
         async with bench.running():
             async with asyncio.timeout(PATIENCE_S):
                 await refused.wait()
-            monkeypatch.setattr(bench.database, "session", session)
+            monkeypatch.setattr(bench.database, "plain", plain)
             await bench.call()
             await bench.next()
 

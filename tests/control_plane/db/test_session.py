@@ -1,5 +1,7 @@
 """Transactions that speak for somebody, on a real database."""
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime
 
 import asyncpg
@@ -27,6 +29,84 @@ async def insert_identity(database: Database, *, fails: bool = False) -> None:
         hint(session, "identities")
         if fails:
             raise ZeroDivisionError
+
+
+async def insert_plainly(database: Database, error: type[BaseException] | None = None) -> None:
+    async with database.plain() as session:
+        await (await driver(session)).execute(
+            "INSERT INTO identities (id, email, password_hash, created_at)"
+            " VALUES ($1, 'a@example.com', '', now())",
+            new_id(),
+        )
+        hint(session, "identities")
+        if error is not None:
+            raise error
+
+
+async def go_on_after_an_error(database: Database) -> None:
+    async with database.plain() as session:
+        hint(session, "nothing")
+        with contextlib.suppress(asyncpg.DivisionByZeroError):
+            await (await driver(session)).execute("SELECT 1 / 0")
+
+
+class TestPlain:
+    async def test_commits_at_the_end_and_then_hints(
+        self, database: Database, superuser: asyncpg.Connection
+    ) -> None:
+        told: list[set[str]] = []
+        database.on_hints = told.append
+        await insert_plainly(database)
+
+        assert await superuser.fetchval("SELECT count(*) FROM identities") == 1
+        assert told == [{"identities"}]
+
+    @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
+    async def test_an_error_leaves_nothing_and_tells_nobody(
+        self, database: Database, superuser: asyncpg.Connection, error: type[BaseException]
+    ) -> None:
+        told: list[set[str]] = []
+        database.on_hints = told.append
+        with pytest.raises(error):
+            await insert_plainly(database, error)
+
+        assert await superuser.fetchval("SELECT count(*) FROM identities") == 0
+        assert told == []
+
+    async def test_speaks_for_its_scope_and_for_nobody_afterwards(self, database: Database) -> None:
+        scope = Scope(tenants=(new_id(), new_id()), identity=new_id(), operator=True)
+        async with database.plain(scope) as session:
+            row = await (await driver(session)).fetchrow(SETTINGS)
+            first = await (await driver(session)).fetchval("SELECT pg_backend_pid()")
+        async with database.plain() as session:
+            after = await (await driver(session)).fetchrow(SETTINGS)
+            second = await (await driver(session)).fetchval("SELECT pg_backend_pid()")
+
+        assert tuple(row) == (list(scope.tenants), scope.identity, True)
+        assert tuple(after) == (None, None, False)
+        assert first == second
+
+    async def test_what_postgresql_did_not_keep_is_no_commit(self, database: Database) -> None:
+        told: list[set[str]] = []
+        database.on_hints = told.append
+        with pytest.raises(asyncpg.InFailedSQLTransactionError):
+            await go_on_after_an_error(database)
+
+        assert told == []
+
+    @pytest.mark.parametrize("way", ["plain", "session"])
+    async def test_a_connection_that_the_server_cut_is_not_used_again(
+        self, database: Database, superuser: asyncpg.Connection, way: str
+    ) -> None:
+        pids = []
+        for _ in range(2):
+            async with getattr(database, way)() as session:
+                pids.append(await (await driver(session)).fetchval("SELECT pg_backend_pid()"))
+            await superuser.execute("SELECT pg_terminate_backend($1, 5000)", pids[-1])
+            # The end of the connection is read before the answer to a question that comes later.
+            await superuser.execute("SELECT 1")
+
+        assert pids[0] != pids[1]
 
 
 class TestSession:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from control_plane.ingest import commit
-from control_plane.ingest.commit import WRITERS, GroupCommit, Pending
+from control_plane.ingest.commit import WORTH_JOINING, WRITERS, GroupCommit, Pending
 from control_plane.ingest.verify import Proven
 from control_plane.kit.errors import Conflict, TooMany, Unavailable
 from control_plane.kit.ids import new_id
@@ -71,7 +71,7 @@ async def keep_both_writers_busy(desk: Desk) -> list[asyncio.Future[None]]:
     """Each has a batch of its own; what comes now waits."""
     held = []
     for n in range(WRITERS):
-        desk.submit(f"first {n}")
+        desk.submit(f"first {n}", events=WORTH_JOINING)
         _, go_on = await desk.begun()
         held.append(go_on)
     return held
@@ -86,6 +86,18 @@ class TestGroups:
         go_on.set_result(None)
 
         assert [result.status for result in await answer] == ["stored"]
+
+    async def test_a_second_writer_joins_only_for_a_group_of_its_own(self, desk: Desk) -> None:
+        desk.submit("first")
+        _, go_on = await desk.begun()
+        few = desk.submit("few", events=WORTH_JOINING - 1)
+        desk.submit("one more")
+        names, joined = await desk.begun()
+        joined.set_result(None)
+        await few
+        go_on.set_result(None)
+
+        assert names == ["few", "one more"]
 
     async def test_what_comes_while_all_write_is_the_next_group(self, desk: Desk) -> None:
         held = await keep_both_writers_busy(desk)

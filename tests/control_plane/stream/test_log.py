@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from control_plane.db.session import Database, Scope
+from control_plane.kit.ids import new_id
 from control_plane.stream import log
 from control_plane.stream.log import Entry
 
@@ -25,6 +26,12 @@ async def append_and_fail(database: Database, tenant_id) -> None:
 async def read(database: Database, tenant_id, *, after: int = 0, limit: int = 1000):
     async with database.session(Scope(tenants=(tenant_id,))) as session:
         return await log.read(session, tenant_id, epoch=1, after=after, limit=limit)
+
+
+async def append_to_both(database: Database, tenant_id, other_id) -> None:
+    entry = Entry(type="test.counted", data={})
+    async with database.plain(Scope(tenants=(tenant_id, other_id))) as session:
+        await log.append_all(session, {tenant_id: [entry], other_id: [entry]})
 
 
 @pytest.fixture
@@ -89,6 +96,35 @@ class TestAppend:
         await append(database, other, 9)
 
         assert [entry.seq for entry in await read(database, other)] == [1]
+
+
+class TestAppendAll:
+    async def test_positions_have_no_gap_when_many_append_for_several_tenants(
+        self, database: Database, people
+    ) -> None:
+        tenants = [(await people.owner()).tenant_id for _ in range(3)]
+
+        async def add(n: int) -> None:
+            # Each names the tenants in another order, and leaves one out at times.
+            turned = tenants[n % 3 :] + tenants[: n % 3]
+            chosen = turned[: 2 + n % 2]
+            async with database.plain(Scope(tenants=tuple(chosen))) as session:
+                entries = {each: [Entry(type="test.counted", data={"n": n})] * 2 for each in chosen}
+                await log.append_all(session, entries)
+
+        await asyncio.gather(*(add(n) for n in range(30)))
+
+        for number, tenant_id in enumerate(tenants):
+            named = [n for n in range(30) if n % 2 or n % 3 != (number + 1) % 3]
+            entries = await read(database, tenant_id)
+            assert [entry.seq for entry in entries] == list(range(1, 2 * len(named) + 1))
+            assert sorted(entry.data["n"] for entry in entries[::2]) == named
+
+    async def test_who_has_no_stream_is_an_error(self, database: Database, tenant_id) -> None:
+        with pytest.raises(LookupError):
+            await append_to_both(database, tenant_id, new_id())
+
+        assert await read(database, tenant_id) == []
 
 
 class TestRead:
