@@ -69,7 +69,7 @@ WHERE d.conversation_id = $1 AND d.state IN ('queued', 'sending')
 ORDER BY d.number LIMIT 1 FOR UPDATE OF d
 """
 _ATTEMPTS = """
-SELECT id, number, journal_id, started_at, ended_at FROM attempts
+SELECT id, number, journal_id, started_at, outcome FROM attempts
 WHERE delivery_id = $1 ORDER BY number
 """
 _BEGIN = """
@@ -104,12 +104,16 @@ class Outgoing:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One call to make: the delivery, the attempt that is on record, the agent to call."""
+    """One call to make: the delivery, the attempt that is on record, the agent to call.
+
+    `doubt`: an earlier attempt may have sent it.
+    """
 
     delivery: Any
     attempt_id: UUID
     number: int
     first_at: datetime
+    doubt: bool
     agent: AgentAddress
 
 
@@ -197,6 +201,7 @@ class Lanes:
         connection = await driver(session)
         past = await connection.fetch(_ATTEMPTS, head["id"])
         first_at = past[0]["started_at"] if past else now
+        doubt = any(each["outcome"] == "unknown" for each in past)
         if head["state"] == DeliveryState.SENDING:
             last = past[-1]
             if last["journal_id"] == agent.journal_id:
@@ -205,10 +210,11 @@ class Lanes:
                     attempt_id=last["id"],
                     number=last["number"],
                     first_at=first_at,
+                    doubt=doubt,
                     agent=agent,
                 )
             lost = [PartOutcome(outcome="unknown", detail="the agent's journal is gone")]
-            return await self._record(session, lease, head, last, lost, first_at)
+            return await self._record(session, lease, head, last, lost, first_at, doubt)
         attempt_id, number = new_id(), len(past) + 1
         await connection.execute(
             _BEGIN, attempt_id, head["tenant_id"], head["id"], number, agent.journal_id, now
@@ -216,7 +222,12 @@ class Lanes:
         sending = Verdict(state=DeliveryState.SENDING)
         await _mark(session, head, sending, attempts=number, due_at=now)
         return Attempt(
-            delivery=head, attempt_id=attempt_id, number=number, first_at=first_at, agent=agent
+            delivery=head,
+            attempt_id=attempt_id,
+            number=number,
+            first_at=first_at,
+            doubt=doubt,
+            agent=agent,
         )
 
     async def _send(self, attempt: Attempt) -> Sequence[PartOutcome] | None:
@@ -250,7 +261,7 @@ class Lanes:
         async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
             row = {"id": attempt.attempt_id, "number": attempt.number}
             pause = await self._record(
-                session, lease, attempt.delivery, row, parts, attempt.first_at
+                session, lease, attempt.delivery, row, parts, attempt.first_at, attempt.doubt
             )
         return pause or None
 
@@ -262,6 +273,7 @@ class Lanes:
         attempt: Any,
         parts: Sequence[PartOutcome],
         first_at: datetime,
+        doubt: bool,
     ) -> timedelta:
         now = self._clock.now()
         safe_s = min(registry.kind(delivery["channel_kind"]).resend_safe_s, 1e9)
@@ -270,6 +282,7 @@ class Lanes:
             attempt=attempt["number"],
             age=now - first_at,
             resend_safe=timedelta(seconds=safe_s),
+            doubt=doubt,
         )
         outcome = next((p.outcome for p in parts if p.outcome != "sent"), "sent")
         body = msgspec.json.encode(parts).decode()
