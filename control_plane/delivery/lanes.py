@@ -26,7 +26,7 @@ from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, driver
 from control_plane.delivery.models import DeliveryState
-from control_plane.delivery.verdict import Verdict, judge
+from control_plane.delivery.verdict import RETRY_CAP, Verdict, judge
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.sessions import AgentAddress
@@ -189,8 +189,10 @@ class Lanes:
                 return timedelta(0)
             if agent is None:
                 return _NO_AGENT
-            if head["state"] == DeliveryState.QUEUED and head["due_at"] > now:
-                return head["due_at"] - now  # type: ignore[no-any-return]
+            wait = head["due_at"] - now
+            # A longer wait was never asked for: the clock was set back since.
+            if head["state"] == DeliveryState.QUEUED and timedelta(0) < wait <= RETRY_CAP:
+                return wait  # type: ignore[no-any-return]
             attempt = await self._attempt(session, lease, head, agent, now)
             await leases.hold(session, lease)
         return attempt

@@ -12,7 +12,8 @@ from instance_agent.protocol import PartOutcome
 # Attempts before a delivery fails for good; with the back-off below that is about half an hour.
 MAX_ATTEMPTS = 10
 _RETRY_BASE = timedelta(seconds=1)
-_RETRY_CAP = timedelta(minutes=10)
+# The longest pause before a further attempt.
+RETRY_CAP = timedelta(minutes=10)
 # The platform may take it later; every other class is final.
 _RETRIED = frozenset({"rate_limited", "server_busy", "token_expired", "token_invalid"})
 
@@ -61,7 +62,7 @@ def _after_failure(part: PartOutcome, attempt: int, rng: random.Random | None) -
 def _again(
     attempt: int, part: PartOutcome, error_class: str | None, rng: random.Random | None
 ) -> Verdict:
-    pause = full_jitter(attempt - 1, base=_RETRY_BASE, cap=_RETRY_CAP, rng=rng)
+    pause = full_jitter(attempt - 1, base=_RETRY_BASE, cap=RETRY_CAP, rng=rng)
     if part.retry_after_s is not None:
-        pause = max(pause, min(timedelta(seconds=part.retry_after_s), _RETRY_CAP))
+        pause = max(pause, min(timedelta(seconds=part.retry_after_s), RETRY_CAP))
     return Verdict(state=DeliveryState.QUEUED, error_class=error_class, again_after=pause)

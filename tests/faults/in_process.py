@@ -6,6 +6,7 @@ What a process keeps in memory goes with it; PostgreSQL, the agent's file and th
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -127,6 +128,8 @@ class House:
         self.points = Points()
         self.superuser = superuser
         self.keeps_disk = True
+        self.skew = timedelta(0)
+        """By how much the agent's clock is ahead of the control plane's."""
         self._url, self._keys, self._clock, self._data = database_url, keys, clock, data
         self._owners: dict[Any, Process] = {}
         self._opened: list[Parts] = []
@@ -232,7 +235,7 @@ class House:
             data_dir=self._data,
             store=life.disk,
             http=http,
-            clock=lambda: self._clock.now().timestamp(),
+            clock=self._agents_time,
             random=random.Random(1),
         )
         await agent.journal.load()
@@ -262,6 +265,9 @@ class House:
 
     def _callee(self) -> tuple[Process, Any]:
         return self.control, self.control.app
+
+    def _agents_time(self) -> float:
+        return float((self._clock.now() + self.skew).timestamp())
 
     async def _settings(self, channel_id: UUID) -> Any:
         row = await self.superuser.fetchrow("SELECT * FROM channels WHERE id = $1", channel_id)

@@ -77,11 +77,13 @@ class Points:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.fates: dict[int, Fate] = {}
+        self.at: tuple[int, Callable[[], None]] | None = None
+        """What else happens before which effect."""
         self.watching = False
 
     def watch(self, fates: Mapping[int, Fate]) -> None:
         """Count from 0 again; what strikes which effect."""
-        self.names = []
+        self.names, self.at = [], None
         self.fates = dict(fates)
         self.watching = True
 
@@ -115,6 +117,8 @@ class Points:
     def _next(self, process: Process, name: str) -> Fate | None:
         if not self.watching:
             return None
+        if self.at is not None and self.at[0] == len(self.names):
+            self.at[1]()
         self.names.append(f"{process.name}: {name}")
         return self.fates.get(len(self.names) - 1)
 

@@ -6,9 +6,11 @@ is started anew with nothing but what was kept, and everybody repeats what they 
 """
 
 import itertools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import asyncpg
@@ -25,6 +27,8 @@ OPENING = "九点开门。"
 ANSWERS = {"你们几点开门？": OPENING}
 MIN_EFFECTS = 30
 """Fewer would mean that the effects of a journey are not seen."""
+
+PAIRS = 500 if os.environ.get("SCALE") == "full" else 20
 
 BETWEEN_NOTES = {"agent: disk", "agent: GET wecom", "agent: POST wecom"}
 """Where a send may become `unconfirmed`: from the agent's first note on disk to its second."""
@@ -84,9 +88,9 @@ class Journey:
         user = f"customer-{number}"
         await self._say(user, "在吗", f"{number}-1")
         await self._say(user, "你们几点开门？", f"{number}-2")
-        await self._settle()
+        await self.settle()
         await self._say(user, "能修自行车吗？", f"{number}-3")
-        await self._settle()
+        await self.settle()
         self._house.points.watching = False
         return await self._state(user)
 
@@ -102,7 +106,7 @@ class Journey:
                 return
         raise AssertionError(f"never acknowledged: {text}")
 
-    async def _settle(self) -> None:
+    async def settle(self) -> None:
         """Work until nothing is left to do."""
         for _ in range(ROUNDS):
             await self._house.revive()
@@ -243,3 +247,52 @@ class TestMatrix:
 
         assert len(agents) > 8
         assert wrong == []
+
+
+class TestPairs:
+    async def test_two_things_go_wrong(self, house: House, journey: Journey, kind: str) -> None:
+        seed = os.environ.get("PAIRS_SEED") or os.urandom(4).hex()
+        random = Random(seed)
+        wrong = []
+        for number in range(PAIRS):
+            # Beyond the effects of an undisturbed journey there are those of its recovery.
+            fates = {random.randrange(2 * MIN_EFFECTS): random.choice(list(Fate)) for _ in range(2)}
+            house.points.watch(fates)
+            if not is_well(state := await journey.run(number), kind):
+                wrong.append((fates, house.points.names, state))
+
+        assert wrong == [], f"PAIRS_SEED={seed}"
+
+
+class TestClocks:
+    @pytest.mark.parametrize("kind", ["webchat"])
+    @pytest.mark.parametrize("days", [-1, 1])
+    async def test_may_jump_between_any_two_effects(
+        self, house: House, journey: Journey, clock: Any, days: int
+    ) -> None:
+        house.points.watch({})
+        await journey.run(0)
+        effects = len(house.points.names)
+        wrong = []
+        for number in range(effects):
+            jump = timedelta(days=days)
+            house.points.watch({})
+            house.points.at = (number, lambda jump=jump: clock.advance(jump))
+            if (state := await journey.run(number + 1)) != ANSWERED:
+                wrong.append((number, house.points.names[number], state))
+
+        assert wrong == []
+
+    async def test_of_an_agent_that_are_wrong_lose_nothing(
+        self, house: House, journey: Journey, kind: str, superuser: asyncpg.Connection
+    ) -> None:
+        house.skew = timedelta(minutes=10)
+        said = house.tells_wecom if kind == "wecom" else house.writes
+
+        assert await said("lin", "你们几点开门？", "1")
+        assert await superuser.fetchval("SELECT count(*) FROM messages") == 0
+        house.skew = timedelta(0)
+        await journey.settle()
+
+        assert await superuser.fetchval("SELECT count(*) FROM messages") == 2
+        assert await superuser.fetchval("SELECT array_agg(state) FROM deliveries") == ["sent"]
