@@ -32,7 +32,9 @@ BOTYARD = str(Path(sys.executable).with_name("botyard"))
 PARTS = {"api": "api", "worker-1": "worker", "worker-2": "worker", "controller": "controller"}
 """The processes, and the command of each."""
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
+"""For a start on a busy machine."""
+
 STOP_S = 20.0
 OPERATOR = "op@example.com"
 ANSWERS = {
