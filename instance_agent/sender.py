@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from adapters import registry
@@ -125,6 +126,9 @@ class Sender:
             author=request.author,
         )
         outcome = await _attempt(scope, part)
+        if outcome.outcome == "failed" and entry is not None and entry.state != "failed":
+            # The platform refused this try; an earlier one has no known end and may have been sent.
+            outcome = msgspec.structs.replace(outcome, outcome="unknown")
         await self._journal.finish(request.message_id, index, outcome)
         self._metrics.sends.labels(kind.name, outcome.outcome).inc()
         return outcome

@@ -28,7 +28,7 @@ from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.delivery import pace
 from control_plane.delivery.models import DeliveryState
-from control_plane.delivery.verdict import Verdict, judge
+from control_plane.delivery.verdict import RETRY_CAP, Verdict, judge
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.sessions import AgentAddress
@@ -73,7 +73,7 @@ WHERE d.conversation_id = $1 AND d.state IN ('queued', 'sending')
 ORDER BY d.number LIMIT 1 FOR UPDATE OF d
 """
 _ATTEMPTS = """
-SELECT id, number, journal_id, started_at, ended_at FROM attempts
+SELECT id, number, journal_id, started_at, outcome FROM attempts
 WHERE delivery_id = $1 ORDER BY number
 """
 _BEGIN = """
@@ -109,12 +109,16 @@ class Outgoing:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One call to make: the delivery, the attempt that is on record, the agent to call."""
+    """One call to make: the delivery, the attempt that is on record, the agent to call.
+
+    `doubt`: an earlier attempt may have sent it.
+    """
 
     delivery: Any
     attempt_id: UUID
     number: int
     first_at: datetime
+    doubt: bool
     agent: AgentAddress
 
 
@@ -193,8 +197,10 @@ class Lanes:
             if agent is None:
                 return _NO_AGENT
             if head["state"] == DeliveryState.QUEUED:
-                if head["due_at"] > now:
-                    return head["due_at"] - now  # type: ignore[no-any-return]
+                wait = head["due_at"] - now
+                # A longer wait was never asked for: the clock was set back since.
+                if timedelta(0) < wait <= RETRY_CAP:
+                    return wait  # type: ignore[no-any-return]
                 held = await self._held(session, lease, head, now)
                 if held is not None:
                     return held
@@ -228,8 +234,10 @@ class Lanes:
     ) -> Attempt | timedelta:
         connection = await driver(session)
         past = await connection.fetch(_ATTEMPTS, head["id"])
-        began = [row["started_at"] for row in past if row["number"] > head["resent_from"]]
-        first_at = began[0] if began else now
+        # What went before a person's decision is settled.
+        counts = [row for row in past if row["number"] > head["resent_from"]]
+        first_at = counts[0]["started_at"] if counts else now
+        doubt = any(each["outcome"] == "unknown" for each in counts)
         if head["state"] == DeliveryState.SENDING:
             last = past[-1]
             if last["journal_id"] == agent.journal_id:
@@ -238,10 +246,11 @@ class Lanes:
                     attempt_id=last["id"],
                     number=last["number"],
                     first_at=first_at,
+                    doubt=doubt,
                     agent=agent,
                 )
             lost = [PartOutcome(outcome="unknown", detail="the agent's journal is gone")]
-            return await self._record(session, lease, head, last, lost, first_at)
+            return await self._record(session, lease, head, last, lost, first_at, doubt)
         attempt_id, number = new_id(), len(past) + 1
         paced = registry.kind(head["channel_kind"]).paces and head["conversation_id"]
         await connection.execute(
@@ -257,7 +266,12 @@ class Lanes:
         sending = Verdict(state=DeliveryState.SENDING)
         await _mark(session, head, sending, attempts=number, due_at=now)
         return Attempt(
-            delivery=head, attempt_id=attempt_id, number=number, first_at=first_at, agent=agent
+            delivery=head,
+            attempt_id=attempt_id,
+            number=number,
+            first_at=first_at,
+            doubt=doubt,
+            agent=agent,
         )
 
     async def _send(self, attempt: Attempt) -> Sequence[PartOutcome] | None:
@@ -296,7 +310,7 @@ class Lanes:
         async with self._database.plain(Scope(tenants=(lease.tenant_id,))) as session:
             row = {"id": attempt.attempt_id, "number": attempt.number}
             pause = await self._record(
-                session, lease, attempt.delivery, row, parts, attempt.first_at
+                session, lease, attempt.delivery, row, parts, attempt.first_at, attempt.doubt
             )
         return pause or None
 
@@ -308,6 +322,7 @@ class Lanes:
         attempt: Any,
         parts: Sequence[PartOutcome],
         first_at: datetime,
+        doubt: bool,
     ) -> timedelta:
         now = self._clock.now()
         safe_s = min(registry.kind(delivery["channel_kind"]).resend_safe_s, 1e9)
@@ -316,6 +331,7 @@ class Lanes:
             attempt=attempt["number"] - delivery["resent_from"],
             age=now - first_at,
             resend_safe=timedelta(seconds=safe_s),
+            doubt=doubt,
         )
         outcome = next((p.outcome for p in parts if p.outcome != "sent"), "sent")
         body = msgspec.json.encode(parts).decode()

@@ -12,7 +12,8 @@ from instance_agent.protocol import PartOutcome
 # Attempts before a delivery fails for good; with the back-off below that is about half an hour.
 MAX_ATTEMPTS = 10
 _RETRY_BASE = timedelta(seconds=1)
-_RETRY_CAP = timedelta(minutes=10)
+# The longest pause before a further attempt.
+RETRY_CAP = timedelta(minutes=10)
 # The platform may take it later; every other class is final.
 _RETRIED = frozenset({"rate_limited", "server_busy", "token_expired", "token_invalid"})
 
@@ -32,33 +33,36 @@ def judge(
     attempt: int,
     age: timedelta,
     resend_safe: timedelta,
+    doubt: bool = False,
     rng: random.Random | None = None,
 ) -> Verdict:
     """Decide after attempt number `attempt` (from 1) of a delivery whose first was `age` ago.
 
     `resend_safe` is how long the platform recognises a repeated send; an unknown outcome is
-    resent only within it, otherwise a person decides.
+    resent only within it, otherwise a person decides. `doubt`: an earlier attempt's outcome is
+    unknown, and a refusal of this one does not settle it.
     """
     # The agent stops at the first part that was not sent: what follows it was not tried.
     stopped_at = next((part for part in parts if part.outcome != "sent"), None)
     if stopped_at is None:
         return Verdict(state=DeliveryState.SENT)
-    if stopped_at.outcome == "failed":
+    if stopped_at.outcome == "failed" and not doubt:
         return _after_failure(stopped_at, attempt, rng)
     if age < resend_safe and attempt < MAX_ATTEMPTS:
-        return _again(attempt, None, rng)
+        return _again(attempt, stopped_at, "unknown_outcome", rng)
     return Verdict(state=DeliveryState.UNCONFIRMED, error_class="unknown_outcome")
 
 
 def _after_failure(part: PartOutcome, attempt: int, rng: random.Random | None) -> Verdict:
     if part.error_class not in _RETRIED or attempt >= MAX_ATTEMPTS:
         return Verdict(state=DeliveryState.FAILED, error_class=part.error_class)
-    return _again(attempt, part, rng)
+    return _again(attempt, part, part.error_class, rng)
 
 
-def _again(attempt: int, part: PartOutcome | None, rng: random.Random | None) -> Verdict:
-    pause = full_jitter(attempt - 1, base=_RETRY_BASE, cap=_RETRY_CAP, rng=rng)
-    if part is not None and part.retry_after_s is not None:
-        pause = max(pause, min(timedelta(seconds=part.retry_after_s), _RETRY_CAP))
-    error_class = part.error_class if part is not None else "unknown_outcome"
+def _again(
+    attempt: int, part: PartOutcome, error_class: str | None, rng: random.Random | None
+) -> Verdict:
+    pause = full_jitter(attempt - 1, base=_RETRY_BASE, cap=RETRY_CAP, rng=rng)
+    if part.retry_after_s is not None:
+        pause = max(pause, min(timedelta(seconds=part.retry_after_s), RETRY_CAP))
     return Verdict(state=DeliveryState.QUEUED, error_class=error_class, again_after=pause)

@@ -169,6 +169,21 @@ class TestSend:
         assert await bench.outcomes(request) == ["unknown"]
         assert await bench.outcomes(request, attempt=2) == ["sent"]
 
+    async def test_a_refusal_says_nothing_of_an_earlier_try_whose_end_nobody_saw(self, bench):
+        bench.platform.does = [SendUnknown("cut"), SendFailed("rate_limited", "slow down", 7.0)]
+        request = bench.request()
+        assert await bench.outcomes(request) == ["unknown"]
+        again = msgspec.structs.replace(request, attempt=2)
+        [part] = (await bench.sender.send(again)).parts
+        assert (part.outcome, part.error_class, part.retry_after_s) == (
+            "unknown",
+            "rate_limited",
+            7.0,
+        )
+        bench.now += 3600
+        assert await bench.outcomes(request, attempt=3) == ["unknown"]
+        assert len(bench.platform.keys) == 2
+
     async def test_later_it_stays_unknown(self, bench):
         bench.platform.does = [SendUnknown("cut")]
         request = bench.request()

@@ -156,6 +156,17 @@ class TestRetry:
         assert agent.platform == ["一"]
         assert await attempts(superuser) == [(1, "failed"), (2, "sent")]
 
+    async def test_does_not_wait_because_the_clock_was_set_back(
+        self, bot: Bot, agent: StandIn, worker: Worker
+    ) -> None:
+        conversation = await bot.hears("你好")
+        await bot.says(conversation, "一")
+        bot.parts.house.clock.advance(-timedelta(days=1))
+
+        await worker.all()
+
+        assert agent.platform == ["一"]
+
     async def test_backs_off_and_ends(
         self, bot: Bot, agent: StandIn, worker: Worker, superuser: asyncpg.Connection
     ) -> None:

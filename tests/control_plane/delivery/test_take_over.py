@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -94,6 +95,21 @@ class TestTakeOver:
 
         assert await bot.deliveries(conversation) == [state]
         assert len(agent.calls) == 1
+
+    async def test_leaves_open_what_a_later_refusal_did_not_settle(
+        self, bot: Bot, agent: StandIn, worker: Worker
+    ) -> None:
+        conversation = await bot.hears("你好")
+        await bot.says(conversation, "一")
+        agent.then(agent.lose(), agent.fail("rate_limited", 60))
+        await worker.once()
+        bot.parts.house.clock.advance(timedelta(minutes=10))
+        await worker.again(conversation)
+
+        await take_over(bot, conversation)
+
+        assert await bot.deliveries(conversation) == ["unconfirmed"]
+        assert len(agent.calls) == 2
 
     async def test_closing_withholds_as_well(
         self, bot: Bot, agent: StandIn, worker: Worker

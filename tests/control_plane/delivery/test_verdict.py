@@ -26,6 +26,26 @@ def verdict(*parts: PartOutcome, attempt: int = 1, age=NEVER, safe=NEVER, seed: 
     return judge(parts, attempt=attempt, age=age, resend_safe=safe, rng=random.Random(seed))
 
 
+class TestDoubt:
+    @pytest.mark.parametrize("error_class", ["rate_limited", "content_invalid"])
+    def test_is_not_settled_by_a_refusal(self, error_class: str) -> None:
+        again = judge([failed(error_class, 7)], attempt=2, age=NEVER, resend_safe=HOUR, doubt=True)
+
+        assert (again.state, again.error_class) == (DeliveryState.QUEUED, "unknown_outcome")
+        assert again.again_after == timedelta(seconds=7)
+
+    @pytest.mark.parametrize(("attempt", "age"), [(2, HOUR), (MAX_ATTEMPTS, NEVER)])
+    def test_is_left_to_a_person_in_the_end(self, attempt: int, age: timedelta) -> None:
+        refused = [failed("server_busy")]
+
+        assert judge(refused, attempt=attempt, age=age, resend_safe=HOUR, doubt=True) == UNCONFIRMED
+
+    def test_is_settled_by_success(self) -> None:
+        sent = judge([SENT], attempt=2, age=HOUR, resend_safe=HOUR, doubt=True)
+
+        assert sent == Verdict(state=DeliveryState.SENT)
+
+
 class TestSent:
     @pytest.mark.parametrize("parts", [[SENT], [SENT, SENT, SENT]])
     @pytest.mark.parametrize("attempt", [1, MAX_ATTEMPTS, MAX_ATTEMPTS + 1])
