@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ground
-from tests.contract.server import Furnished, Served, cheap_passwords_here
+from tests.contract.server import Furnished, Served
 
 
 @pytest.fixture(scope="session")
 def served(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     pages: Path = tmp_path_factory.mktemp("web")
-    with cheap_passwords_here(), Served(ground, pages).running() as served:
+    with Served(ground, pages).running() as served:
         yield served
 
 

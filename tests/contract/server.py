@@ -13,11 +13,9 @@ from uuid import UUID
 
 import asyncpg
 import httpx2
-import pytest
 import requests
 
 from adapters import outbound
-from control_plane.access import passwords
 from control_plane.access.limits import Rate, Rates
 from control_plane.access.permissions import Role
 from control_plane.app import create_app
@@ -189,11 +187,3 @@ class Served:
         finally:
             await connection.close()
         return {table: ids for table, ids in found.items() if ids}
-
-
-@contextmanager
-def cheap_passwords_here() -> Iterator[None]:
-    """Like the fixture of every test, for a server that outlives one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passwords, "COST", 4)
-        yield

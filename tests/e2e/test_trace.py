@@ -86,7 +86,6 @@ class TestMessage:
             if line["traceId"] == trace_id
         }
         assert said >= {
-            "/api/v1/instances/{instance_id}/events",
             "/webchat-platform/messages",
             "events reported",
             "message sent",

@@ -202,7 +202,7 @@ class House:
         database = parts.house.database
         work: dict[str, Callable[..., Awaitable[Any]]] = {
             callbacks.WORK: parts.callbacks.pass_on,
-            turns.WORK: Turns(database, self._clock).run,
+            turns.WORK: Turns(database, self._keys, self._clock, parts.agents).run,
             lanes.WORK: Lanes(database, self._keys, self._clock, parts.agents).deliver,
         }
         loops = {

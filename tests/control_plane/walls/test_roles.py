@@ -53,7 +53,8 @@ NOT_NOW = {
     f"{CHAT}/take-over": {"owned_by_other", "conversation_not_found"},
     f"{CHAT}/hand-back": {"owned_by_other", "conversation_closed", "conversation_not_found"},
     f"{CHAT}/close": {"owned_by_other", "conversation_closed", "conversation_not_found"},
-    "/api/v1/deliveries/{delivery_id}/resend": {"not_owner"},
+    # An erasure before it is kept: it runs in transactions of its own.
+    "/api/v1/deliveries/{delivery_id}/resend": {"not_owner", "contact_erased"},
     "/api/v1/deliveries/{delivery_id}/settle": {"not_owner", "not_unconfirmed"},
     # A key is no member, and an invitation holds only while its inviter is one.
     "/api/v1/invitations": {"member_not_found"},
