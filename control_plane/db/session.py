@@ -29,12 +29,22 @@ PLAIN_POOL_SIZE = 8
 POOL_TIMEOUT_S = 10.0
 # Seconds that transactions may still take when the pools close.
 CLOSE_WITHIN_S = 5.0
+# Seconds for a rollback: on a connection whose server was killed no answer ever comes.
+GIVE_UP_WITHIN_S = 2.0
 # Seconds after which PostgreSQL ends a statement or a transaction left open: a bug, not a load.
 STATEMENT_TIMEOUT_S = 30
 IDLE_TRANSACTION_TIMEOUT_S = 30
+# Seconds after which we stop waiting ourselves: PostgreSQL would have said something by then.
+ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
 
 # What a database that is away or a connection that was cut looks like.
-DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
+DATABASE_ERRORS = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    SQLAlchemyError,
+)
 
 _SERVER_SETTINGS = {
     "application_name": "botyard",
@@ -136,6 +146,7 @@ class Database:
                     url.render_as_string(hide_password=False),
                     min_size=0,
                     max_size=PLAIN_POOL_SIZE,
+                    command_timeout=ANSWER_TIMEOUT_S,
                     server_settings=_SERVER_SETTINGS,
                     reset=_nothing,
                 )
@@ -164,8 +175,10 @@ def _still_open(connection: Any, _record: object, _proxy: object) -> None:
 async def _give_up(connection: asyncpg.Connection) -> None:
     """Leave the transaction; a connection on which that cannot be done is of no use any more."""
     try:
-        await connection.execute("ROLLBACK")
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.CancelledError):
+        async with asyncio.timeout(GIVE_UP_WITHIN_S):
+            await connection.execute("ROLLBACK")
+    except (Exception, asyncio.CancelledError):
+        # The driver's own errors, too: a server that was killed leaves it in the middle of a word.
         connection.terminate()
 
 
