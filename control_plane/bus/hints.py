@@ -186,7 +186,14 @@ class SharedBus(LocalBus):
 class PostgresBus(SharedBus):
     """Hints over LISTEN and NOTIFY, on a connection of its own."""
 
-    lost = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+    # A transport that was closed meanwhile is a RuntimeError of the event loop's.
+    lost = (
+        OSError,
+        RuntimeError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    )
 
     def __init__(self, url: str) -> None:
         super().__init__()

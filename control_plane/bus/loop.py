@@ -166,7 +166,7 @@ class WorkLoop:
             try:
                 async with self._database.plain() as session:
                     await leases.finish_all(session, ended)
-            except DATABASE_ERRORS as error:
+            except Exception as error:  # as above: drivers have more errors than they say
                 self._failed("finish", error)
                 if time.monotonic() > deadline or self._stopping.is_set():
                     return

@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.db import leases
 from control_plane.db.leases import Lease
-from control_plane.db.session import DATABASE_ERRORS, Database, Scope, driver
+from control_plane.db.session import Database, Scope, driver
 from control_plane.fleet import status
 from control_plane.fleet.plan import (
     Action,
@@ -118,7 +118,7 @@ class Reconciler:
             try:
                 async with self._database.session() as session:
                     await leases.call_key(session, WORK, instance_id)
-            except DATABASE_ERRORS as error:
+            except Exception as error:  # it outlives whatever the database does
                 # The resync finds what this hint meant.
                 log.warning("hint lost", error=type(error).__name__)
 

@@ -21,7 +21,7 @@ from control_plane.access.limits import Charge
 from control_plane.access.permissions import Actor
 from control_plane.access.standing import SignIn
 from control_plane.bus.hints import Wake
-from control_plane.db.session import DATABASE_ERRORS, Scope
+from control_plane.db.session import Scope
 from control_plane.kit.backoff import come_back
 from control_plane.kit.errors import (
     BadRequest,
@@ -132,7 +132,7 @@ class Connections:
                         await self._check(tuple(self._open))
                         due, checked = False, now
                     LOOP_SUCCESS.labels(self.name).set_to_current_time()
-                except DATABASE_ERRORS as error:
+                except Exception as error:  # it outlives whatever the database does
                     LOOP_FAILURES.labels(self.name).inc()
                     log.warning("connections not looked after", error=type(error).__name__)
         for connection in tuple(self._open):
