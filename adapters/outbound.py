@@ -7,6 +7,7 @@ is used.
 """
 
 import asyncio
+import copy
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -17,17 +18,15 @@ from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import (
     IPv4Address,
-    IPv4Network,
     IPv6Address,
-    IPv6Network,
     ip_address,
     ip_network,
 )
 
 import httpx2
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+from adapters.egress import NOWHERE, Address, Egress, Network, holds
+
 # The addresses of a name, as texts; raises OSError or UnicodeError.
 Resolver = Callable[[str, int], Sequence[str]]
 
@@ -94,14 +93,17 @@ class Outbound:
         self,
         allow: Sequence[Network] = (),
         *,
+        egress: Callable[[], Egress] = lambda: NOWHERE,
         verify: ssl.SSLContext | None = None,
         resolve: Resolver | None = None,
     ) -> None:
         """`allow`: networks called although private; plain HTTP is for these alone.
 
+        `egress`: what a plan opens beside them, asked at every call.
         `verify`: knows other certificate authorities than the usual ones.
         """
         self._allow = tuple(allow)
+        self._egress = egress
         self._resolver = resolve or _addresses
         self._names = ThreadPoolExecutor(MAX_RESOLVING, thread_name_prefix="outbound")
         self._http = httpx2.AsyncClient(
@@ -113,6 +115,12 @@ class Outbound:
             # A kept connection would answer for whichever name led to its address first.
             limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=0),
         )
+
+    def opened_to(self, egress: Egress) -> "Outbound":
+        """The same door for one who may go there too."""
+        door = copy.copy(self)
+        door._egress = lambda: egress
+        return door
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -130,7 +138,7 @@ class Outbound:
             raise Refused("The address must hold neither a password nor a fragment.")
         if parsed.port is not None and not 0 < parsed.port < 2**16:
             raise Refused("The address has no such port.")
-        if parsed.scheme == "http" and not self._allow:
+        if parsed.scheme == "http" and not self._allow and self._egress() == NOWHERE:
             raise Refused("The address must begin with https://.")
         literal = _literal(parsed.host)
         if literal is not None:
@@ -204,11 +212,13 @@ class Outbound:
 
     def _check_address(self, url: httpx2.URL, address: Address) -> None:
         inner = _innermost(address)
-        if any(_holds(network, inner) or _holds(network, address) for network in _NEVER):
+        if any(holds(network, inner) or holds(network, address) for network in _NEVER):
             raise Refused("This address is not on the internet.")
-        if any(_holds(network, inner) for network in self._allow):
+        if any(holds(network, inner) for network in self._allow):
             return
-        if not (_is_public(inner) and (_holds(_TRANSLATED, address) or _is_public(address))):
+        if self._egress().opens(url.host, inner):
+            return
+        if not (_is_public(inner) and (holds(_TRANSLATED, address) or _is_public(address))):
             raise Refused("This address is not on the internet.")
         if url.scheme != "https":
             raise Refused("The address must begin with https://.")
@@ -306,10 +316,6 @@ def _is_public(address: Address) -> bool:
 
 def _host(url: httpx2.URL) -> str:
     return url.netloc.decode("ascii")
-
-
-def _holds(network: Network, address: Address) -> bool:
-    return network.version == address.version and address in network
 
 
 def _innermost(address: Address) -> Address:

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from adapters.outbound import Network, Outbound
+from adapters.egress import Network
+from adapters.outbound import Outbound
 from control_plane.access import reseal
 from control_plane.access.http import House
 from control_plane.access.limits import Limiter, LocalLimiter, Rates

@@ -13,8 +13,9 @@ import httpx2
 import msgspec
 import structlog
 
+from adapters.egress import Network
 from adapters.model import Inbound
-from adapters.outbound import Network, Outbound
+from adapters.outbound import Outbound
 from instance_agent import logs, session
 from instance_agent.configs import Configs
 from instance_agent.gate import Gate
@@ -211,7 +212,7 @@ class Agent:
             inference=Inference(
                 lambda: configs.llm,
                 # Reading the machine's certificates takes time: not before the first question.
-                lambda: Outbound(self._outbound_allow),
+                lambda: Outbound(self._outbound_allow, egress=lambda: configs.egress),
                 now=time.monotonic,
             ),
         )

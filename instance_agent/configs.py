@@ -13,8 +13,9 @@ import msgspec
 import structlog
 from pydantic import ValidationError
 
-from adapters import registry
+from adapters import egress, registry
 from adapters.base import ChannelRefused
+from adapters.egress import Egress
 from instance_agent import documents
 from instance_agent.problems import Refusal
 from instance_agent.protocol import (
@@ -82,6 +83,7 @@ class Configs:
         self._free_bytes = free_bytes
         self._lock = asyncio.Lock()
         self._document = Document()
+        self._egress = egress.NOWHERE
         self._applied: Revision | None = None
         self._last_good: int | None = None
         self._rejected: int | None = None
@@ -91,6 +93,11 @@ class Configs:
     @property
     def _running(self) -> int | None:
         return self._applied.number if self._applied else None
+
+    @property
+    def egress(self) -> Egress:
+        """Where the bot may go beside the public internet, by the document that runs."""
+        return self._egress
 
     @property
     def llm(self) -> Llm:
@@ -238,6 +245,7 @@ class Configs:
             raise Rejected([_error(path, "did_not_connect", failed.reason)]) from failed
         revision = staged.revision
         self._document, self._applied = staged.document, revision
+        self._egress = egress.read(staged.document.network.egress_allow)
         self._last_good, self.ready = revision.number, True
         if self._rejected is not None and self._rejected < revision.number:
             self._rejected, self._errors = None, []

@@ -2,7 +2,7 @@
 
 Wire messages are msgspec structs (hot path); the configuration document is pydantic, because its
 errors and its JSON Schema are shown to people. Times are RFC 3339 in UTC. Both sides import this
-module; it imports nothing but the neutral model.
+module; it imports nothing but the neutral model and what of the network a plan opens.
 """
 
 import hashlib
@@ -12,18 +12,29 @@ from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from msgspec import UNSET, Struct, UnsetType, field
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from adapters import egress
 from adapters.model import Author as Author
 from adapters.model import ConversationKey, Segment, Sender
 
 PROTOCOL_VERSION = 1
 # Raised when the document's shape changes; the control plane compiles for what the agent speaks.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # Events in one signed batch: 100 per post carry 73 times as many as one; more gains little.
 MAX_BATCH_EVENTS = 100
 # Bytes of one signed batch.
 MAX_BATCH_BYTES = 4 * 1024 * 1024
+# Host names and networks that a plan opens: each is looked at in every call.
+MAX_EGRESS = 50
 # Bytes of one picture, voice, film or file: the most that the platforms take.
 MAX_MEDIA_BYTES = 20 * 1024 * 1024
 
@@ -154,8 +165,25 @@ class Limits(_Section):
     )
 
 
+class Network(_Section):
+    """Where the bot may go beside the public internet; compiled in from the tenant's plan."""
+
+    egress_allow: list[str] = Field(
+        default_factory=list, max_length=MAX_EGRESS, description="Host names and networks."
+    )
+
+    @field_validator("egress_allow")
+    @classmethod
+    def _parses(cls, entries: list[str]) -> list[str]:
+        egress.read(entries)
+        return entries
+
+
 class Document(_Section):
-    """One tenant's bot, as the agent applies it. Channels are compiled in from their own rows."""
+    """One tenant's bot, as the agent applies it.
+
+    Channels, providers and network are compiled in from rows of their own.
+    """
 
     channels: list[ChannelConfig] = Field(default_factory=list, max_length=50)
     llm: Llm = Llm()
@@ -163,6 +191,7 @@ class Document(_Section):
     rules: Rules = Rules()
     speech: Speech = Speech()
     limits: Limits = Limits()
+    network: Network = Network()
 
 
 RELOADS: dict[str, Reload] = {
@@ -171,6 +200,7 @@ RELOADS: dict[str, Reload] = {
     "persona": "hot",
     "rules": "hot",
     "speech": "hot",
+    "network": "hot",
     "limits": "restart",  # sizes are fixed when the spool is opened
 }
 

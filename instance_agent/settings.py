@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from adapters.outbound import Network, networks
+from adapters.egress import Network
+from adapters.outbound import networks
 
 _ENV = "BOTYARD_AGENT_"
 

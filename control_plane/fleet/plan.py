@@ -7,6 +7,7 @@ Invariants:
 3. An agent that ends by itself is started again after `backoff`; `CRASH_LOOP` failures in a row
    are shown as such, and it is still started again.
 4. Configuration is pushed until the agent runs it, refuses it, or asks for a restart.
+5. A running agent of the right generation may use what the plan gives, also after the plan changed.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from control_plane.fleet.provision.base import Workload, WorkloadState
+from control_plane.fleet.provision.base import SMALLEST, Allowance, Workload, WorkloadState
 from control_plane.instances.sessions import DEAD_AFTER
 
 # Failures in a row that are shown as a crash loop.
@@ -43,6 +44,7 @@ class Desired:
     want: Want
     generation: int
     config: str
+    allowance: Allowance = SMALLEST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,11 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refit:
+    """Let the running agent use what the plan gives now."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stop:
     """End the agent, letting it drain; `failure` when that is nobody's wish."""
 
@@ -116,7 +123,7 @@ class PushConfig:
     """Give the active agent the desired configuration."""
 
 
-Action = Start | Stop | Destroy | EndSessions | Activate | PushConfig
+Action = Start | Refit | Stop | Destroy | EndSessions | Activate | PushConfig
 
 _UP = frozenset({WorkloadState.STARTING, WorkloadState.RUNNING, WorkloadState.STOPPING})
 
@@ -174,6 +181,8 @@ def _run(desired: Desired, seen: Observed, now: datetime) -> list[Action]:
         return []
     if (workload.generation or 0) < desired.generation:
         return [*_end_all(seen), Start()]
+    if workload.generation == desired.generation and workload.allowance != desired.allowance:
+        return [Refit()]
     return _serve(desired, seen, now)
 
 

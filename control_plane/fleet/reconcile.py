@@ -20,6 +20,7 @@ from control_plane.fleet.plan import (
     Destroy,
     EndSessions,
     PushConfig,
+    Refit,
     Start,
     Starts,
     Stop,
@@ -134,6 +135,8 @@ class Reconciler:
             case Start():
                 await self._provisioner.ensure(view.spec)
                 await self._started(lease)
+            case Refit():
+                await self._provisioner.ensure(view.spec)
             case Stop():
                 await self._stop(lease, action, workload)
             case Destroy():

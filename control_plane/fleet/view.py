@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.db.session import driver
 from control_plane.fleet.plan import Desired, Observed, SessionView, Starts, Want
-from control_plane.fleet.provision.base import ABSENT, InstanceSpec, Workload
+from control_plane.fleet.provision.base import ABSENT, Allowance, InstanceSpec, Workload
 from control_plane.instances.models import Instance
 from control_plane.instances.sessions import AgentAddress, active_agent
 from control_plane.kit.crypto import Keyring
@@ -25,7 +25,10 @@ SELECT id, state, generation, seen_at, health FROM agent_sessions
 WHERE instance_id = $1 AND state IN ('standby', 'active') ORDER BY id
 """
 _CHANNELS = "SELECT state FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
-_TENANT_STATE = "SELECT state FROM tenants WHERE id = $1"
+_TENANT = """
+SELECT t.state, p.quotas || t.quota_overrides AS quotas
+FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,7 @@ class View:
             instance_id=self.instance.id,
             tenant_id=self.instance.tenant_id,
             generation=self.instance.generation,
+            allowance=self.desired.allowance,
         )
 
     def seen(self, workload: Workload = ABSENT, starts: Starts | None = None) -> Observed:
@@ -70,15 +74,17 @@ async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View 
     connection = await driver(session)
     state = await revisions.standing(session, instance_id)
     update = await compiled(session, keys, instance_id, state.desired)
-    tenant_state = await connection.fetchval(_TENANT_STATE, instance.tenant_id)
+    tenant = await connection.fetchrow(_TENANT, instance.tenant_id)
+    quotas = json.loads(tenant["quotas"])
     channels = await connection.fetch(_CHANNELS, instance_id)
     sessions = await connection.fetch(_SESSIONS, instance_id)
     return View(
         instance=instance,
         desired=Desired(
-            want=_want(instance.desired, tenant_state),
+            want=_want(instance.desired, tenant["state"]),
             generation=instance.generation,
             config=_name(update.revision, update.sha256) or "",
+            allowance=Allowance(cpu=quotas["pod_cpu"], memory=quotas["pod_memory"]),
         ),
         state=state,
         sessions=tuple(_session(row) for row in sessions),

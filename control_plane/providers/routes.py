@@ -80,9 +80,10 @@ async def check_provider(
     """Ask the provider now whether it takes our calls; no model is asked, nothing is spent."""
     async with house.database.session(scope_of(actor)) as session:
         provider = await service.get(session, provider_id)
+        outbound = await service.door(session, house.outbound, provider.tenant_id)
     started = time.monotonic()
     key = service.opened(house.keys, provider)
-    works, detail = await check(house.outbound, provider.kind, provider.base_url, key)
+    works, detail = await check(outbound, provider.kind, provider.base_url, key)
     latency_ms = round((time.monotonic() - started) * 1000)
     return ProviderCheckOut(works=works, detail=detail, latency_ms=latency_ms)
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from adapters import egress
 from adapters.outbound import Outbound, Refused
 from control_plane.access import audit
 from control_plane.access.permissions import Actor
@@ -20,6 +21,7 @@ from control_plane.kit.ids import new_id
 from control_plane.providers.models import Provider
 from control_plane.providers.schemas import ProviderIn, ProviderPatch
 from control_plane.stream import log as stream
+from control_plane.tenants import quota
 from control_plane.tenants import service as tenants
 
 # Providers of a tenant: a handful of accounts, and room to move from one to another.
@@ -50,7 +52,7 @@ async def create(
     now: datetime,
 ) -> Provider:
     """A new provider; nothing asks it before a document names it."""
-    _check(outbound, body.base_url)
+    await _check(session, outbound, body.base_url, actor.tenant)
     # The lock keeps the count true while several are made at once.
     await tenants.lock(session, actor.tenant)
     if (await session.exec(select(func.count()).select_from(Provider))).one() >= MAX_PROVIDERS:
@@ -68,6 +70,11 @@ async def create(
     session.add(provider)
     await _changed(session, provider, "create", actor=actor, now=now, after=_shown(provider))
     return provider
+
+
+async def door(session: AsyncSession, outbound: Outbound, tenant_id: UUID) -> Outbound:
+    """The guarded door, with what the tenant's plan opens."""
+    return outbound.opened_to(egress.read(await quota.egress(session, tenant_id)))
 
 
 async def list_providers(
@@ -103,7 +110,7 @@ async def change(
     provider = await get(session, provider_id, lock=True)
     before = _shown(provider)
     if body.base_url is not None and body.base_url != provider.base_url:
-        _check(outbound, body.base_url)
+        await _check(session, outbound, body.base_url, actor.tenant)
         # Who may write a key may not read it, not by having it sent to themselves either.
         if provider.api_key is not None and body.api_key is None:
             raise Conflict("api_key_needed", "Another address needs its API key with it.")
@@ -155,9 +162,9 @@ def opened(keys: Keyring, provider: Provider) -> str | None:
     return None if provider.api_key is None else keys.open(provider.api_key).decode()
 
 
-def _check(outbound: Outbound, base_url: str) -> None:
+async def _check(session: AsyncSession, outbound: Outbound, base_url: str, tenant_id: UUID) -> None:
     try:
-        url = outbound.check(base_url)
+        url = (await door(session, outbound, tenant_id)).check(base_url)
         if url.query:
             raise Refused("The address must end before any question mark.")
     except Refused as refused:

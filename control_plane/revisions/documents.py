@@ -1,4 +1,4 @@
-"""Documents: check, compare, compile for an agent. Pure but for reading channels and providers."""
+"""Documents: check, compare, compile for an agent. Pure but for reading what is compiled in."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,16 +8,21 @@ from pydantic import ValidationError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.channels import service as channels
+from control_plane.db.session import driver
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Invalid
 from control_plane.providers import service as model_providers
+from control_plane.tenants import quota
 from instance_agent import protocol
 from instance_agent.protocol import Document, document_errors
 
 # Bytes of one document; the largest that a person would write by hand is far below.
 MAX_DOCUMENT_BYTES = 256 * 1024
 # What has rows of its own and stands in no revision.
-_COMPILED_IN: Any = {"channels": True, "llm": {"providers"}}
+_COMPILED_IN: Any = {"channels": True, "llm": {"providers"}, "network": True}
+# Whole sections of which a revision has nothing.
+_NO_SECTIONS = ("channels", "network")
+_TENANT = "SELECT tenant_id FROM instances WHERE id = $1"
 
 
 def check(given: dict[str, Any]) -> dict[str, Any]:
@@ -26,6 +31,8 @@ def check(given: dict[str, Any]) -> dict[str, Any]:
         raise Invalid("document_too_large", f"A document has at most {MAX_DOCUMENT_BYTES} bytes.")
     errors = [{"path": e.path, "code": e.code, "message": e.message} for e in _schema_errors(given)]
     errors += [_managed_elsewhere("channels")] if "channels" in given else []
+    if "network" in given:
+        errors.append(_error("/network", "managed_elsewhere", "The tenant's plan says this."))
     llm = given.get("llm")
     if isinstance(llm, dict) and "providers" in llm:
         errors.append(_managed_elsewhere("providers", "/llm/providers"))
@@ -62,9 +69,11 @@ async def check_providers(session: AsyncSession, document: dict[str, Any]) -> No
 async def compile_for(
     session: AsyncSession, keys: Keyring, instance_id: UUID, document: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the agent gets: document, channels and providers of this moment, secrets included."""
+    """What the agent gets: document, channels, providers and network of now, secrets included."""
     compiled = await model_providers.compiled(session, keys, set(_providers(document)))
+    tenant_id = await (await driver(session)).fetchval(_TENANT, instance_id)
     return document | {
+        "network": {"egress_allow": await quota.egress(session, tenant_id)},
         "channels": await channels.compiled(session, keys, instance_id),
         "llm": document["llm"] | {"providers": compiled},
     }
@@ -98,7 +107,7 @@ def _invalid(errors: list[dict[str, str]]) -> Invalid:
 
 def _schema_errors(given: dict[str, Any]) -> list[protocol.DocumentError]:
     try:
-        Document.model_validate({k: v for k, v in given.items() if k != "channels"})
+        Document.model_validate({k: v for k, v in given.items() if k not in _NO_SECTIONS})
     except ValidationError as error:
         return document_errors(error)
     return []

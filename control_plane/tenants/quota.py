@@ -57,6 +57,10 @@ SELECT c.tenant_id, c.month, c.received,
        ((p.quotas || t.quota_overrides)->>'messages_month')::bigint AS "limit"
 FROM counted AS c JOIN tenants AS t ON t.id = c.tenant_id JOIN plans AS p ON p.name = t.plan
 """
+_EGRESS = """
+SELECT (p.quotas || t.quota_overrides)->'egress_allow'
+FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
+"""
 _OVER = """
 SELECT m.received > ((p.quotas || t.quota_overrides)->>'messages_month')::bigint
 FROM tenants AS t JOIN plans AS p ON p.name = t.plan
@@ -192,6 +196,12 @@ async def over_messages(session: Session, tenant_id: UUID, *, now: datetime) -> 
     """Whether this month's messages are more than the plan has."""
     over: bool | None = await (await driver(session)).fetchval(_OVER, tenant_id, month_of(now))
     return bool(over)
+
+
+async def egress(session: Session, tenant_id: UUID) -> list[str]:
+    """Host names and networks that the tenant's bots may call beside the public internet."""
+    allowed = await (await driver(session)).fetchval(_EGRESS, tenant_id)
+    return list(json.loads(allowed)) if allowed else []
 
 
 def _levels(used: Mapping[str, Any], quotas: Mapping[str, Any]) -> dict[str, Level]:

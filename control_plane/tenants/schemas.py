@@ -6,19 +6,30 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, StringConstraints, WithJsonSchema
 
+from adapters import egress
 from control_plane.access import passwords
 from control_plane.access.permissions import ROLE_PERMISSIONS, Permission, Role
 from control_plane.access.schemas import Body, Email, Password
+from instance_agent.protocol import MAX_EGRESS
 
 Company = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
+# An idle agent has 55 MiB; with less than this one cannot ask a model over TLS.
+MIN_MEMORY = 96 * 2**20
 # An operator who needs longer than this asks again, which the tenant sees.
 MAX_SUPPORT_MINUTES = 240
+
+
+def _host_names_or_networks(entries: list[str]) -> list[str]:
+    egress.read(entries)
+    return entries
+
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
 Amount = Annotated[int, Field(ge=0, le=2**53)]
 Egress = Annotated[
     list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:/*-]{1,253}$")]],
-    Field(max_length=50),
+    Field(max_length=MAX_EGRESS),
+    AfterValidator(_host_names_or_networks),
 ]
 RoleName = Literal["owner", "admin", "member", "viewer"]
 PersonName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80)]
@@ -75,8 +86,12 @@ class Quotas(Body):
     messages_month: Amount = Field(description="Customers' messages in a calendar month, UTC.")
     storage_bytes: Amount = Field(description="Of pictures, voices and files that are kept.")
     pod_cpu: Annotated[int, Field(ge=50, le=64_000, description="Thousandths of a processor.")]
-    pod_memory: Annotated[int, Field(ge=32 * 2**20, le=2**38, description="Bytes.")]
-    egress_allow: Egress = Field(default_factory=list, description="Host names or networks.")
+    pod_memory: Annotated[int, Field(ge=MIN_MEMORY, le=2**38, description="Bytes.")]
+    egress_allow: Egress = Field(
+        default_factory=list,
+        description="Host names (`*.` for all below) and networks that a bot may call although "
+        "they are private or speak plain HTTP.",
+    )
 
 
 class QuotaPatch(Body):
@@ -88,7 +103,7 @@ class QuotaPatch(Body):
     messages_month: Amount | None = None
     storage_bytes: Amount | None = None
     pod_cpu: Annotated[int, Field(ge=50, le=64_000)] | None = None
-    pod_memory: Annotated[int, Field(ge=32 * 2**20, le=2**38)] | None = None
+    pod_memory: Annotated[int, Field(ge=MIN_MEMORY, le=2**38)] | None = None
     egress_allow: Egress | None = None
 
 

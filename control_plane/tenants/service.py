@@ -192,6 +192,7 @@ async def change_plan(
     await _changed(
         session, tenant, "change_plan", before=before, actor=actor, now=now, entries=entries
     )
+    await leases.call_tenant(session, "instance", tenant_id)
     return tenant
 
 

@@ -40,7 +40,7 @@ QUOTAS = {
     "messages_month": 1,
     "storage_bytes": 1,
     "pod_cpu": 100,
-    "pod_memory": 2**26,
+    "pod_memory": 2**27,
 }
 
 

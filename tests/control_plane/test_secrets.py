@@ -1,5 +1,6 @@
 """No secret where it must not be: the real flow, and then a search in all that it left behind."""
 
+import asyncio
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ CHANNEL_SECRET = "a channel secret that nobody is to see"
 SHORT_SECRET = "too-short-to-be-one"
 MODEL_KEY = "sk-a-key-that-nobody-is-to-see"
 BAD_MODEL_KEY = "sk-a key with spaces, refused"
+PATIENCE_S = 60
 KEY = "the-key-of-these-tests-has-enough-characters"
 
 
@@ -243,15 +245,25 @@ class TestAgentProcess:
         monkeypatch.setenv("BOTYARD_SECRET_KEYS", KEY)
         monkeypatch.setenv("BOTYARD_DATABASE_URL", f"postgresql://u:{PASSWORD}@h/d")
         minted = new_token()
+        called = asyncio.Event()
+
+        async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            called.set()
+            writer.close()
+
+        control = await asyncio.start_server(answer, "127.0.0.1", 0)
+        host, port = control.sockets[0].getsockname()
         provisioner = ProcessProvisioner(
             tmp_path / "instances",
-            control_url="http://127.0.0.1:1",
+            control_url=f"http://{host}:{port}",
             mint=lambda _spec: minted,
             clock=clock,
         )
         spec = InstanceSpec(instance_id=uuid4(), tenant_id=uuid4(), generation=1)
         try:
             await provisioner.ensure(spec)
+            # Until a program has begun, the kernel shows no environment of it.
+            await asyncio.wait_for(called.wait(), PATIENCE_S)
             home = tmp_path / "instances" / str(spec.instance_id)
             pid = json.loads(text_of(home / "state.json"))["process"]["pid"]
             process = Path("/proc") / str(pid)
@@ -259,6 +271,8 @@ class TestAgentProcess:
         finally:
             await provisioner.destroy(spec.instance_id)
             await provisioner.close()
+            control.close()
+            await control.wait_closed()
 
         assert str(spec.instance_id) in shown
         assert os.environ["PATH"] in shown

@@ -29,12 +29,25 @@ class Stale(ProvisionError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """What one agent may use, by its tenant's plan: thousandths of a processor, and bytes."""
+
+    cpu: int
+    memory: int
+
+
+SMALLEST = Allowance(cpu=250, memory=128 * 2**20)
+"""Where no plan says more."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class InstanceSpec:
     """What should run: compare by value."""
 
     instance_id: UUID
     tenant_id: UUID
     generation: int
+    allowance: Allowance = SMALLEST
 
 
 class WorkloadState(StrEnum):
@@ -55,6 +68,7 @@ class Workload:
 
     state: WorkloadState
     generation: int | None = None
+    allowance: Allowance | None = None
     ref: str | None = None
     started_at: datetime | None = None
     exit_code: int | None = None
@@ -86,7 +100,8 @@ class Provisioner(Protocol):
         """Make an agent of this generation run.
 
         An older generation is stopped first and replaced; an exited one is started again; a
-        running one of this generation is left alone. Raises Stale when a newer one is there.
+        running one of this generation is left alone, but for what it may use. Raises Stale when
+        a newer one is there.
         """
 
     async def observe(self, ids: Collection[UUID]) -> Mapping[UUID, Workload]:

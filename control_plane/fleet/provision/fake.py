@@ -105,6 +105,7 @@ class FakePlace:
         self._workloads[spec.instance_id] = Workload(
             state=WorkloadState.RUNNING,
             generation=spec.generation,
+            allowance=spec.allowance,
             ref=f"fake-{self._starts}",
             started_at=self._clock.now(),
         )
@@ -112,6 +113,11 @@ class FakePlace:
         if scripts := self._scripts.get(spec.instance_id):
             self._due[spec.instance_id] = scripts.popleft()
         self.hints.put(spec.instance_id)
+
+    def allow(self, spec: InstanceSpec) -> None:
+        """A running agent may use this from now on."""
+        workload = self._workloads[spec.instance_id]
+        self._workloads[spec.instance_id] = replace(workload, allowance=spec.allowance)
 
     def remove(self, instance_id: UUID) -> None:
         for table in (self._workloads, self._logs, self._scripts, self._due):
@@ -166,6 +172,7 @@ class FakeProvisioner:
             raise Stale(f"Generation {workload.generation} is already there.")
         if workload.generation != spec.generation or workload.state is not WorkloadState.RUNNING:
             self._place.start(spec)
+        self._place.allow(spec)
         return self._place.get(spec.instance_id)
 
     async def observe(self, ids: Collection[UUID]) -> Mapping[UUID, Workload]:

@@ -29,7 +29,7 @@ from control_plane.fleet.provision.base import (
 )
 from control_plane.fleet.provision.hints import Hints
 from control_plane.fleet.provision.process_home import Exit, Home, Record
-from control_plane.fleet.provision.process_launch import AGENT_COMMAND, AgentLimits, launch
+from control_plane.fleet.provision.process_launch import AGENT_COMMAND, AgentLimits, launch, refit
 from control_plane.fleet.provision.process_log import LogReader, last_lines, rotate
 from control_plane.fleet.provision.process_table import (
     HeldProcess,
@@ -113,7 +113,7 @@ class ProcessProvisioner:
                 raise Stale(f"Generation {record.generation} is already there.")
             if record is not None and record.exit is None:
                 if record.generation == spec.generation and not record.stopping:
-                    return self._workload(home, record)
+                    return self._workload(home, self._refit(home, record, spec))
                 await self._end(home, record, self._settings.replace_grace)
             return self._workload(home, await self._start(home, spec))
 
@@ -225,6 +225,7 @@ class ProcessProvisioner:
                 Record(
                     ref=secrets.token_hex(8),
                     generation=spec.generation,
+                    allowance=spec.allowance,
                     started_at=self._clock.now(),
                 )
             )
@@ -246,6 +247,12 @@ class ProcessProvisioner:
         self._alive(home, record)
         self._hints.put(home.instance_id)
         return record
+
+    def _refit(self, home: Home, record: Record, spec: InstanceSpec) -> Record:
+        if record.allowance == spec.allowance or record.process is None:
+            return record
+        refit(record.process.pid, spec.allowance)
+        return home.write(replace(record, allowance=spec.allowance))
 
     async def _claim(self, home: Home) -> int:
         """Make sure that nothing of an earlier agent lives, and keep it so."""
@@ -314,6 +321,7 @@ class ProcessProvisioner:
         workload = Workload(
             state=_state(record),
             generation=record.generation,
+            allowance=record.allowance,
             ref=record.ref,
             started_at=record.started_at,
         )

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from control_plane.fleet.provision.base import Allowance
 from control_plane.fleet.provision.process_table import ProcessKey
 
 
@@ -34,6 +35,7 @@ class Record:
     ref: str
     generation: int
     started_at: datetime
+    allowance: Allowance | None = None
     process: ProcessKey | None = None
     stopping: bool = False
     exit: Exit | None = None

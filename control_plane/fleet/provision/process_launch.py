@@ -1,12 +1,15 @@
 """Starts one agent: its command line, environment from nothing, limits, session and log."""
 
+import math
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from control_plane.fleet.provision.base import InstanceSpec
+from control_plane.fleet.provision.base import Allowance, InstanceSpec
 from control_plane.fleet.provision.process_home import Home
 
 # -P: the working directory belongs to the agent, nothing in it may pass for a module.
@@ -19,8 +22,10 @@ _LIMITED = "\n".join(
         "ulimit -c 0",
         'ulimit -n "$1" 2>/dev/null',
         'ulimit -v "$2" 2>/dev/null',
-        "shift 2",
-        'exec "$@"',
+        'ulimit -S -d "$3" 2>/dev/null',
+        "niceness=$4",
+        "shift 4",
+        'exec nice -n "$niceness" "$@"',
     )
 )
 
@@ -49,6 +54,7 @@ def launch(
     """Start the agent and return its pid; it holds `claim` open for as long as it lives."""
     limited = ["/bin/sh", "-c", _LIMITED, "botyard-agent"]
     limited += [str(limits.open_files), str(limits.address_space_bytes // 1024)]
+    limited += [str(spec.allowance.memory // 1024), str(niceness(spec.allowance.cpu))]
     log = home.open_log()
     try:
         process = subprocess.Popen(
@@ -66,6 +72,24 @@ def launch(
     # The pid is watched through the kernel; this object must neither reap it nor warn about it.
     process.returncode = 0
     return process.pid
+
+
+def niceness(cpu: int) -> int:
+    """How a process stands back so that it gets `cpu` thousandths beside one with a thousand.
+
+    Each step of niceness is worth a quarter more or less of a busy processor; an idle one is
+    anybody's.
+    """
+    return min(max(round(math.log(1000 / cpu, 1.25)), 0), 19)
+
+
+def refit(pid: int, allowance: Allowance) -> None:
+    """Let a running agent use this; what the system does not grant counts from the next start."""
+    with suppress(OSError, AttributeError):  # the second: only Linux has prlimit
+        _, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (allowance.memory, hard))
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, niceness(allowance.cpu))
 
 
 def _arguments(spec: InstanceSpec, home: Home, control_url: str, outbound_allow: str) -> list[str]:

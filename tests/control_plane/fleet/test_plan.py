@@ -19,6 +19,7 @@ from control_plane.fleet.plan import (
     EndSessions,
     Observed,
     PushConfig,
+    Refit,
     SessionView,
     Start,
     Starts,
@@ -29,7 +30,7 @@ from control_plane.fleet.plan import (
     forgive,
     plan,
 )
-from control_plane.fleet.provision.base import ABSENT, Workload, WorkloadState
+from control_plane.fleet.provision.base import ABSENT, SMALLEST, Allowance, Workload, WorkloadState
 from control_plane.instances.sessions import DEAD_AFTER
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -51,6 +52,7 @@ def workload(
     return Workload(
         state=state,
         generation=generation,
+        allowance=SMALLEST,
         ref="run-1",
         started_at=NOW - up_for,
         exit_code=code,
@@ -169,6 +171,26 @@ class TestAtRest:
     )
     def test_nothing_is_done(self, wanted, seen, actions) -> None:
         assert plan(wanted, seen, NOW) == actions == []
+
+
+class TestWhatItMayUse:
+    """Invariant 5."""
+
+    MORE = Allowance(cpu=1000, memory=2**29)
+
+    @pytest.mark.parametrize("work", [STARTING, RUNNING], ids=lambda w: str(w.state))
+    def test_is_fitted_to_the_plan_before_anything_else(self, work: Workload) -> None:
+        wanted = replace(desired(config="newest"), allowance=self.MORE)
+
+        assert plan(wanted, observed(work, agent()), NOW) == [Refit()]
+        fitted = replace(work, allowance=self.MORE)
+        assert plan(wanted, observed(fitted, agent()), NOW) == [PushConfig()]
+
+    @pytest.mark.parametrize("work", [STOPPING, EXITED, workload(generation=3)], ids=repr)
+    def test_is_left_alone_where_it_does_not_run_or_is_newer(self, work: Workload) -> None:
+        wanted = replace(desired(), allowance=self.MORE)
+
+        assert Refit() not in plan(wanted, observed(work), NOW)
 
 
 class TestStopAndDelete:

@@ -24,7 +24,7 @@ from control_plane.fleet.plan import (
     forgive,
     plan,
 )
-from control_plane.fleet.provision.base import ABSENT, Workload, WorkloadState
+from control_plane.fleet.provision.base import ABSENT, SMALLEST, Workload, WorkloadState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UP = frozenset({WorkloadState.STARTING, WorkloadState.RUNNING, WorkloadState.STOPPING})
@@ -110,6 +110,7 @@ class World:
         self.workload = Workload(
             state=WorkloadState.STARTING if self.slow else WorkloadState.RUNNING,
             generation=self.generation,
+            allowance=SMALLEST,
             ref=f"run-{self.made}",
             started_at=self.now,
         )

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,12 +15,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.db.leases import LeaseLost
 from control_plane.db.session import Database, Scope
 from control_plane.fleet.plan import CRASH_LOOP, SILENT_AFTER, START_WITHIN, STEADY_AFTER
-from control_plane.fleet.provision.base import Transient, Workload, WorkloadState
+from control_plane.fleet.provision.base import Allowance, Transient, Workload, WorkloadState
 from control_plane.fleet.provision.fake import FakePlace, FakeProvisioner
 from control_plane.fleet.status import RESYNC, UNDER_WAY
 from control_plane.instances.client import AgentRefused
 from control_plane.instances.sessions import DEAD_AFTER
 from instance_agent.protocol import ConfigOutcome, DocumentError
+from tests.conftest import People
 
 PATIENCE_S = 20.0
 """Longest wait for something that must happen."""
@@ -86,6 +88,27 @@ class TestStart:
         await fleet.look(instance_id)
 
         assert fleet.place.get(instance_id).state == WorkloadState.RUNNING
+
+
+class TestPlan:
+    async def test_that_changed_changes_what_a_running_agent_may_use(
+        self, fleet, people: People, superuser: asyncpg.Connection
+    ) -> None:
+        instance_id, _ = await fleet.run()
+        before = fleet.place.get(instance_id)
+        operator = await people.operator()
+        exceptions = {"pod_cpu": 1500, "pod_memory": 2**29}
+        path = f"/tenants/{fleet.owner.tenant_id}"
+        answer = await operator.patch(path, {"quota_overrides": exceptions})
+        assert answer.status_code == 200, answer.text
+
+        due = "SELECT due_at <= now() FROM work WHERE kind = 'instance' AND key = $1"
+        assert await superuser.fetchval(due, instance_id)
+        await fleet.look(instance_id)
+
+        more = Allowance(cpu=1500, memory=2**29)
+        assert fleet.place.get(instance_id) == replace(before, allowance=more)
+        assert await fleet.phase(instance_id) == "running"
 
 
 class TestConverged:

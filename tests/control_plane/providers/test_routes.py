@@ -11,7 +11,7 @@ from control_plane.access.permissions import Role
 from control_plane.fleet.view import compiled
 from control_plane.parts import Parts, build
 from control_plane.providers.service import MAX_PROVIDERS
-from tests.conftest import PUBLIC_URL, Person
+from tests.conftest import PUBLIC_URL, People, Person
 from tests.control_plane.conversations.scene import Bot, make_bot
 from tests.model_provider import KEY, ModelProvider, providing
 
@@ -121,6 +121,24 @@ class TestProvider:
         assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
         if field == "api_key" and value:
             assert value not in answer.text
+
+    async def test_may_be_where_the_plan_opens_the_way_and_so_the_agent_is_told(
+        self, bot: Bot, people: People
+    ) -> None:
+        inside = {"name": "M", "kind": "openai", "base_url": "http://10.1.2.3/v1"}
+        assert (await bot.owner.post("/providers", inside)).status_code == 422
+        operator = await people.operator()
+        opened = {"egress_allow": ["10.1.0.0/16", "erp.example"]}
+        path = f"/tenants/{bot.owner.tenant_id}"
+        assert (await operator.patch(path, {"quota_overrides": opened})).status_code == 200
+
+        assert (await bot.owner.post("/providers", inside)).status_code == 201
+        async with bot.session() as session:
+            update = await compiled(session, bot.parts.house.keys, bot.instance_id, 0)
+        assert update.document["network"] == opened
+        wrong = {"egress_allow": ["10.1.0.1/16"]}
+        refused = await operator.patch(path, {"quota_overrides": wrong})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
 
     async def test_does_not_take_its_key_to_another_address(self, owner: Person) -> None:
         path = f"/providers/{(await account(owner))['id']}"

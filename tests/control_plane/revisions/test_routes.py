@@ -98,6 +98,13 @@ class TestWrite:
             ("/channels", "managed_elsewhere")
         ]
 
+    async def test_where_a_bot_may_go_is_its_plans_to_say(self, bot: Bot) -> None:
+        answer = await bot.write({"network": {"egress_allow": ["10.0.0.0/8"]}})
+
+        assert [(e["path"], e["code"]) for e in answer.json()["errors"]] == [
+            ("/network", "managed_elsewhere")
+        ]
+
     async def test_one_that_is_far_too_large_is_refused(self, bot: Bot) -> None:
         answer = await bot.write({"persona": {"name": "x" * MAX_DOCUMENT_BYTES}})
 

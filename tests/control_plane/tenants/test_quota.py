@@ -22,7 +22,7 @@ PLAN = {
     "messages_month": 10,
     "storage_bytes": 0,
     "pod_cpu": 100,
-    "pod_memory": 64 * 2**20,
+    "pod_memory": 96 * 2**20,
     "egress_allow": ["api.example.com"],
 }
 

@@ -44,6 +44,14 @@ def obey(order: str, argument: str) -> object:
             sys.exit(int(argument))
         case "ignore_sigterm":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        case "may_use":
+            data, _ = resource.getrlimit(resource.RLIMIT_DATA)
+            return [data, os.getpriority(os.PRIO_PROCESS, 0)]
+        case "take":
+            try:
+                return "taken" if bytearray(int(argument)) else None
+            except MemoryError:
+                return "MemoryError"
         case "start":
             return subprocess.Popen(["sleep", "600"]).pid
     return None

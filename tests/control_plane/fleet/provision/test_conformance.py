@@ -9,6 +9,7 @@ import pytest
 
 from control_plane.fleet.provision.base import (
     ABSENT,
+    Allowance,
     InstanceSpec,
     Ownership,
     Provisioner,
@@ -59,6 +60,14 @@ class TestEnsure:
         callers = [bench.caller() for _ in range(4)]
         workloads = await asyncio.gather(*(caller.ensure(spec) for caller in callers))
         assert len({workload.ref for workload in workloads}) == 1
+
+    async def test_changes_what_it_may_use_without_a_new_start(self, bench, spec):
+        provisioner = bench.caller()
+        first = await provisioner.ensure(spec)
+        more = replace(spec, allowance=Allowance(cpu=500, memory=2**28))
+        fitted = await provisioner.ensure(more)
+        assert fitted == replace(first, allowance=more.allowance)
+        assert await observed(bench.caller(), spec.instance_id) == fitted
 
     async def test_repairs_a_death_from_outside(self, bench, clock, spec):
         provisioner = bench.caller()

@@ -14,13 +14,14 @@ import pytest
 from control_plane.fleet.provision import process_home, process_table
 from control_plane.fleet.provision.base import (
     ABSENT,
+    Allowance,
     InstanceSpec,
     Transient,
     Workload,
     WorkloadState,
 )
 from control_plane.fleet.provision.process import ProcessProvisioner, ProcessSettings
-from control_plane.fleet.provision.process_launch import AgentLimits
+from control_plane.fleet.provision.process_launch import AgentLimits, niceness
 
 GRACE = timedelta(seconds=20)
 PATIENCE_S = 30
@@ -272,6 +273,24 @@ class TestWhatTheAgentIsGiven:
         assert agent.hello["core"] == [0, 0]
         assert agent.hello["files"] == [128, 128]
         assert agent.hello["address_space"] == [2 * 1024**3] * 2
+
+    async def test_is_held_to_what_its_plan_gives(self, processes, spec):
+        provisioner = processes.caller()
+        await provisioner.ensure(replace(spec, allowance=Allowance(cpu=512, memory=2**27)))
+        agent = await processes.agent(spec.instance_id)
+        assert await agent.tell("may_use") == [2**27, os.nice(0) + 3]
+        assert await agent.tell("take", str(2**28)) == "MemoryError"
+
+        await provisioner.ensure(replace(spec, allowance=Allowance(cpu=100, memory=2**30)))
+
+        assert await agent.tell("may_use") == [2**30, 10]
+        assert await agent.tell("take", str(2**28)) == "taken"
+
+    @pytest.mark.parametrize(
+        ("cpu", "nice"), [(64_000, 0), (1000, 0), (800, 1), (500, 3), (250, 6), (100, 10), (50, 13)]
+    )
+    def test_stands_back_by_its_share_of_a_processor(self, cpu, nice):
+        assert niceness(cpu) == nice
 
     async def test_is_closed_to_other_users(self, processes, spec):
         await processes.caller().ensure(spec)
