@@ -35,7 +35,7 @@ from control_plane.kit.ids import new_id
 from control_plane.media.storage import folder
 from control_plane.parts import Parts, build
 from control_plane.tenants import service as tenants
-from instance_agent.protocol import BootstrapRequest
+from instance_agent.protocol import SCHEMA_VERSION, BootstrapRequest
 
 ROOT = Path(__file__).parents[1]
 # `SCALE=full`: more rounds of what takes long.
@@ -136,7 +136,7 @@ class Ground:
     ) -> tuple[UUID, str]:
         request = BootstrapRequest(
             protocol=1,
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
             version="benchmark",
             endpoint=endpoint,
             journal_id=new_id(),

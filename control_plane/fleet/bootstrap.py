@@ -1,6 +1,7 @@
 """The exchange that makes a process an agent: a single-use token for a session and its secrets."""
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -90,7 +91,7 @@ class Bootstraps:
                 now=now,
             )
             secrets = await self._secrets(session, tenant_id, instance_id, now)
-            newest, last_good = await self._revisions(session, instance_id)
+            newest, last_good = await self._revisions(session, instance_id, request.schema_version)
             checkpoints = await (await driver(session)).fetch(_CHECKPOINTS, instance_id)
             await leases.call(session, instances.WORK, [(instance_id, tenant_id)])
         return Bootstrap(
@@ -137,14 +138,17 @@ class Bootstraps:
         return [secret]
 
     async def _revisions(
-        self, session: AsyncSession, instance_id: UUID
+        self, session: AsyncSession, instance_id: UUID, schema_version: int
     ) -> tuple[Revision, Revision | None]:
         state = await revisions.standing(session, instance_id)
-        newest = await compiled(session, self._keys, instance_id, state.desired)
+        compile_one = partial(
+            compiled, session, self._keys, instance_id, schema_version=schema_version
+        )
+        newest = await compile_one(state.desired)
         await (await driver(session)).execute(_FRESH, instance_id, newest.revision, newest.sha256)
         if state.last_good is None or state.last_good == state.desired:
             return _revision(newest), None
-        last_good = await compiled(session, self._keys, instance_id, state.last_good)
+        last_good = await compile_one(state.last_good)
         return _revision(newest), _revision(last_good)
 
 

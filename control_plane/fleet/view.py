@@ -14,14 +14,15 @@ from control_plane.fleet.provision.base import ABSENT, Allowance, InstanceSpec, 
 from control_plane.instances.models import Instance
 from control_plane.instances.sessions import AgentAddress, active_agent
 from control_plane.kit.crypto import Keyring
-from control_plane.revisions import documents
+from control_plane.revisions import dialects, documents
 from control_plane.revisions import service as revisions
 from control_plane.revisions.models import ConfigState
 from instance_agent import protocol
+from instance_agent.protocol import SCHEMA_VERSION as NEWEST
 from instance_agent.protocol import ConfigUpdate
 
 _SESSIONS = """
-SELECT id, state, generation, seen_at, health FROM agent_sessions
+SELECT id, state, generation, seen_at, health, schema_version FROM agent_sessions
 WHERE instance_id = $1 AND state IN ('standby', 'active') ORDER BY id
 """
 _CHANNELS = "SELECT state FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
@@ -73,11 +74,14 @@ async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View 
         return None
     connection = await driver(session)
     state = await revisions.standing(session, instance_id)
-    update = await compiled(session, keys, instance_id, state.desired)
     tenant = await connection.fetchrow(_TENANT, instance.tenant_id)
     quotas = json.loads(tenant["quotas"])
     channels = await connection.fetch(_CHANNELS, instance_id)
     sessions = await connection.fetch(_SESSIONS, instance_id)
+    spoken = [row["schema_version"] for row in sessions if row["state"] == "active"]
+    update = await compiled(
+        session, keys, instance_id, state.desired, schema_version=min(spoken, default=NEWEST)
+    )
     return View(
         instance=instance,
         desired=Desired(
@@ -96,12 +100,18 @@ async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View 
 
 
 async def compiled(
-    session: AsyncSession, keys: Keyring, instance_id: UUID, number: int
+    session: AsyncSession,
+    keys: Keyring,
+    instance_id: UUID,
+    number: int,
+    *,
+    schema_version: int = NEWEST,
 ) -> ConfigUpdate:
-    """A revision's document with the channels of now, as the agent gets it."""
-    document = await documents.compile_for(
+    """A revision's document with the channels of now, as an agent of this schema gets it."""
+    whole = await documents.compile_for(
         session, keys, instance_id, await revisions.document_of(session, instance_id, number)
     )
+    document = dialects.spoken(whole, schema_version)
     return ConfigUpdate(revision=number, sha256=protocol.digest(document), document=document)
 
 

@@ -36,7 +36,7 @@ from control_plane.turns.worker import Turns
 from control_plane.webchat.frames import Write
 from instance_agent.agent import Agent
 from instance_agent.app import create_app as create_agent_app
-from instance_agent.protocol import BootstrapRequest
+from instance_agent.protocol import SCHEMA_VERSION, BootstrapRequest
 from instance_agent.store import Store, StoreFailed
 from instance_agent.supervisor import ChannelSpec, Scope
 from tests.faults.points import Gone, Link, Points, Process
@@ -244,7 +244,7 @@ class House:
         spec = InstanceSpec(instance_id=self.instance_id, tenant_id=self.tenant_id, generation=1)
         request = BootstrapRequest(
             protocol=1,
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
             version="test",
             endpoint="http://agent",
             journal_id=agent.journal.id,

@@ -35,6 +35,7 @@ from control_plane.parts import Parts
 from instance_agent.protocol import (
     ANSWER_HEADER,
     CALLBACK_HEADER,
+    SCHEMA_VERSION,
     BootstrapRequest,
     CallbackMeta,
     Problem,
@@ -120,7 +121,7 @@ class Bench:
         spec = InstanceSpec(instance_id=self.instance_id, tenant_id=self.tenant_id, generation=1)
         request = BootstrapRequest(
             protocol=1,
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
             version="test",
             endpoint=url,
             journal_id=new_id(),

@@ -24,6 +24,7 @@ from control_plane.instances import sessions
 from control_plane.kit.ids import new_id
 from control_plane.parts import Parts
 from instance_agent.protocol import (
+    SCHEMA_VERSION,
     BootstrapRequest,
     Event,
     EventBatch,
@@ -155,7 +156,7 @@ class Bot:
         self.generation += 1
         request = BootstrapRequest(
             protocol=1,
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
             version="0",
             endpoint=endpoint,
             journal_id=journal_id,

@@ -26,6 +26,7 @@ from control_plane.ingest.verify import Proven
 from control_plane.kit.ids import new_id
 from control_plane.parts import Parts
 from instance_agent.protocol import (
+    SCHEMA_VERSION,
     Bootstrap,
     BootstrapRequest,
     ChannelStatus,
@@ -161,7 +162,7 @@ class Fleet:
     def request(self) -> BootstrapRequest:
         return BootstrapRequest(
             protocol=1,
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
             version="test",
             endpoint=self._url,
             journal_id=new_id(),

@@ -21,6 +21,7 @@ from control_plane.instances.sessions import activate
 from control_plane.kit.ids import new_id
 from control_plane.parts import Parts
 from instance_agent.protocol import (
+    SCHEMA_VERSION,
     BootstrapRequest,
     ConfigState,
     Event,
@@ -154,7 +155,7 @@ class Agents:
         spec = InstanceSpec(instance_id=instance_id, tenant_id=tenant_id, generation=1)
         request = BootstrapRequest(
             protocol=1,
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
             version="test",
             endpoint="http://127.0.0.1:9",
             journal_id=new_id(),
