@@ -117,16 +117,19 @@ class Database:
             self.on_hints(topics)
 
     @asynccontextmanager
-    async def plain(self, scope: Scope = NOBODY) -> AsyncIterator[Transaction]:
+    async def plain(
+        self, scope: Scope = NOBODY, *, durable: bool = True
+    ) -> AsyncIterator[Transaction]:
         """The same without the ORM: raw SQL through `driver` only, and nothing before the commit.
 
-        Begins and speaks for `scope` in one round trip.
+        Begins and speaks for `scope` in one round trip. Without `durable` the commit does not wait
+        for the disk: a crash of PostgreSQL may undo it, with all that came after it.
         """
         pool = await self._plain_pool()
         async with pool.acquire(timeout=POOL_TIMEOUT_S) as connection:
             transaction = Transaction(connection=connection)
             try:
-                await connection.execute(_begin(scope))
+                await connection.execute(_begin(scope, durable=durable))
                 yield transaction
                 if await connection.execute("COMMIT") != "COMMIT":
                     # A statement had failed and somebody went on: PostgreSQL kept nothing.
@@ -182,7 +185,7 @@ async def _give_up(connection: asyncpg.Connection) -> None:
         connection.terminate()
 
 
-def _begin(scope: Scope) -> str:
+def _begin(scope: Scope, *, durable: bool) -> str:
     """The values are ids and a word, never what somebody wrote."""
     tenants = ",".join(str(UUID(bytes=tenant.bytes)) for tenant in scope.tenants)
     identity = str(UUID(bytes=scope.identity.bytes)) if scope.identity else ""
@@ -191,6 +194,7 @@ def _begin(scope: Scope) -> str:
         f"BEGIN; SELECT set_config('botyard.tenants', '{tenants}', true), "
         f"set_config('botyard.identity', '{identity}', true), "
         f"set_config('botyard.operator', '{operator}', true)"
+        + ("" if durable else ", set_config('synchronous_commit', 'off', true)")
     )
 
 

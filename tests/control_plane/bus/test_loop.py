@@ -179,7 +179,7 @@ class TestFailure:
     ) -> None:
         plain, refused = bench.database.plain, asyncio.Event()
 
-        def refuse(*_scope: Scope) -> object:
+        def refuse(*_scope: Scope, **_how: bool) -> object:
             refused.set()
             raise OSError("the server is away")
 

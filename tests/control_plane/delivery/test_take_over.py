@@ -10,7 +10,7 @@ import pytest
 
 from control_plane.conversations.service import Author
 from control_plane.db import leases
-from control_plane.delivery import lanes
+from control_plane.delivery import groups, lanes
 from control_plane.delivery.lanes import Lanes
 from tests.control_plane.conversations.scene import (
     LEASE,
@@ -156,8 +156,8 @@ class TestRace:
     ) -> None:
         conversation = await bot.hears("你好")
         [message_id] = await bot.says(conversation, "一")
-        begin = Gated(leases.hold, after=True)
-        monkeypatch.setattr(leases, "hold", begin)
+        begin = Gated(groups.begin, after=True)
+        monkeypatch.setattr(groups, "begin", begin)
         work = asyncio.create_task(worker.once())
         await begin.wait()
         taking = asyncio.create_task(take_over(bot, conversation))
@@ -204,8 +204,8 @@ class TestRace:
     ) -> None:
         conversation = await bot.hears("你好")
         await bot.says(conversation, "一")
-        told = Gated(lanes._tell, after=True)
-        monkeypatch.setattr(lanes, "_tell", told)
+        told = Gated(groups.end, after=True)
+        monkeypatch.setattr(groups, "end", told)
         work = asyncio.create_task(worker.once())
         await told.wait()
         taking = asyncio.create_task(take_over(bot, conversation))
