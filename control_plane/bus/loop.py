@@ -105,7 +105,7 @@ class WorkLoop:
             self._full = True
             return False
         try:
-            async with self._database.plain(durable=False) as session:
+            async with self._database.lone() as session:
                 claimed = await leases.claim(
                     session,
                     self.name,
@@ -173,7 +173,7 @@ class WorkLoop:
         deadline = time.monotonic() + self._settings.lease.total_seconds()
         while True:
             try:
-                async with self._database.plain(durable=False) as session:
+                async with self._database.lone() as session:
                     await leases.finish_all(session, ended)
             except Exception as error:  # as above: drivers have more errors than they say
                 self._failed("finish", error)
@@ -190,7 +190,7 @@ class WorkLoop:
             if not held:
                 continue
             try:
-                async with self._database.plain(durable=False) as session:
+                async with self._database.lone() as session:
                     await leases.renew(session, held, self._settings.lease)
             except Exception as error:  # handlers notice a lost lease when they write
                 self._failed("renew", error)

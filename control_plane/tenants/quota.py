@@ -57,11 +57,13 @@ SELECT c.tenant_id, c.month, c.received,
        ((p.quotas || t.quota_overrides)->>'messages_month')::bigint AS "limit"
 FROM counted AS c JOIN tenants AS t ON t.id = c.tenant_id JOIN plans AS p ON p.name = t.plan
 """
-_OVER = """
+# Part of other statements, too: whoever works on conversations asks it again and again.
+OVER = """
 SELECT m.received > ((p.quotas || t.quota_overrides)->>'messages_month')::bigint
 FROM tenants AS t JOIN plans AS p ON p.name = t.plan
-JOIN message_counts AS m ON m.tenant_id = t.id AND m.month = $2 WHERE t.id = $1
+JOIN message_counts AS m ON m.tenant_id = t.id AND m.month = {month} WHERE t.id = {tenant}
 """
+_OVER = OVER.format(tenant="$1", month="$2")
 
 
 class State(StrEnum):

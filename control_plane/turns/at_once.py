@@ -31,12 +31,14 @@ _LOCK = """
 SELECT c.id, c.tenant_id, c.instance_id, c.channel_id, c.key_type, c.key, c.owner, c.owner_version,
     c.last_number, c.heard_number, c.turned_number, c.last_turn, c.reply_handle, c.trace,
     c.last_message_at,
+    (SELECT state FROM tenants AS t WHERE t.id = c.tenant_id) AS tenant_state,
+    ({over}) AS over_quota,
     (SELECT desired FROM config_states AS s WHERE s.instance_id = c.instance_id) AS desired,
     (SELECT t.state FROM turns AS t
      WHERE t.conversation_id = c.id AND t.number = c.last_turn) AS last_state
 FROM conversations AS c WHERE c.id = ANY ($1::uuid[])
 ORDER BY c.channel_id, c.key_type COLLATE "C", c.key COLLATE "C" FOR NO KEY UPDATE OF c
-"""
+""".format(over=quota.OVER.format(tenant="c.tenant_id", month="$2"))  # noqa: S608 - our own words
 # A statement of its own, behind the locks: what came while we waited for them is to be seen.
 _SAID = """
 WITH given AS (
@@ -60,9 +62,12 @@ class Left(Enum):
     UNUSUAL = auto()
 
 
-async def lock(session: Session, conversation_ids: Sequence[UUID]) -> dict[UUID, Locked]:
+async def lock(
+    session: Session, conversation_ids: Sequence[UUID], *, now: datetime
+) -> dict[UUID, Locked]:
     """The conversations, locked for this transaction, as turns need them."""
-    rows = await (await driver(session)).fetch(_LOCK, conversation_ids)
+    month = quota.month_of(now)
+    rows = await (await driver(session)).fetch(_LOCK, conversation_ids, month)
     return {row["id"]: Locked(**row) for row in rows}
 
 
@@ -76,10 +81,12 @@ async def run(
 ) -> list[Left | timedelta | Exception | None]:
     """Run what can be run at once; `spans` are open until the caller has committed."""
     tenant_id = leases[0].tenant_id
-    pause = await tenants.rest(session, tenant_id)
-    if pause is not None:
-        return [pause] * len(leases)
-    rows = await lock(session, [lease.key for lease in leases])
+    rows = await lock(session, [lease.key for lease in leases], now=now)
+    for one in rows.values():
+        # One tenant's, so all are alike.
+        pause = tenants.rest_in(one.tenant_state)
+        if pause is not None:
+            return [pause] * len(leases)
     said = await _said(session, leases, rows)
     plain = {}
     for lease in leases:
@@ -120,7 +127,7 @@ async def _end(
     """The conversations whose turns have ended."""
     if not plain:
         return set()
-    if await quota.over_messages(session, tenant_id, now=now):
+    if plain[0][0].over_quota:
         decisions = [deciding.OVER_QUOTA] * len(plain)
     else:
         decisions = await deciding.look_up(session, [(said, doc) for _, said, doc in plain])

@@ -14,7 +14,8 @@ from instance_agent.protocol import Document
 class Locked:
     """A conversation that is locked for a transaction, as turns need it.
 
-    `desired` is the revision that counts now, `last_state` the state of its newest turn.
+    `desired` is the revision that counts now, `last_state` the state of its newest turn;
+    `over_quota`: the tenant had more messages this month than its plan has, None before the first.
     """
 
     id: UUID
@@ -34,6 +35,8 @@ class Locked:
     last_message_at: datetime
     desired: int
     last_state: str | None
+    tenant_state: str
+    over_quota: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,10 +102,10 @@ class Turns:
     async def _begin(self, lease: Lease) -> Running | timedelta | None:
         """The turn to run; a pause while the tenant rests or somebody talks, None without news."""
         async with self._transaction(lease.tenant_id) as session:
-            pause = await tenants.rest(session, lease.tenant_id)
+            conversation = await _lock(session, lease.key, self._clock)
+            pause = tenants.rest_in(conversation.tenant_state)
             if pause is not None:
                 return pause
-            conversation = await _lock(session, lease.key)
             tracing.follow(conversation.trace)
             turn = await _running(session, conversation)
             if turn is None and has_news(conversation):
@@ -145,7 +145,7 @@ class Turns:
     ) -> bool:
         """Answer or hand over, unless somebody took over; whether there is more to do."""
         async with self._transaction(lease.tenant_id) as session:
-            conversation = await _lock(session, lease.key)
+            conversation = await _lock(session, lease.key, self._clock)
             document = await self._documents.of(session, lease.key)
             end = ending.ending(conversation, turn, decision, document, asked)
             now = self._clock.now()
@@ -158,8 +158,8 @@ class Turns:
         return self._database.plain(Scope(tenants=(tenant_id,)))
 
 
-async def _lock(session: Session, conversation_id: UUID) -> Locked:
-    found = await at_once.lock(session, [conversation_id])
+async def _lock(session: Session, conversation_id: UUID, clock: Clock) -> Locked:
+    found = await at_once.lock(session, [conversation_id], now=clock.now())
     if not found:
         raise not_found("conversation")
     return found[conversation_id]

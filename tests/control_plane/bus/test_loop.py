@@ -177,17 +177,17 @@ class TestFailure:
     async def test_of_the_database_does_not_end_the_loop(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        plain, refused = bench.database.plain, asyncio.Event()
+        lone, refused = bench.database.lone, asyncio.Event()
 
-        def refuse(*_scope: Scope, **_how: bool) -> object:
+        def refuse() -> object:
             refused.set()
             raise OSError("the server is away")
 
-        monkeypatch.setattr(bench.database, "plain", refuse)
+        monkeypatch.setattr(bench.database, "lone", refuse)
         async with bench.running():
             async with asyncio.timeout(PATIENCE_S):
                 await refused.wait()
-            monkeypatch.setattr(bench.database, "plain", plain)
+            monkeypatch.setattr(bench.database, "lone", lone)
             await bench.call()
             await bench.next()
 
