@@ -7,6 +7,7 @@ Invariants:
    answers without sending twice. Another journal means that the outcome is unknown.
 4. `withhold` and entering `sending` exclude each other by the delivery's row lock: after a
    take-over has committed, no bot delivery enters `sending` by itself; a person may ask for it.
+   One that is being sent meanwhile comes to its end, and is not tried again.
 5. What a person has sent again keeps its number, so it goes before everything that still waits;
    its attempts count on for the agent's journal, and anew for giving up.
 """
@@ -61,6 +62,14 @@ INSERT INTO deliveries (id, tenant_id, conversation_id, instance_id, channel_id,
     author_kind, author_name, key_type, key, reply_handle, segments, due_at, created_at, trace)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15)
 """
+# Those being sent as well: whoever is about to queue one again does it before us, or sees us.
+_LOCK_OPEN = """
+SELECT 1 FROM deliveries
+WHERE conversation_id = $1 AND state IN ('queued', 'sending') AND author_kind = 'bot'
+ORDER BY number FOR UPDATE
+"""
+_LOCK = "SELECT 1 FROM deliveries WHERE id = $1 FOR UPDATE"
+_TAKEN = "SELECT owner IN ('human', 'closed') FROM conversations WHERE id = $1"
 _WITHHOLD = """
 UPDATE deliveries
 SET state = CASE WHEN error_class = 'unknown_outcome' THEN 'unconfirmed' ELSE 'withheld' END
@@ -147,7 +156,9 @@ async def queue(session: Session, outgoing: Outgoing, *, now: datetime) -> None:
 
 async def withhold(session: Session, conversation_id: UUID) -> list[UUID]:
     """Stop what the bot has queued and not begun to send; the messages concerned."""
-    rows = await (await driver(session)).fetch(_WITHHOLD, conversation_id)
+    connection = await driver(session)
+    await connection.execute(_LOCK_OPEN, conversation_id)
+    rows = await connection.fetch(_WITHHOLD, conversation_id)
     return [row["message_id"] for row in rows]
 
 
@@ -333,6 +344,8 @@ class Lanes:
             resend_safe=timedelta(seconds=safe_s),
             doubt=doubt,
         )
+        if verdict.state == DeliveryState.QUEUED and await _taken(session, delivery):
+            verdict = _withheld(verdict)
         outcome = next((p.outcome for p in parts if p.outcome != "sent"), "sent")
         body = msgspec.json.encode(parts).decode()
         await (await driver(session)).execute(_END, attempt["id"], now, outcome, body)
@@ -352,6 +365,22 @@ def _hopeless(head: Any, now: datetime) -> Verdict | None:
     if queued and now - since > MAX_AGE:
         return Verdict(state=DeliveryState.EXPIRED, error_class="too_old")
     return None
+
+
+async def _taken(session: Session, delivery: Any) -> bool:
+    """Whether a person has taken over what the bot would say again by itself."""
+    if delivery["author_kind"] != "bot" or delivery["decision"] == "resend":
+        return False
+    connection = await driver(session)
+    # The lock first, so that what is read behind it is what a take-over has left.
+    await connection.execute(_LOCK, delivery["id"])
+    return bool(await connection.fetchval(_TAKEN, delivery["conversation_id"]))
+
+
+def _withheld(verdict: Verdict) -> Verdict:
+    unknown = verdict.error_class == "unknown_outcome"
+    state = DeliveryState.UNCONFIRMED if unknown else DeliveryState.WITHHELD
+    return Verdict(state=state, error_class=verdict.error_class)
 
 
 async def _mark(
