@@ -81,8 +81,14 @@ NOBODY = Scope()
 class Transaction:
     """A transaction of the driver alone; what takes a session for `driver` and `hint` takes it."""
 
+    bind: AsyncEngine
     connection: Any
     info: dict[Any, Any] = field(default_factory=dict)
+
+    async def commit(self) -> None:
+        if await self.connection.execute("COMMIT") != "COMMIT":
+            # A statement had failed and somebody went on: PostgreSQL kept nothing.
+            raise asyncpg.InFailedSQLTransactionError("not committed")
 
 
 Session = AsyncSession | Transaction
@@ -130,13 +136,11 @@ class Database:
         """
         pool = await self._pool("plain")
         async with pool.acquire(timeout=POOL_TIMEOUT_S) as connection:
-            transaction = Transaction(connection=connection)
+            transaction = Transaction(bind=self.engine, connection=connection)
             try:
                 await connection.execute(_begin(scope))
                 yield transaction
-                if await connection.execute("COMMIT") != "COMMIT":
-                    # A statement had failed and somebody went on: PostgreSQL kept nothing.
-                    raise asyncpg.InFailedSQLTransactionError("not committed")
+                await transaction.commit()
             except BaseException:
                 await _give_up(connection)
                 raise
@@ -151,7 +155,7 @@ class Database:
         """
         pool = await self._pool("lone")
         async with pool.acquire(timeout=POOL_TIMEOUT_S) as connection:
-            transaction = Transaction(connection=connection)
+            transaction = Transaction(bind=self.engine, connection=connection)
             yield transaction
         self._told(transaction)
 

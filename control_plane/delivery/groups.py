@@ -92,6 +92,8 @@ SELECT o.conversation_id, EXISTS (
       AND n.id <> o.delivery_id AND n.state IN ('queued', 'sending')) AS more
 FROM ours AS o
 """
+_LOCK = "SELECT 1 FROM deliveries WHERE id = $1 FOR UPDATE"
+_TAKEN = "SELECT owner IN ('human', 'closed') FROM conversations WHERE id = $1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +233,8 @@ async def end(
 ) -> list[Recorded | Exception]:
     """Record what came of these attempts, and tell the tenant's stream."""
     verdicts = [
-        judged(
+        await judged(
+            session,
             outcome.attempt.delivery,
             outcome.parts,
             number=outcome.attempt.number,
@@ -280,7 +283,8 @@ def outcome_of(parts: Sequence[PartOutcome]) -> str:
     return next((part.outcome for part in parts if part.outcome != "sent"), "sent")
 
 
-def judged(
+async def judged(
+    session: Session,
     delivery: Any,
     parts: Sequence[PartOutcome],
     *,
@@ -289,15 +293,34 @@ def judged(
     doubt: bool,
     now: datetime,
 ) -> Verdict:
-    """What the outcome of attempt `number` means for its delivery."""
+    """What the outcome of attempt `number` means for its delivery, whoever owns it by now."""
     safe_s = min(registry.kind(delivery["channel_kind"]).resend_safe_s, 1e9)
-    return judge(
+    verdict = judge(
         parts,
         attempt=number - delivery["resent_from"],
         age=now - first_at,
         resend_safe=timedelta(seconds=safe_s),
         doubt=doubt,
     )
+    if verdict.state == DeliveryState.QUEUED and await _taken(session, delivery):
+        return _withheld(verdict)
+    return verdict
+
+
+async def _taken(session: Session, delivery: Any) -> bool:
+    """Whether a person has taken over what the bot would say again by itself."""
+    if delivery["author_kind"] != "bot" or delivery["decision"] == "resend":
+        return False
+    connection = await driver(session)
+    # The lock first, so that what is read behind it is what a take-over has left.
+    await connection.execute(_LOCK, delivery["id"])
+    return bool(await connection.fetchval(_TAKEN, delivery["conversation_id"]))
+
+
+def _withheld(verdict: Verdict) -> Verdict:
+    unknown = verdict.error_class == "unknown_outcome"
+    state = DeliveryState.UNCONFIRMED if unknown else DeliveryState.WITHHELD
+    return Verdict(state=state, error_class=verdict.error_class)
 
 
 def told(delivery: Any, verdict: Verdict) -> Entry:

@@ -7,6 +7,7 @@ Invariants:
    answers without sending twice. Another journal means that the outcome is unknown.
 4. `withhold` and entering `sending` exclude each other by the delivery's row lock: after a
    take-over has committed, no bot delivery enters `sending` by itself; a person may ask for it.
+   One that is being sent meanwhile comes to its end, and is not tried again.
 5. What a person has sent again keeps its number, so it goes before everything that still waits;
    its attempts count on for the agent's journal, and anew for giving up.
 """
@@ -69,6 +70,12 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid
             $15::bytea[])
      AS i (id, tenant_id, conversation_id, instance_id, channel_id, message_id, number,
            author_kind, author_name, key_type, key, reply_handle, segments, trace)
+"""
+# Those being sent as well: whoever is about to queue one again does it before us, or sees us.
+_LOCK_OPEN = """
+SELECT 1 FROM deliveries
+WHERE conversation_id = $1 AND state IN ('queued', 'sending') AND author_kind = 'bot'
+ORDER BY number FOR UPDATE
 """
 _WITHHOLD = """
 UPDATE deliveries
@@ -145,7 +152,9 @@ async def queue(session: Session, outgoing: Sequence[Outgoing], *, now: datetime
 
 async def withhold(session: Session, conversation_id: UUID) -> list[UUID]:
     """Stop what the bot has queued and not begun to send; the messages concerned."""
-    rows = await (await driver(session)).fetch(_WITHHOLD, conversation_id)
+    connection = await driver(session)
+    await connection.execute(_LOCK_OPEN, conversation_id)
+    rows = await connection.fetch(_WITHHOLD, conversation_id)
     return [row["message_id"] for row in rows]
 
 
@@ -338,8 +347,14 @@ class Lanes:
         doubt: bool,
     ) -> timedelta:
         now = self._clock.now()
-        verdict = groups.judged(
-            delivery, parts, number=attempt["number"], first_at=first_at, doubt=doubt, now=now
+        verdict = await groups.judged(
+            session,
+            delivery,
+            parts,
+            number=attempt["number"],
+            first_at=first_at,
+            doubt=doubt,
+            now=now,
         )
         body = msgspec.json.encode(parts).decode()
         await (await driver(session)).execute(
