@@ -14,7 +14,7 @@ from control_plane.bus.hints import LocalBus
 from control_plane.bus.loop import LoopSettings, WorkLoop
 from control_plane.db import leases
 from control_plane.db.leases import Lease, LeaseLost
-from control_plane.db.session import Database, Scope
+from control_plane.db.session import Database
 from control_plane.kit.ids import new_id
 
 PATIENCE_S = 20.0
