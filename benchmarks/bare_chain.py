@@ -24,7 +24,7 @@ TABLE = """
 CREATE TABLE IF NOT EXISTS bare_said (id uuid PRIMARY KEY, who text NOT NULL, body text NOT NULL)
 """
 _INSERT = "INSERT INTO bare_said VALUES ($1, $2, $3)"
-_LIMITS = httpx2.Limits(max_connections=200, max_keepalive_connections=100)
+_LIMITS = httpx2.Limits(max_connections=200, max_keepalive_connections=100, keepalive_expiry=300)
 
 
 def front(agent_url: str, database: str) -> Starlette:
@@ -99,4 +99,5 @@ def agent(front_url: str, platform_url: str, file: str) -> Starlette:
 if __name__ == "__main__":
     role, port, *rest = sys.argv[1:]
     app = front(*rest) if role == "front" else agent(*rest)
-    uvicorn.run(app, port=int(port), log_level="critical", access_log=False)
+    # Longer than a run: a connection that ends under a call would lose the message.
+    uvicorn.run(app, port=int(port), log_level="critical", access_log=False, timeout_keep_alive=600)

@@ -41,6 +41,16 @@ SELECT (SELECT count(*) FROM conversations WHERE turned_number < heard_number)
      + (SELECT count(*) FROM deliveries WHERE state IN ('queued', 'sending'))
      + (SELECT count(*) FROM callbacks)
 """
+# Every message is stored and has its turn, every turn its answer, every answer is out.
+_STANDS = """
+SELECT (SELECT count(*) FROM messages WHERE sender_kind = 'contact') AS stored,
+    (SELECT count(*) FROM messages AS m WHERE sender_kind = 'contact' AND NOT EXISTS (
+        SELECT FROM turns AS t WHERE t.conversation_id = m.conversation_id
+          AND m.number BETWEEN t.from_number AND t.through_number AND t.state = 'answered'))
+        AS unanswered,
+    (SELECT count(*) FROM deliveries WHERE state <> 'sent') AS unsent,
+    (SELECT count(*) FROM turns) - (SELECT count(*) FROM deliveries) AS unequal
+"""
 _STANDBY = "SELECT id FROM agent_sessions WHERE instance_id = $1 AND state = 'standby'"
 _CONNECTED = "SELECT state = 'connected' FROM channels WHERE id = $1"
 
@@ -62,13 +72,13 @@ class Platform:
             await self._news.wait()
 
     async def __call__(self, scope: dict[str, object], receive: object, send: object) -> None:
-        body, path = await _body(receive), str(scope["path"])
+        body, path = await read(receive), str(scope["path"])
         if path.endswith("message/send"):
             who = msgspec.json.decode(body)["touser"]
             self.heard.setdefault(who, []).append(time.perf_counter())
             self._news.set()
         answer = {"errcode": 0, "access_token": "t", "expires_in": 7200, "msgid": "m"}
-        await _reply(send, msgspec.json.encode(answer))
+        await reply(send, msgspec.json.encode(answer))
 
     def callback(self, agent: Agent, who: str) -> bytes:
         """The request that brings a customer's message."""
@@ -107,7 +117,7 @@ class Chain:
         return request("/callback", who.encode())
 
     async def quiet(self, count: int) -> None:
-        """Everything that was said is answered."""
+        """Wait until everything that was said is answered, and see that it is."""
         await self.platform.until(lambda: sum(map(len, self.platform.heard.values())) >= count)
 
 
@@ -118,6 +128,7 @@ class Product(Chain):
         super().__init__(port, platform)
         self._agent = agent
         self._base = base
+        self._said = 0
 
     def message(self, who: str) -> bytes:
         return self.platform.callback(self._agent, who)
@@ -126,6 +137,9 @@ class Product(Chain):
         connection = await self._base.connect()
         while await connection.fetchval(_LEFT):  # noqa: ASYNC110 - other processes' doing
             await asyncio.sleep(0.05)
+        self._said += count
+        stands = dict(await connection.fetchrow(_STANDS))
+        assert stands == {"stored": self._said, "unanswered": 0, "unsent": 0, "unequal": 0}, stands
         await connection.close()
 
 
@@ -159,6 +173,7 @@ async def _pace(chain: Chain, name: str) -> float:
             sent[who] = time.perf_counter()
             group.create_task(flood(chain.port, [chain.message(who)], connections=1))
         await chain.platform.until(lambda: len(chain.platform.heard) >= len(people))
+    await chain.quiet(len(people))
     heard = chain.platform.heard
     return statistics.median((heard[who][0] - sent[who]) * 1e3 for who in people)
 
@@ -178,22 +193,31 @@ async def _burst(chain: Chain, name: str, count: int) -> float:
 @contextlib.asynccontextmanager
 async def _platform() -> AsyncIterator[Platform]:
     platform = Platform()
+    async with serving(platform, platform.port):
+        yield platform
+
+
+@contextlib.asynccontextmanager
+async def serving(app: object, port: int) -> AsyncIterator[None]:
+    """Serve an ASGI application from this process."""
     config = uvicorn.Config(
-        platform,  # type: ignore[arg-type]
-        port=platform.port,
+        app,  # type: ignore[arg-type]
+        port=port,
         lifespan="off",
         log_config=None,
         access_log=False,
+        # Longer than a run: connections of product and peer alike stay open.
+        timeout_keep_alive=600,
     )
     server = _Quiet(config)
-    serving = asyncio.create_task(server.serve())
+    running = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - it has no event for it
         await asyncio.sleep(0.01)
     try:
-        yield platform
+        yield
     finally:
         server.should_exit = True
-        await serving
+        await running
 
 
 class _Quiet(uvicorn.Server):
@@ -281,16 +305,18 @@ def request(target: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def _body(receive: object) -> bytes:
-    body = b""
+async def read(receive: object) -> bytes:
+    """The body of a request."""
+    body = bytearray()
     while True:
         message = await receive()  # type: ignore[operator]
         body += message.get("body", b"")
         if not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
-async def _reply(send: object, body: bytes) -> None:
+async def reply(send: object, body: bytes) -> None:
+    """Answer 200 with JSON."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})  # type: ignore[operator]
     await send({"type": "http.response.body", "body": body})  # type: ignore[operator]

@@ -123,6 +123,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     app.state.realtime = parts.realtime
     app.state.web_pages = web_pages
     errors.install(app)
+    # Routes are tried one after the other: what platforms call all the time comes first.
+    app.include_router(channels.public_router)
     for router in (
         access.plain,
         access.router,
@@ -157,7 +159,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         realtime.router,
     ):
         app.include_router(router, prefix=API)
-    for router in (channels.public_router, webchat.router, media.link_router, system):
+    for router in (webchat.router, media.link_router, system):
         app.include_router(router)
     app.router.routes.extend(probes.routes())
     for path, folder in (("/webchat-assets", "webchat"), ("/api-docs-assets", "api-docs")):

@@ -23,7 +23,7 @@ from control_plane.kit import tracing
 from control_plane.kit.clock import SystemClock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BotyardError
-from control_plane.parts import Background, Parts, Stoppable, build
+from control_plane.parts import AtOnce, Background, Parts, Stoppable, build
 from control_plane.seed import FILE, FirstRun, make_operator
 from control_plane.serve import HttpServer, PortTaken
 from control_plane.settings import Settings
@@ -347,6 +347,7 @@ def _parts(settings: Settings) -> Parts:
         retention_max_days=settings.retention_max_days,
         media=settings.media_storage,
         sockets=settings.sockets,
+        at_once=AtOnce(turns=settings.turns_at_once, lanes=settings.lanes_at_once),
     )
 
 

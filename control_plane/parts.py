@@ -57,10 +57,20 @@ STOP_WITHIN_S = 12.0
 # Endpoints that are called at the same time: with what each may have in flight, about as many as
 # there are outgoing connections.
 WEBHOOKS_AT_ONCE = 24
-# Turns at the same time: most of them wait for models, four tenants' share of them.
-TURNS_AT_ONCE = 64
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtOnce:
+    """How much one worker has in hand at a time; more processes have more.
+
+    Most turns wait for models: the default is four tenants' share of them. Lanes wait for agents
+    and platforms.
+    """
+
+    turns: int = 64
+    lanes: int = 16
 
 
 class Stoppable(Protocol):
@@ -89,6 +99,7 @@ class Parts:
     retention: Retention
     storage: Storage
     transfers: Transfers
+    at_once: AtOnce
     provisioner: Provisioner | None = None
 
     def api(self) -> list[Stoppable]:
@@ -106,8 +117,8 @@ class Parts:
             Queues(house.database),
             self._loop(media_service.WORK, removal.remove, LoopSettings(concurrency=2)),
             self._loop(life.REMOVAL, removal.sweep, LoopSettings(concurrency=1)),
-            self._loop(turns.WORK, turn.run, LoopSettings(concurrency=TURNS_AT_ONCE)),
-            self._loop(lanes.WORK, lane.deliver),
+            self._loop(turns.WORK, turn.run, LoopSettings(concurrency=self.at_once.turns)),
+            self._loop(lanes.WORK, lane.deliver, LoopSettings(concurrency=self.at_once.lanes)),
             self._loop(callbacks.WORK, self.callbacks.pass_on),
             self._loop(webhooks.WORK, webhook.follow, LoopSettings(concurrency=WEBHOOKS_AT_ONCE)),
             self._loop(
@@ -165,6 +176,7 @@ def build(
     outbound_allow: Sequence[Network] = (),
     retention_max_days: int = RETENTION_MAX_DAYS,
     sockets: SocketLimits | None = None,
+    at_once: AtOnce | None = None,
 ) -> Parts:
     """Wire the parts over one database; with Redis, hints and rate limits go through it."""
     database = Database(database_url)
@@ -200,6 +212,7 @@ def build(
         retention=Retention(database, clock, at_most=timedelta(days=retention_max_days)),
         storage=media,
         transfers=Transfers(database, media, keys, clock),
+        at_once=at_once or AtOnce(),
     )
 
 
@@ -249,6 +262,10 @@ async def run_until(groups: Sequence[Sequence[Stoppable]], stopping: asyncio.Eve
     stop = asyncio.create_task(stopping.wait())
     ended, _ = await asyncio.wait([*every, stop], return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
+    if not stopping.is_set():
+        for task in every:
+            if task in ended:
+                _say_why(task)
     for group, running in zip(groups, tasks, strict=True):
         for part in group:
             part.stop()
@@ -261,3 +278,15 @@ async def run_until(groups: Sequence[Sequence[Stoppable]], stopping: asyncio.Eve
     for task in every:
         if task in ended:
             task.result()
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """Everything stops because of it, so it is said at once and by name."""
+    error = None if task.cancelled() else task.exception()
+    log.error(
+        "a part ended by itself",
+        part=task.get_name(),
+        error=type(error).__name__ if error else "",
+        detail=str(error)[:256] if error else "",
+        exc_info=error,
+    )

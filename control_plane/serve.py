@@ -17,6 +17,8 @@ from control_plane.webchat.sockets import Sockets
 
 # How long open requests may still take once the process stops.
 _CLOSE_WITHIN_S = 5
+# A connection that nobody uses; agents drop theirs after 5 s, so that none ends under a call.
+_KEEP_ALIVE_S = 15
 # Connections that wait in the kernel while the loop is busy.
 _BACKLOG = 1024
 # New objects between looks for cycles; Python's own 700 suits programs that hold little.
@@ -64,6 +66,7 @@ class HttpServer:
                 # Small frames: compression would cost 30 KiB a socket and save little.
                 ws_per_message_deflate=False,
                 timeout_graceful_shutdown=_CLOSE_WITHIN_S,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 server_header=False,
                 forwarded_allow_ips=trusted_proxies,
             )

@@ -97,6 +97,15 @@ class Settings(BaseSettings):
         default=None, description="http(s)://host:port of a store that is not Amazon's."
     )
     media_region: str = Field(default="us-east-1", description="Region of the bucket.")
+    turns_at_once: int = Field(
+        default=64, ge=1, le=1_000, description="Turns that one worker has in hand at a time."
+    )
+    lanes_at_once: int = Field(
+        default=16,
+        ge=1,
+        le=1_000,
+        description="Conversations that one worker delivers to at a time.",
+    )
     cell: str = Field(default="", description="The cell whose instances this process looks after.")
     approval: Literal["manual", "automatic"] = Field(
         default="manual", description="Whether registrations wait for an operator's approval."

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import itertools
 import json
 import os
 import socket
@@ -18,6 +19,7 @@ from control_plane.app import create_app
 from control_plane.db import leases
 from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate, role_of
+from control_plane.db.postgres_process import EmbeddedPostgresError
 from control_plane.fleet.provision.base import Provisioner, ProvisionError
 from control_plane.fleet.provision.process import ProcessProvisioner
 from control_plane.fleet.upkeep import KEEP_ANSWERED
@@ -25,7 +27,7 @@ from control_plane.kit.backoff import full_jitter
 from control_plane.kit.clock import SystemClock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_token
-from control_plane.parts import Background, Parts, Stoppable, build, run_until
+from control_plane.parts import AtOnce, Background, Parts, Stoppable, build, run_until
 from control_plane.seed import FirstRun, first_run
 from control_plane.serve import HttpServer, listen, stop_on_signals
 from control_plane.settings import Settings
@@ -83,6 +85,7 @@ async def up(settings: Settings, screen: Screen) -> None:
                 retention_max_days=settings.retention_max_days,
                 media=settings.media_storage,
                 sockets=settings.sockets,
+                at_once=AtOnce(turns=settings.turns_at_once, lanes=settings.lanes_at_once),
             )
             stop_on_signals(stopping, parts.house.draining)
             if postgres is not None:
@@ -167,14 +170,19 @@ async def _stop_agents(provisioner: Provisioner) -> None:
 
 async def _keep_up(postgres: EmbeddedPostgres) -> None:
     """Start the database again whenever it ends; the connections find it again by themselves."""
-    failures = 0
     while True:
         code = await postgres.wait()
         log.error("the database ended", exit_code=code)
-        pause = full_jitter(failures, base=timedelta(seconds=0.2), cap=timedelta(seconds=10))
-        failures += 1
-        await asyncio.sleep(pause.total_seconds())
-        await postgres.start()
+        for failures in itertools.count():
+            pause = full_jitter(failures, base=timedelta(seconds=0.2), cap=timedelta(seconds=10))
+            await asyncio.sleep(pause.total_seconds())
+            try:
+                await postgres.start()
+            except EmbeddedPostgresError as error:
+                # What is left of the killed one may hold its folder for a moment.
+                log.error("the database did not start", detail=str(error)[:512])
+            else:
+                break
 
 
 @asynccontextmanager

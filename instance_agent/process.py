@@ -32,6 +32,8 @@ EXIT_IDENTITY_REFUSED = 4
 MAX_CONNECTIONS = 512
 # Answers under way when the server closes; the agent's own draining came before.
 CLOSE_S = 2
+# A connection that nobody uses; callers drop theirs after 5 s, so that none ends under a call.
+KEEP_ALIVE_S = 15
 
 log = structlog.get_logger()
 
@@ -178,6 +180,7 @@ async def _served(agent: Agent, listener: socket.socket) -> AsyncIterator[None]:
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=CLOSE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")

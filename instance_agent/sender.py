@@ -82,10 +82,9 @@ class Sender:
         parts = scope.adapter.split(request.segments)
         if not parts:
             raise Refusal(400, "bad_request", "there is nothing to send")
-        entries = await self._journal.entries(request.message_id)
         outcomes: list[PartOutcome] = []
         for index, segments in enumerate(parts):
-            outcome = await self._part(request, scope, index, segments, entries.get(index))
+            outcome = await self._part(request, scope, index, segments)
             outcomes.append(outcome)
             if outcome.outcome != "sent":
                 break  # parts must not arrive out of order
@@ -104,9 +103,11 @@ class Sender:
         scope: Scope,
         index: int,
         segments: list[Segment],
-        entry: Entry | None,
     ) -> PartOutcome:
         kind = registry.kind(scope.spec.kind)
+        entry = await self._journal.begin(
+            request.message_id, index, attempt=request.attempt, now=self._clock()
+        )
         if entry is not None:
             safe_s = kind.resend_safe_s
             if request.insist and request.attempt > entry.attempt:
@@ -115,9 +116,9 @@ class Sender:
             known = settled(entry, request.attempt, resend_safe_s=safe_s, now=self._clock())
             if known is not None:
                 return known
-        await self._journal.trying(
-            request.message_id, index, attempt=request.attempt, now=self._clock()
-        )
+            await self._journal.trying(
+                request.message_id, index, attempt=request.attempt, now=self._clock()
+            )
         part = Outgoing(
             idempotency_key=f"{request.message_id}:{index}",
             conversation=request.conversation,

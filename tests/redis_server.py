@@ -54,6 +54,11 @@ class RedisServer:
                 return
         raise RuntimeError(f"redis-server did not start: {''.join(said)}")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """As kill -9 does; returns when it is gone."""
         assert self._process is not None

@@ -33,6 +33,8 @@ _MAX_WAITING = 10_000
 # PostgreSQL refuses payloads of 8,000 bytes and more.
 _MAX_PAYLOAD = 7_500
 _CHANNEL = "botyard"
+# A hint that a crash of PostgreSQL loses is one of those that may get lost.
+_SETTINGS = {"synchronous_commit": "off"}
 # What a note begins with where it travels among topics.
 _NOTE = "!"
 
@@ -200,7 +202,7 @@ class PostgresBus(SharedBus):
         self._dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
     async def _connected(self) -> None:
-        connection = await asyncpg.connect(self._dsn, timeout=5)
+        connection = await asyncpg.connect(self._dsn, timeout=5, server_settings=_SETTINGS)
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _connection: lost.set())
         try:

@@ -2,6 +2,9 @@
 
 A handler does its slow work outside any session and makes every change in a transaction that
 `leases.hold` has checked. It returns when the row is due again, or None when it is right.
+
+Taking rows and giving them back does not wait for the disk: what a crash of PostgreSQL undoes of it
+is as if this process had died a moment earlier, and nothing that did wait can be behind it.
 """
 
 import asyncio
@@ -73,6 +76,7 @@ class WorkLoop:
         self._next_group: asyncio.Task[None] | None = None
         self._giving_back = asyncio.Lock()
         self._after = leases.FIRST_TENANT
+        self._full = False
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -98,9 +102,10 @@ class WorkLoop:
         """Claim what there is room for; whether to claim again at once."""
         free = self._settings.concurrency - len(self._running)
         if free <= 0:
+            self._full = True
             return False
         try:
-            async with self._database.plain() as session:
+            async with self._database.lone() as session:
                 claimed = await leases.claim(
                     session,
                     self.name,
@@ -121,13 +126,17 @@ class WorkLoop:
             task = group.create_task(self._work(lease), name=f"{self.name}:{lease.key}")
             self._running[task] = lease
             task.add_done_callback(lambda task: self._ended(task, wake))
-        wrapped = self._after != leases.FIRST_TENANT and not claimed
-        self._after = max((item.tenant_id for item in claimed), default=leases.FIRST_TENANT)
-        return bool(claimed) or wrapped
+        self._full = len(claimed) == free
+        began, self._after = self._after, leases.FIRST_TENANT
+        if self._full:
+            self._after = max(item.tenant_id for item in claimed)
+        # Fewer than wanted: behind the tenant where this began nothing is due any more.
+        return self._full or began != leases.FIRST_TENANT
 
     def _ended(self, task: asyncio.Task[None], wake: Callable[[], None]) -> None:
         del self._running[task]
-        wake()
+        if self._full:
+            wake()
 
     async def _work(self, lease: Lease) -> None:
         started, outcome = time.monotonic(), "done"
@@ -164,7 +173,7 @@ class WorkLoop:
         deadline = time.monotonic() + self._settings.lease.total_seconds()
         while True:
             try:
-                async with self._database.plain() as session:
+                async with self._database.lone() as session:
                     await leases.finish_all(session, ended)
             except Exception as error:  # as above: drivers have more errors than they say
                 self._failed("finish", error)
@@ -181,7 +190,7 @@ class WorkLoop:
             if not held:
                 continue
             try:
-                async with self._database.plain() as session:
+                async with self._database.lone() as session:
                     await leases.renew(session, held, self._settings.lease)
             except Exception as error:  # handlers notice a lost lease when they write
                 self._failed("renew", error)

@@ -8,13 +8,12 @@ Invariants:
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
-from pydantic import BaseModel
 
 from adapters.model import CallbackAnswer, Challenge, RawCallback, Rejected, Verification
 from control_plane.channels import settings
@@ -46,7 +45,15 @@ _BATCH = 50
 _ROUTE = """
 SELECT tenant_id, instance_id, channel_id FROM routes WHERE sha256 = $1 AND kind = 'callback'
 """
-_CHANNEL = "SELECT kind, settings, secrets FROM channels WHERE id = $1 AND deleted_at IS NULL"
+_CHANNEL = """
+SELECT c.kind, c.settings, c.secrets,
+    EXISTS (SELECT FROM callbacks AS w
+            WHERE w.channel_id = c.id AND w.dead_reason IS NULL) AS waiting,
+    s.id, s.endpoint, s.api_token, s.epoch, s.journal_id
+FROM channels AS c
+LEFT JOIN agent_sessions AS s ON s.instance_id = c.instance_id AND s.state = 'active'
+WHERE c.id = $1 AND c.deleted_at IS NULL
+"""
 _WAITING = """
 SELECT count(*) AS n, coalesce(sum(length(body)), 0) AS bytes FROM callbacks
 WHERE channel_id = $1 AND dead_reason IS NULL
@@ -69,13 +76,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """A channel as a callback needs it."""
+    """A channel as a callback needs it; its row has the secrets, sealed."""
 
     tenant_id: UUID
     instance_id: UUID
     channel_id: UUID
     kind: str
-    settings: BaseModel
+    row: Any = field(repr=False)
     waiting: bool
     agent: AgentAddress | None
 
@@ -135,25 +142,20 @@ class Callbacks:
         return timedelta(0)
 
     async def _find(self, token: str) -> Known:
-        async with self._database.plain() as session:
+        async with self._database.lone() as session:
             route = await (await driver(session)).fetchrow(_ROUTE, fingerprint(token))
         if route is None:
             raise not_found("channel")
         async with self._database.plain(Scope(tenants=(route["tenant_id"],))) as session:
-            connection = await driver(session)
-            row = await connection.fetchrow(_CHANNEL, route["channel_id"])
-            if row is None:
-                raise not_found("channel")
-            waiting = await connection.fetchrow(_WAITING, route["channel_id"])
-            agent = await sessions.active_agent(session, self._keys, route["instance_id"])
-        secrets = settings.unseal(self._keys, row["secrets"])
-        model = settings.kind_of(row["kind"]).settings()
+            row = await (await driver(session)).fetchrow(_CHANNEL, route["channel_id"])
+        if row is None:
+            raise not_found("channel")
         return Known(
             **dict(route),
             kind=row["kind"],
-            settings=model.model_validate(json.loads(row["settings"]) | secrets),
-            waiting=waiting["n"] > 0,
-            agent=agent,
+            row=row,
+            waiting=row["waiting"],
+            agent=sessions.address(row, self._keys) if row["id"] else None,
         )
 
     async def _keep(self, known: Known, request: RawCallback) -> CallbackAnswer:
@@ -190,8 +192,11 @@ class Callbacks:
         return verification.answer
 
     def _verify(self, known: Known, request: RawCallback) -> Verification:
+        """Only here are secrets opened: most callbacks go to the agent, who checks them itself."""
         kind = settings.kind_of(known.kind)
-        return kind.verify(request, known.settings, now=self._clock.now().timestamp())
+        secrets = settings.unseal(self._keys, known.row["secrets"])
+        model = kind.settings().model_validate(json.loads(known.row["settings"]) | secrets)
+        return kind.verify(request, model, now=self._clock.now().timestamp())
 
     async def _pass(self, lease: Lease, agent: AgentAddress, row: Any) -> bool:
         request = RawCallback(

@@ -22,7 +22,7 @@ from control_plane.conversations.models import Contact, Conversation, Owner
 from control_plane.conversations.ownership import Action, Ownership
 from control_plane.conversations.segments import encode, preview
 from control_plane.db import leases
-from control_plane.db.session import driver, hint
+from control_plane.db.session import Session, driver, hint
 from control_plane.delivery import lanes
 from control_plane.delivery.lanes import Outgoing
 from control_plane.kit import tracing
@@ -43,7 +43,11 @@ WHERE m.conversation_id = $1 AND m.number > $2 AND m.number < $3 ORDER BY m.numb
 _SAY = """
 INSERT INTO messages (id, tenant_id, conversation_id, number, sender_kind, sender_id, sender_name,
     segments, occurred_at, created_at, trace)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)
+SELECT i.id, i.tenant_id, i.conversation_id, i.number, i.kind, i.sender_id, i.name, i.segments,
+       $9, $9, i.trace
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[], $7::text[],
+            $8::jsonb[], $10::bytea[])
+    AS i (id, tenant_id, conversation_id, number, kind, sender_id, name, segments, trace)
 """
 _MAX_NUMBER = 2**62
 
@@ -136,34 +140,75 @@ async def say(
     now: datetime,
 ) -> tuple[UUID, Entry]:
     """Add an outgoing message to a locked conversation and queue it; its id and stream entry."""
-    message_id = new_id()
     conversation.last_number += 1
     conversation.preview = preview(segments)
     conversation.last_message_at = now
     session.add(conversation)
     await session.flush()
-    body = encode(segments)
-    await (await driver(session)).execute(
-        _SAY,
-        message_id,
-        conversation.tenant_id,
-        conversation.id,
-        conversation.last_number,
-        author.kind,
-        author.id,
-        author.name,
-        body,
-        now,
-        tracing.here(),
+    said = outgoing(
+        conversation,
+        reply_handle=json.dumps(conversation.reply_handle),
+        number=conversation.last_number,
+        author=author,
+        segments=segments,
     )
-    await lanes.queue(session, _outgoing(conversation, message_id, author, body), now=now)
+    [entry] = await write(session, [(said, author)], now=now)
+    return said.message_id, entry
+
+
+def outgoing(
+    conversation: Any, *, reply_handle: str, number: int, author: Author, segments: list[Segment]
+) -> Outgoing:
+    """A message to a conversation, given as its row or model; its place in the current trace."""
+    return Outgoing(
+        tenant_id=conversation.tenant_id,
+        conversation_id=conversation.id,
+        instance_id=conversation.instance_id,
+        channel_id=conversation.channel_id,
+        message_id=new_id(),
+        number=number,
+        author_kind=author.kind,
+        author_name=author.name,
+        key_type=conversation.key_type,
+        key=conversation.key,
+        reply_handle=reply_handle,
+        segments=encode(segments),
+        trace=tracing.here(),
+    )
+
+
+async def write(
+    session: Session, said: Sequence[tuple[Outgoing, Author]], *, now: datetime
+) -> list[Entry]:
+    """Add messages to locked conversations that count them already; their stream entries."""
+    rows = [
+        (
+            one.message_id,
+            one.tenant_id,
+            one.conversation_id,
+            one.number,
+            one.author_kind,
+            author.id,
+            one.author_name,
+            one.segments,
+        )
+        for one, author in said
+    ]
+    columns = map(list, zip(*rows, strict=True))
+    traces = [one.trace for one, _ in said]
+    await (await driver(session)).execute(_SAY, *columns, now, traces)
+    await lanes.queue(session, [one for one, _ in said], now=now)
+    return [_created(one) for one, _ in said]
+
+
+def _created(said: Outgoing) -> Entry:
     data = {
-        "conversation_id": str(conversation.id),
-        "message_id": str(message_id),
-        "number": conversation.last_number,
-        "sender": {"kind": author.kind, "name": author.name},
+        "conversation_id": str(said.conversation_id),
+        "message_id": str(said.message_id),
+        "number": said.number,
+        "sender": {"kind": said.author_kind, "name": said.author_name},
     }
-    return message_id, Entry(type="message.created", data=data)
+    return Entry(type="message.created", data=data)
 
 
 async def reply(
@@ -255,13 +300,20 @@ async def own(
         conversation.turned_number = conversation.last_number
     session.add(conversation)
     await session.flush()
-    withheld = []
+    withheld: list[UUID] = []
     if after.owner in (Owner.HUMAN, Owner.CLOSED):
         withheld = await lanes.withhold(session, conversation.id)
         await leases.call(session, lanes.WORK, [(conversation.id, conversation.tenant_id)])
     hint(session, topic(conversation.channel_id, conversation.key))
+    return changed(conversation.id, after, reason=reason, withheld=withheld)
+
+
+def changed(
+    conversation_id: UUID, after: Ownership, *, reason: str | None, withheld: Sequence[UUID] = ()
+) -> Entry:
+    """The stream entry that says who owns a conversation now."""
     data = {
-        "conversation_id": str(conversation.id),
+        "conversation_id": str(conversation_id),
         "owner": str(after.owner),
         "owner_member_id": str(after.member_id) if after.member_id else None,
         "owner_version": after.version,
@@ -281,22 +333,3 @@ async def find(session: AsyncSession, channel_id: UUID, key: str) -> Conversatio
         )
     )
     return found.one_or_none()
-
-
-def _outgoing(
-    conversation: Conversation, message_id: UUID, author: Author, segments: str
-) -> Outgoing:
-    return Outgoing(
-        tenant_id=conversation.tenant_id,
-        conversation_id=conversation.id,
-        instance_id=conversation.instance_id,
-        channel_id=conversation.channel_id,
-        message_id=message_id,
-        number=conversation.last_number,
-        author_kind=author.kind,
-        author_name=author.name,
-        key_type=conversation.key_type,
-        key=conversation.key,
-        reply_handle=json.dumps(conversation.reply_handle),
-        segments=segments,
-    )

@@ -104,26 +104,25 @@ FROM rows WHERE w.kind = rows.kind AND w.key = rows.key
 _DROP = "DELETE FROM work WHERE kind = $1 AND key = $2"
 
 # The rows are locked before they are judged, so that a call is either seen or comes after.
-_OURS = """
-SELECT w.kind, w.key FROM work AS w
-JOIN unnest($1::text[], $2::uuid[], $3::uuid[]) AS held (kind, key, token) USING (kind, key, token)
-ORDER BY w.kind, w.tenant_id, w.key FOR UPDATE OF w
-"""
-_FORGET = """
-DELETE FROM work AS w
-USING unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[]) AS right_ (kind, key, token, version)
-WHERE w.kind = right_.kind AND w.key = right_.key AND w.token = right_.token
-  AND w.version = right_.version
-RETURNING w.token
-"""
 _FINISH = """
+WITH given AS (
+    SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[], $5::interval[],
+                         $6::boolean[]) AS g (kind, key, token, version, again, failed)
+), ours AS (
+    SELECT w.kind, w.key, w.version = g.version AS same, g.again, g.failed
+    FROM work AS w JOIN given AS g USING (kind, key, token)
+    ORDER BY w.kind, w.tenant_id, w.key FOR UPDATE OF w
+), gone AS (
+    DELETE FROM work AS w USING ours AS o
+    WHERE w.kind = o.kind AND w.key = o.key AND o.same AND o.again IS NULL
+)
 UPDATE work AS w
 SET owner = NULL, token = NULL, expires_at = NULL,
-    attempts = CASE WHEN i.failed AND w.version = i.version THEN attempts ELSE 0 END,
-    due_at = CASE WHEN w.version = i.version THEN now() + i.again ELSE now() END
-FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[], $5::interval[], $6::boolean[])
-    AS i (kind, key, token, version, again, failed)
-WHERE w.kind = i.kind AND w.key = i.key AND w.token = i.token
+    attempts = CASE WHEN o.failed AND o.same THEN attempts ELSE 0 END,
+    due_at = CASE WHEN o.same THEN now() + o.again ELSE now() END
+FROM ours AS o
+WHERE w.kind = o.kind AND w.key = o.key AND NOT (o.same AND o.again IS NULL)
+RETURNING w.kind, w.due_at <= now() AS due
 """
 
 
@@ -251,25 +250,14 @@ async def finish(
 
 async def finish_all(session: Session, finished: Sequence[Finished]) -> None:
     """Give several leases back at once."""
-    connection = await driver(session)
-    await connection.fetch(_OURS, *_columns(finished)[:3])
-    right = [item for item in finished if item.again_after is None]
-    gone: set[UUID] = set()
-    if right:
-        gone = {row["token"] for row in await connection.fetch(_FORGET, *_columns(right))}
-    left = [item for item in finished if item.lease.token not in gone]
-    if not left:
-        return
-    pauses = [item.again_after or timedelta(0) for item in left]
-    await connection.execute(_FINISH, *_columns(left), pauses, [item.failed for item in left])
-    hint(session, *{topic(item.lease.kind) for item in left if not item.again_after})
-
-
-def _columns(finished: Sequence[Finished]) -> tuple[list[str], list[UUID], list[UUID], list[int]]:
     held = [item.lease for item in finished]
-    return (
+    left = await (await driver(session)).fetch(
+        _FINISH,
         [lease.kind for lease in held],
         [lease.key for lease in held],
         [lease.token for lease in held],
         [lease.version for lease in held],
+        [item.again_after for item in finished],
+        [item.failed for item in finished],
     )
+    hint(session, *{topic(row["kind"]) for row in left if row["due"]})

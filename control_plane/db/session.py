@@ -25,6 +25,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 POOL_SIZE = 16
 # Further ones for plain transactions: they are short, so a few serve many.
 PLAIN_POOL_SIZE = 8
+# And for lone statements, such as taking leases.
+LONE_POOL_SIZE = 2
 # Seconds to wait for a free connection before the request fails as unavailable.
 POOL_TIMEOUT_S = 10.0
 # Seconds that transactions may still take when the pools close.
@@ -51,6 +53,10 @@ _SERVER_SETTINGS = {
     "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
     "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_TIMEOUT_S}s",
 }
+_POOLS: dict[str, tuple[int, dict[str, str]]] = {
+    "plain": (PLAIN_POOL_SIZE, {}),
+    "lone": (LONE_POOL_SIZE, {"synchronous_commit": "off"}),
+}
 
 _ENTER = text(
     "SELECT set_config('botyard.tenants', :tenants, true), "
@@ -75,8 +81,14 @@ NOBODY = Scope()
 class Transaction:
     """A transaction of the driver alone; what takes a session for `driver` and `hint` takes it."""
 
+    bind: AsyncEngine
     connection: Any
     info: dict[Any, Any] = field(default_factory=dict)
+
+    async def commit(self) -> None:
+        if await self.connection.execute("COMMIT") != "COMMIT":
+            # A statement had failed and somebody went on: PostgreSQL kept nothing.
+            raise asyncpg.InFailedSQLTransactionError("not committed")
 
 
 Session = AsyncSession | Transaction
@@ -100,7 +112,7 @@ class Database:
             connect_args={"server_settings": _SERVER_SETTINGS},
         )
         event.listen(self.engine.sync_engine, "checkout", _still_open)
-        self._plain: asyncpg.Pool | None = None
+        self._pools: dict[str, asyncpg.Pool] = {}
         self._opening = asyncio.Lock()
 
     @asynccontextmanager
@@ -122,43 +134,58 @@ class Database:
 
         Begins and speaks for `scope` in one round trip.
         """
-        pool = await self._plain_pool()
+        pool = await self._pool("plain")
         async with pool.acquire(timeout=POOL_TIMEOUT_S) as connection:
-            transaction = Transaction(connection=connection)
+            transaction = Transaction(bind=self.engine, connection=connection)
             try:
                 await connection.execute(_begin(scope))
                 yield transaction
-                if await connection.execute("COMMIT") != "COMMIT":
-                    # A statement had failed and somebody went on: PostgreSQL kept nothing.
-                    raise asyncpg.InFailedSQLTransactionError("not committed")
+                await transaction.commit()
             except BaseException:
                 await _give_up(connection)
                 raise
+        self._told(transaction)
+
+    @asynccontextmanager
+    async def lone(self) -> AsyncIterator[Transaction]:
+        """For one statement that speaks for nobody: it is a transaction by itself.
+
+        Its commit does not wait for the disk: a crash of PostgreSQL may undo it, together with
+        whatever came after it.
+        """
+        pool = await self._pool("lone")
+        async with pool.acquire(timeout=POOL_TIMEOUT_S) as connection:
+            transaction = Transaction(bind=self.engine, connection=connection)
+            yield transaction
+        self._told(transaction)
+
+    def _told(self, transaction: Transaction) -> None:
         topics: set[str] = transaction.info.get("hints", set())
         if topics:
             self.on_hints(topics)
 
-    async def _plain_pool(self) -> asyncpg.Pool:
+    async def _pool(self, name: str) -> asyncpg.Pool:
         async with self._opening:
-            if self._plain is None:
+            if name not in self._pools:
                 url = make_url(self.url).set(drivername="postgresql")
-                self._plain = await asyncpg.create_pool(
+                size, settings = _POOLS[name]
+                self._pools[name] = await asyncpg.create_pool(
                     url.render_as_string(hide_password=False),
                     min_size=0,
-                    max_size=PLAIN_POOL_SIZE,
+                    max_size=size,
                     command_timeout=ANSWER_TIMEOUT_S,
-                    server_settings=_SERVER_SETTINGS,
+                    server_settings=_SERVER_SETTINGS | settings,
                     reset=_nothing,
                 )
-            return self._plain
+            return self._pools[name]
 
     async def close(self) -> None:
-        if self._plain is not None:
+        while self._pools:
+            _, pool = self._pools.popitem()
             try:
-                await asyncio.wait_for(self._plain.close(), CLOSE_WITHIN_S)
+                await asyncio.wait_for(pool.close(), CLOSE_WITHIN_S)
             except TimeoutError:
-                self._plain.terminate()
-            self._plain = None
+                pool.terminate()
         await self.engine.dispose()
 
 

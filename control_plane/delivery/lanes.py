@@ -7,6 +7,7 @@ Invariants:
    answers without sending twice. Another journal means that the outcome is unknown.
 4. `withhold` and entering `sending` exclude each other by the delivery's row lock: after a
    take-over has committed, no bot delivery enters `sending` by itself; a person may ask for it.
+   One that is being sent meanwhile comes to its end, and is not tried again.
 5. What a person has sent again keeps its number, so it goes before everything that still waits;
    its attempts count on for the agent's journal, and anew for giving up.
 """
@@ -23,12 +24,14 @@ import structlog
 
 from adapters import registry
 from adapters.model import ConversationKey, Segment
+from control_plane.bus.together import Together
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, Session, driver
-from control_plane.delivery import pace
+from control_plane.delivery import groups, pace
+from control_plane.delivery.groups import Attempt, Head, Outcome, Recorded
 from control_plane.delivery.models import DeliveryState
-from control_plane.delivery.verdict import RETRY_CAP, Verdict, judge
+from control_plane.delivery.verdict import RETRY_CAP, Verdict
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.sessions import AgentAddress
@@ -59,7 +62,20 @@ _PASSING = frozenset(
 _QUEUE = """
 INSERT INTO deliveries (id, tenant_id, conversation_id, instance_id, channel_id, message_id, number,
     author_kind, author_name, key_type, key, reply_handle, segments, due_at, created_at, trace)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15)
+SELECT i.id, i.tenant_id, i.conversation_id, i.instance_id, i.channel_id, i.message_id, i.number,
+       i.author_kind, i.author_name, i.key_type, i.key, i.reply_handle, i.segments, $14, $14,
+       i.trace
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::bigint[],
+            $8::text[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::jsonb[],
+            $15::bytea[])
+     AS i (id, tenant_id, conversation_id, instance_id, channel_id, message_id, number,
+           author_kind, author_name, key_type, key, reply_handle, segments, trace)
+"""
+# Those being sent as well: whoever is about to queue one again does it before us, or sees us.
+_LOCK_OPEN = """
+SELECT 1 FROM deliveries
+WHERE conversation_id = $1 AND state IN ('queued', 'sending') AND author_kind = 'bot'
+ORDER BY number FOR UPDATE
 """
 _WITHHOLD = """
 UPDATE deliveries
@@ -105,49 +121,40 @@ class Outgoing:
     key: str
     reply_handle: str
     segments: str
+    trace: bytes | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One call to make: the delivery, the attempt that is on record, the agent to call.
-
-    `doubt`: an earlier attempt may have sent it.
-    """
-
-    delivery: Any
-    attempt_id: UUID
-    number: int
-    first_at: datetime
-    doubt: bool
-    agent: AgentAddress
-
-
-async def queue(session: Session, outgoing: Outgoing, *, now: datetime) -> None:
-    """Queue a message behind the others of its conversation."""
-    await (await driver(session)).execute(
-        _QUEUE,
-        new_id(),
-        outgoing.tenant_id,
-        outgoing.conversation_id,
-        outgoing.instance_id,
-        outgoing.channel_id,
-        outgoing.message_id,
-        outgoing.number,
-        outgoing.author_kind,
-        outgoing.author_name,
-        outgoing.key_type,
-        outgoing.key,
-        outgoing.reply_handle,
-        outgoing.segments,
-        now,
-        tracing.here(),
-    )
-    await leases.call(session, WORK, [(outgoing.conversation_id, outgoing.tenant_id)])
+async def queue(session: Session, outgoing: Sequence[Outgoing], *, now: datetime) -> None:
+    """Queue messages, each behind the others of its conversation."""
+    rows = [
+        (
+            new_id(),
+            one.tenant_id,
+            one.conversation_id,
+            one.instance_id,
+            one.channel_id,
+            one.message_id,
+            one.number,
+            one.author_kind,
+            one.author_name,
+            one.key_type,
+            one.key,
+            one.reply_handle,
+            one.segments,
+        )
+        for one in outgoing
+    ]
+    columns = map(list, zip(*rows, strict=True))
+    traces = [one.trace for one in outgoing]
+    await (await driver(session)).execute(_QUEUE, *columns, now, traces)
+    await leases.call(session, WORK, {(one.conversation_id, one.tenant_id) for one in outgoing})
 
 
 async def withhold(session: Session, conversation_id: UUID) -> list[UUID]:
     """Stop what the bot has queued and not begun to send; the messages concerned."""
-    rows = await (await driver(session)).fetch(_WITHHOLD, conversation_id)
+    connection = await driver(session)
+    await connection.execute(_LOCK_OPEN, conversation_id)
+    rows = await connection.fetch(_WITHHOLD, conversation_id)
     return [row["message_id"] for row in rows]
 
 
@@ -161,20 +168,42 @@ class Lanes:
         self._keys = keys
         self._clock = clock
         self._agents = agents
+        self._begins = Together[Lease, Attempt | Head]("lane.begin", self._begin_all)
+        self._ends = Together[Outcome, Recorded]("lane.end", self._end_all)
 
     async def deliver(self, lease: Lease) -> timedelta | None:
         """Work handler: deliver what the lane holds until it is empty or must wait."""
         for _ in range(_BATCH):
-            begun = await self._begin(lease)
+            begun: Attempt | Head | timedelta | None
+            begun = await self._begins.do(lease.tenant_id, lease)
+            if begun is Head.UNUSUAL:
+                begun = await self._begin(lease)
+            if begun is None or begun is Head.NONE:
+                return None
             if not isinstance(begun, Attempt):
                 return begun
+            tracing.follow(begun.delivery["trace"])
             parts = await self._send(begun)
             if parts is None:
                 return _ASK_AGAIN
-            again = await self._end(lease, begun, parts)
-            if again is not None:
-                return again
+            recorded = await self._end(lease, begun, parts)
+            if recorded.pause:
+                return recorded.pause
+            if not recorded.more:
+                return None
         return timedelta(0)
+
+    async def _begin_all(
+        self, tenant_id: UUID, group: Sequence[Lease]
+    ) -> Sequence[Attempt | Head | Exception]:
+        async with self._database.plain(Scope(tenants=(tenant_id,))) as session:
+            return await groups.begin(session, self._keys, group, now=self._clock.now())
+
+    async def _end_all(
+        self, tenant_id: UUID, group: Sequence[Outcome]
+    ) -> Sequence[Recorded | Exception]:
+        async with self._database.plain(Scope(tenants=(tenant_id,))) as session:
+            return await groups.end(session, group, now=self._clock.now())
 
     async def _begin(self, lease: Lease) -> Attempt | timedelta | None:
         """Put the head into `sending`; a pause when it must wait, None when the lane is empty."""
@@ -187,7 +216,6 @@ class Lanes:
             head = await connection.fetchrow(_HEAD, lease.key)
             if head is None:
                 return None
-            tracing.follow(head["trace"])
             agent = await sessions.active_agent(session, self._keys, head["instance_id"])
             hopeless = _hopeless(head, now)
             if hopeless is not None:
@@ -303,16 +331,10 @@ class Lanes:
                 return None
             return [PartOutcome(outcome="failed", error_class=refused.code, detail=refused.detail)]
 
-    async def _end(
-        self, lease: Lease, attempt: Attempt, parts: Sequence[PartOutcome]
-    ) -> timedelta | None:
-        """Record the outcome; the pause before the lane goes on, None for at once."""
-        async with self._database.plain(Scope(tenants=(lease.tenant_id,))) as session:
-            row = {"id": attempt.attempt_id, "number": attempt.number}
-            pause = await self._record(
-                session, lease, attempt.delivery, row, parts, attempt.first_at, attempt.doubt
-            )
-        return pause or None
+    async def _end(self, lease: Lease, attempt: Attempt, parts: Sequence[PartOutcome]) -> Recorded:
+        """Record the outcome of an attempt, together with others that end now."""
+        outcome = Outcome(lease=lease, attempt=attempt, parts=parts)
+        return await self._ends.do(lease.tenant_id, outcome)
 
     async def _record(
         self,
@@ -325,17 +347,19 @@ class Lanes:
         doubt: bool,
     ) -> timedelta:
         now = self._clock.now()
-        safe_s = min(registry.kind(delivery["channel_kind"]).resend_safe_s, 1e9)
-        verdict = judge(
+        verdict = await groups.judged(
+            session,
+            delivery,
             parts,
-            attempt=attempt["number"] - delivery["resent_from"],
-            age=now - first_at,
-            resend_safe=timedelta(seconds=safe_s),
+            number=attempt["number"],
+            first_at=first_at,
             doubt=doubt,
+            now=now,
         )
-        outcome = next((p.outcome for p in parts if p.outcome != "sent"), "sent")
         body = msgspec.json.encode(parts).decode()
-        await (await driver(session)).execute(_END, attempt["id"], now, outcome, body)
+        await (await driver(session)).execute(
+            _END, attempt["id"], now, groups.outcome_of(parts), body
+        )
         pause = verdict.again_after or timedelta(0)
         await _mark(session, delivery, verdict, attempts=attempt["number"], due_at=now + pause)
         await _tell(session, lease, delivery, verdict)
@@ -365,13 +389,4 @@ async def _mark(
 async def _tell(session: Session, lease: Lease, delivery: Any, verdict: Verdict) -> None:
     # Work before stream, as everywhere: the other way round locks up with a take-over.
     await leases.hold(session, lease)
-    data = {
-        "conversation_id": str(delivery["conversation_id"]),
-        "message_id": str(delivery["message_id"]),
-        "number": delivery["number"],
-        "state": str(verdict.state),
-        "error_class": verdict.error_class,
-    }
-    await stream.append(
-        session, delivery["tenant_id"], [stream.Entry(type="delivery.changed", data=data)]
-    )
+    await stream.append(session, delivery["tenant_id"], [groups.told(delivery, verdict)])

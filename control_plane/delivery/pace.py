@@ -4,6 +4,7 @@ Looked at before a call, since some platforms drop what is too much without sayi
 one message count one by one; a message is begun when there is room for its first.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -20,11 +21,14 @@ JOIN messages AS m ON m.conversation_id = c.id AND m.number = c.heard_number WHE
 """
 # What was not tried has cost nothing; an attempt that is still open counts as one.
 _TRIED = """
-SELECT started_at, greatest(1, (
-    SELECT count(*) FROM jsonb_array_elements(parts) AS part
-    WHERE part ->> 'error_class' IS DISTINCT FROM 'not_tried')) AS parts
-FROM attempts WHERE paced_conversation_id = $1 AND started_at > $2
-ORDER BY started_at DESC LIMIT $3
+SELECT i.conversation_id, a.started_at, a.parts FROM unnest($1::uuid[]) AS i (conversation_id)
+CROSS JOIN LATERAL (
+    SELECT started_at, greatest(1, (
+        SELECT count(*) FROM jsonb_array_elements(parts) AS part
+        WHERE part ->> 'error_class' IS DISTINCT FROM 'not_tried')) AS parts
+    FROM attempts WHERE paced_conversation_id = i.conversation_id AND started_at > $2
+    ORDER BY started_at DESC LIMIT $3
+) AS a
 """
 
 
@@ -40,13 +44,22 @@ async def pause(
     session: Session, kind: Kind, conversation_id: UUID, *, now: datetime
 ) -> timedelta | None:
     """How long until the chat may get one more; None when that is now."""
+    return (await pauses(session, kind, [conversation_id], now=now)).get(conversation_id)
+
+
+async def pauses(
+    session: Session, kind: Kind, conversation_ids: Sequence[UUID], *, now: datetime
+) -> dict[UUID, timedelta]:
+    """How long until these chats may get one more; those that may get it now are left out."""
     if not kind.paces:
-        return None
+        return {}
     longest = timedelta(seconds=max(pace.within_s for pace in kind.paces))
     most = max(pace.most for pace in kind.paces)
-    rows = await (await driver(session)).fetch(_TRIED, conversation_id, now - longest, most)
-    wait = until_room([(row["started_at"], row["parts"]) for row in rows], kind.paces, now=now)
-    return wait or None
+    tried: dict[UUID, list[tuple[datetime, int]]] = defaultdict(list)
+    for row in await (await driver(session)).fetch(_TRIED, conversation_ids, now - longest, most):
+        tried[row["conversation_id"]].append((row["started_at"], row["parts"]))
+    waits = {chat: until_room(rows, kind.paces, now=now) for chat, rows in tried.items()}
+    return {chat: wait for chat, wait in waits.items() if wait}
 
 
 def until_room(

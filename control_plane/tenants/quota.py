@@ -61,11 +61,13 @@ _EGRESS = """
 SELECT (p.quotas || t.quota_overrides)->'egress_allow'
 FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
 """
-_OVER = """
+# Part of other statements, too: whoever works on conversations asks it again and again.
+OVER = """
 SELECT m.received > ((p.quotas || t.quota_overrides)->>'messages_month')::bigint
 FROM tenants AS t JOIN plans AS p ON p.name = t.plan
-JOIN message_counts AS m ON m.tenant_id = t.id AND m.month = $2 WHERE t.id = $1
+JOIN message_counts AS m ON m.tenant_id = t.id AND m.month = {month} WHERE t.id = {tenant}
 """
+_OVER = OVER.format(tenant="$1", month="$2")
 
 
 class State(StrEnum):

@@ -229,7 +229,11 @@ async def speak_for(session: AsyncSession, tenant_id: UUID, actor: Actor | None)
 
 async def rest(session: Session, tenant_id: UUID) -> timedelta | None:
     """How long work of a tenant must rest because of its state; None for an active one."""
-    state = await (await driver(session)).fetchval(_STATE, tenant_id)
+    return rest_in(await (await driver(session)).fetchval(_STATE, tenant_id))
+
+
+def rest_in(state: str) -> timedelta | None:
+    """The same of a state that was read already."""
     return None if state == TenantState.ACTIVE else _REST
 
 

@@ -10,14 +10,18 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.access import audit
 from control_plane.access.permissions import Actor
-from control_plane.db.session import driver
+from control_plane.db.session import Session, driver
 from control_plane.kit.errors import Invalid
 from control_plane.kit.ids import new_id
 from control_plane.turns import matching
 from control_plane.turns.models import Answer
 from control_plane.turns.schemas import AnswerItem
 
-_MATCH = "SELECT question, answer, score FROM answer_matches($1, 1)"
+# No sound has a line break in it.
+_MATCHES = """
+SELECT i.grams, m.question, m.answer, m.score FROM unnest($1::text[]) AS i (grams)
+CROSS JOIN LATERAL answer_matches(string_to_array(i.grams, E'\\n'), 1) AS m
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +80,24 @@ async def replace(
     await session.flush()
 
 
-async def best(session: AsyncSession, question: str) -> Match | None:
+async def best(session: Session, question: str) -> Match | None:
     """The entry most like `question`, if any shares a sound with it."""
-    asked = matching.grams(question)
-    row = await (await driver(session)).fetchrow(_MATCH, asked) if asked else None
-    return Match(**dict(row)) if row else None
+    [found] = await best_of(session, [question])
+    return found
+
+
+async def best_of(session: Session, questions: Sequence[str]) -> list[Match | None]:
+    """For each question the entry most like it, if any shares a sound with it."""
+    asked = ["\n".join(matching.grams(question)) for question in questions]
+    wanted = {sounds for sounds in asked if sounds}
+    if not wanted:
+        return [None] * len(asked)
+    rows = await (await driver(session)).fetch(_MATCHES, list(wanted))
+    found = {
+        row["grams"]: Match(question=row["question"], answer=row["answer"], score=row["score"])
+        for row in rows
+    }
+    return [found.get(sounds) for sounds in asked]
 
 
 def _check(items: Sequence[AnswerItem]) -> None:

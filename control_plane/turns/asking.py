@@ -14,22 +14,22 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from adapters.model import in_words
 from control_plane.conversations.segments import decode
 from control_plane.db import leases
 from control_plane.db.leases import Lease
-from control_plane.db.session import Database, Scope, driver
+from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.inferred import ModelFailed
 from control_plane.instances.sessions import AgentAddress
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
-from control_plane.turns import context, documents, steps
+from control_plane.turns import context, steps
 from control_plane.turns.context import Said
-from control_plane.turns.models import Turn
+from control_plane.turns.documents import Documents
+from control_plane.turns.running import Attempt, Running
 from instance_agent.protocol import ChatMessage, Document, InferRequest, LlmModel
 
 # While an agent starts or gets its configuration, a turn waits for it so long, looking this often.
@@ -67,20 +67,6 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """What asking one model came to."""
-
-    provider: str
-    model: str
-    answer: str | None = None
-    error_class: str | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    latency_ms: int = 0
-    renewed: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Which models are asked, of how much of the conversation; what a crash must not change."""
 
@@ -103,15 +89,21 @@ class Asking:
     """Asks the models that a bot's document names, one after the other."""
 
     def __init__(
-        self, database: Database, keys: Keyring, clock: Clock, agents: AgentClient
+        self,
+        database: Database,
+        keys: Keyring,
+        clock: Clock,
+        agents: AgentClient,
+        documents: Documents,
     ) -> None:
         self._database = database
+        self._documents = documents
         self._keys = keys
         self._clock = clock
         self._agents = agents
         self._calls: Counter[UUID] = Counter()
 
-    async def ask(self, lease: Lease, turn: Turn) -> list[Attempt] | timedelta:
+    async def ask(self, lease: Lease, turn: Running) -> list[Attempt] | timedelta:
         """What the models came to, the last one perhaps with an answer; or when to go on."""
         if self._calls[lease.tenant_id] >= CALLS_OF_TENANT:
             return _LOOK_AGAIN
@@ -128,7 +120,7 @@ class Asking:
             if not self._calls[tenant_id]:
                 del self._calls[tenant_id]
 
-    async def _ask(self, lease: Lease, turn: Turn) -> list[Attempt] | timedelta:
+    async def _ask(self, lease: Lease, turn: Running) -> list[Attempt] | timedelta:
         plan = await self._plan(lease, turn)
         attempts: list[Attempt] = []
         for index in range(len(plan.models)):
@@ -141,13 +133,13 @@ class Asking:
                 break
         return attempts
 
-    async def _plan(self, lease: Lease, turn: Turn) -> Plan:
+    async def _plan(self, lease: Lease, turn: Running) -> Plan:
         """The step `context`: its words are read again for each call, and kept nowhere twice."""
         async with self._session(lease) as session:
             known = await steps.known(session, turn, "context")
             if known is not None:
                 return Plan(**known)
-            document = await documents.of(session, lease.key)
+            document = await self._documents.of(session, lease.key)
             said = await _said(session, turn, 1, limit=document.llm.context_messages)
             kept = context.within_budget(said)
             plan = Plan(
@@ -161,7 +153,7 @@ class Asking:
         return plan
 
     async def _step(
-        self, lease: Lease, turn: Turn, plan: Plan, index: int, *, late: bool
+        self, lease: Lease, turn: Running, plan: Plan, index: int, *, late: bool
     ) -> Attempt | timedelta:
         """The step `infer` of one model."""
         model = LlmModel.model_validate(plan.models[index])
@@ -193,9 +185,9 @@ class Asking:
         return attempt
 
     async def _question(
-        self, session: AsyncSession, turn: Turn, plan: Plan, model: LlmModel
+        self, session: Session, turn: Running, plan: Plan, model: LlmModel
     ) -> _Question:
-        document = await documents.of(session, turn.conversation_id)
+        document = await self._documents.of(session, turn.conversation_id)
         connection = await driver(session)
         instance_id = await connection.fetchval(
             "SELECT instance_id FROM conversations WHERE id = $1", turn.conversation_id
@@ -241,10 +233,10 @@ class Asking:
         return attempt, found.conversation
 
     def _session(self, lease: Lease) -> Any:
-        return self._database.session(Scope(tenants=(lease.tenant_id,)))
+        return self._database.plain(Scope(tenants=(lease.tenant_id,)))
 
 
-async def _said(session: AsyncSession, turn: Turn, first: int, *, limit: int) -> list[Said]:
+async def _said(session: Session, turn: Running, first: int, *, limit: int) -> list[Said]:
     rows = await (await driver(session)).fetch(
         _SAID, turn.conversation_id, first, turn.through_number, limit
     )
@@ -259,7 +251,7 @@ async def _said(session: AsyncSession, turn: Turn, first: int, *, limit: int) ->
 
 
 async def _messages(
-    session: AsyncSession, turn: Turn, plan: Plan, document: Document
+    session: Session, turn: Running, plan: Plan, document: Document
 ) -> list[ChatMessage]:
     said = await _said(session, turn, plan.first_number, limit=_MOST)
     return context.messages(document.persona, context.within_budget(said))

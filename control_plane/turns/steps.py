@@ -5,10 +5,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlmodel.ext.asyncio.session import AsyncSession
-
-from control_plane.db.session import driver
-from control_plane.turns.models import Turn
+from control_plane.db.session import Session, driver
+from control_plane.turns.running import Running
 
 _STEP = "SELECT result FROM turn_steps WHERE turn_id = $1 AND step = $2"
 _KEEP = """
@@ -21,14 +19,14 @@ ORDER BY turn_id, step
 """
 
 
-async def known(session: AsyncSession, turn: Turn, step: str) -> dict[str, Any] | None:
+async def known(session: Session, turn: Running, step: str) -> dict[str, Any] | None:
     """What a step came to, if it was done."""
     found = await (await driver(session)).fetchval(_STEP, turn.id, step)
     return None if found is None else json.loads(found)
 
 
 async def keep(
-    session: AsyncSession, turn: Turn, step: str, result: dict[str, Any], *, now: datetime
+    session: Session, turn: Running, step: str, result: dict[str, Any], *, now: datetime
 ) -> None:
     """Store what a step came to."""
     await (await driver(session)).execute(
@@ -36,7 +34,7 @@ async def keep(
     )
 
 
-async def of_models(session: AsyncSession, turns: list[UUID]) -> dict[UUID, list[dict[str, Any]]]:
+async def of_models(session: Session, turns: list[UUID]) -> dict[UUID, list[dict[str, Any]]]:
     """What the models that turns have asked came to, in the order in which they were asked."""
     found: dict[UUID, list[dict[str, Any]]] = {turn: [] for turn in turns}
     for row in await (await driver(session)).fetch(_MODELS, turns):

@@ -1,24 +1,37 @@
 """What must be true after everything that happened: the database and the customers' screens."""
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
+from tests.faults import witness
 from tests.faults.customers import Guest, Member
 
+REFERENCE = "the platform's reference"
+"""Instead of a picture that could not be fetched in time."""
+
 _MESSAGES = """
-SELECT m.conversation_id, m.number, m.platform_id, m.sender_kind, m.segments->0->>'text' AS text,
-    d.state, d.error_class
+SELECT m.conversation_id, m.number, m.platform_id, m.sender_kind, d.state, d.error_class,
+    CASE WHEN m.segments->0->>'type' <> 'image' THEN m.segments->0->>'text'
+         WHEN p.state = 'stored' THEN 'picture ' || encode(p.sha256, 'hex')
+         ELSE $1 END AS said
 FROM messages AS m LEFT JOIN deliveries AS d ON d.message_id = m.id
+LEFT JOIN media AS p ON m.segments->0->'ref'->>'via' = 'media'
+    AND p.id::text = m.segments->0->'ref'->>'id'
 ORDER BY m.conversation_id, m.number
 """
 _TURNS = """
-SELECT conversation_id, from_number, through_number, state FROM turns
+SELECT conversation_id, number, from_number, through_number, owner_version, state FROM turns
 ORDER BY conversation_id, number
+"""
+_HISTORY = """
+SELECT type, data FROM stream
+WHERE type IN ('message.created', 'conversation.owner_changed', 'turn.ended') ORDER BY epoch, seq
 """
 _OPEN = """
 SELECT (SELECT count(*) FROM deliveries WHERE state IN ('queued', 'sending')) +
@@ -44,91 +57,171 @@ class Findings:
             self.wrong.append(words)
 
 
+@dataclass
+class Thread:
+    """All that is known of one conversation, each in its order."""
+
+    messages: list[asyncpg.Record] = field(default_factory=list)
+    turns: list[asyncpg.Record] = field(default_factory=list)
+    history: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+
 async def at_rest(connection: asyncpg.Connection) -> bool:
     """Whether nothing is left to be passed on, answered or sent."""
     return bool(await connection.fetchval(_OPEN) == 0)
 
 
-async def check(connection: asyncpg.Connection, people: Sequence[Member | Guest]) -> Findings:
-    """Compare what was stored with what was said, acknowledged and seen."""
+async def check(
+    connection: asyncpg.Connection,
+    people: Sequence[Member | Guest],
+    answered: Mapping[str, bool],
+) -> Findings:
+    """Compare what was stored with what was said, acknowledged and seen.
+
+    `answered` is what colleagues wrote, and whether they were told that it was taken.
+    """
     found = Findings()
-    messages = await connection.fetch(_MESSAGES)
-    places: dict[str, list[tuple[UUID, int]]] = {}
-    threads: dict[UUID, list[asyncpg.Record]] = {}
-    for row in messages:
-        threads.setdefault(row["conversation_id"], []).append(row)
-        if row["sender_kind"] == "contact":
-            place = (row["conversation_id"], row["number"])
-            places.setdefault(row["platform_id"], []).append(place)
+    threads = await _read(connection)
     for person in people:
-        _check_person(found, person, places, threads)
-    turns = await connection.fetch(_TURNS)
-    for conversation, thread in threads.items():
-        mine = [turn for turn in turns if turn["conversation_id"] == conversation]
-        _check_thread(found, thread, mine)
+        _check_person(found, person, threads)
+    for thread in threads.values():
+        _check_numbers(found, thread)
+        _check_turns(found, thread)
+        _check_deliveries(found, thread)
+    _check_answers(found, answered, threads)
     twice = await connection.fetchval(_MORE_THAN_ONE)
     found.expect(twice == 0, f"{twice} messages have several deliveries")
     found.counts["dead letters"] += await connection.fetchval(_DEAD)
+    begun, unasked = await witness.begun(connection)
+    found.counts["sends begun"] += begun
+    found.expect(unasked == 0, f"{unasked} of the bot's began although a person had taken over")
     return found
 
 
-def _check_person(
-    found: Findings,
-    person: Member | Guest,
-    places: dict[str, list[tuple[UUID, int]]],
-    threads: dict[UUID, list[asyncpg.Record]],
-) -> None:
+async def _read(connection: asyncpg.Connection) -> dict[UUID, Thread]:
+    threads: dict[UUID, Thread] = defaultdict(Thread)
+    for row in await connection.fetch(_MESSAGES, REFERENCE):
+        threads[row["conversation_id"]].messages.append(row)
+    for row in await connection.fetch(_TURNS):
+        threads[row["conversation_id"]].turns.append(row)
+    for row in await connection.fetch(_HISTORY):
+        data = json.loads(row["data"])
+        threads[UUID(data["conversation_id"])].history.append((row["type"], data))
+    return threads
+
+
+def _check_person(found: Findings, person: Member | Guest, threads: Mapping[UUID, Thread]) -> None:
+    places: dict[str, list[asyncpg.Record]] = defaultdict(list)
+    for thread in threads.values():
+        for row in thread.messages:
+            if row["platform_id"] in person.said:
+                places[row["platform_id"]].append(row)
     acknowledged = set(person.acknowledged)
     found.counts["said"] += len(person.said)
     found.counts["acknowledged"] += len(acknowledged)
     stored = []
-    for message_id in person.said:
-        where = places.get(message_id, [])
+    for message_id, text in person.said.items():
+        where = places[message_id]
         found.expect(len(where) <= 1, f"{message_id} is stored {len(where)} times")
+        for row in where:
+            found.counts["pictures kept by reference"] += row["said"] == REFERENCE
+            found.expect(row["said"] in (text, REFERENCE), f"{message_id} is not what was said")
         if message_id in acknowledged:
             found.expect(len(where) == 1, f"{message_id} was acknowledged and is not stored")
             stored += where
         else:
             kind = "never acknowledged, " + ("stored" if where else "not stored")
             found.counts[kind] += 1
-    found.expect(stored == sorted(stored), f"{person.name}'s messages are not in order")
-    found.expect(len({place[0] for place in stored}) <= 1, f"{person.name} is in several places")
-    for conversation in {place[0] for place in stored}:
-        sent = [row for row in threads[conversation] if row["sender_kind"] != "contact"]
+    in_order = [row["number"] for row in stored]
+    found.expect(in_order == sorted(in_order), f"{person.name}'s messages are not in order")
+    here = {row["conversation_id"] for row in stored}
+    found.expect(len(here) <= 1, f"{person.name} is in several places")
+    for conversation in here:
+        rows = threads[conversation].messages
+        sent = [(row["said"], row["state"]) for row in rows if row["sender_kind"] != "contact"]
         found.expect(
-            _may_have_seen(person.told, [(row["text"], row["state"]) for row in sent]),
-            f"{person.name} saw {json.dumps(person.told, ensure_ascii=False)}"
-            f" of {[(row['text'], row['state']) for row in sent]}",
+            may_have_seen(person.told, sent),
+            f"{person.name} saw {json.dumps(person.told, ensure_ascii=False)} of {sent}",
         )
 
 
-def _check_thread(
-    found: Findings, thread: Sequence[asyncpg.Record], turns: Sequence[asyncpg.Record]
-) -> None:
-    numbers = [row["number"] for row in thread]
+def _check_numbers(found: Findings, thread: Thread) -> None:
+    numbers = [row["number"] for row in thread.messages]
     found.expect(numbers == list(range(1, len(numbers) + 1)), f"a gap in {numbers}")
+    told = [data["number"] for kind, data in thread.history if kind == "message.created"]
+    found.expect(told == numbers, f"the stream tells of {told}")
+
+
+def _check_turns(found: Findings, thread: Thread) -> None:
+    """Each message is in one turn, or a person has dealt with it; who answered was the owner."""
+    turns = {turn["number"]: turn for turn in thread.turns}
+    owner, version, last, dealt_with = "bot", None, 0, 0
+    for kind, data in thread.history:
+        if kind == "message.created":
+            last = data["number"]
+            version = version or data.get("owner_version")
+            speaks = {"contact": owner, "bot": "bot", "human": "human"}[data["sender"]["kind"]]
+            found.expect(owner == speaks, f"{data} while the owner was {owner}")
+        elif kind == "conversation.owner_changed":
+            found.expect(data["owner_version"] == (version or 0) + 1, f"{data} behind {version}")
+            owner, version = data["owner"], data["owner_version"]
+            dealt_with = last if owner == "bot" else dealt_with
+            found.counts[f"owner became {owner}"] += 1
+        else:
+            # A turn that hands over is one of the changes itself.
+            turn, handed = turns[data["turn"]], data["state"] == "handed_over"
+            ours = turn["owner_version"] == (version or 0) - handed
+            found.expect(ours == (data["state"] != "dropped"), f"{data} in version {version}")
     covered = Counter(
         number
-        for turn in turns
+        for turn in thread.turns
         for number in range(turn["from_number"], turn["through_number"] + 1)
     )
-    heard = [row["number"] for row in thread if row["sender_kind"] == "contact"]
-    once = all(covered[number] == 1 for number in heard)
-    found.expect(once, f"not each of {heard} is in exactly one turn: {dict(covered)}")
-    answered = [turn for turn in turns if turn["state"] == "answered"]
-    found.expect(len(answered) == len(turns), f"turns ended {[t['state'] for t in turns]}")
-    answers = [row for row in thread if row["sender_kind"] == "bot"]
-    found.expect(len(answers) == len(answered), f"{len(answers)} answers, {len(answered)} turns")
-    found.counts["stored"] += len(heard)
-    found.counts["turns"] += len(turns)
-    for row in answers:
-        state, reason = row["state"], row["error_class"]
-        found.counts[f"answers {state}"] += 1
+    for row in thread.messages:
+        if row["sender_kind"] == "contact":
+            times = covered[row["number"]]
+            found.counts["stored"] += 1
+            found.counts["dealt with by a person"] += times == 0
+            fine = times == 1 or (times == 0 and row["number"] <= dealt_with)
+            found.expect(fine, f"message {row['number']} is in {times} turns")
+
+
+def _check_deliveries(found: Findings, thread: Thread) -> None:
+    spoken = [turn for turn in thread.turns if turn["state"] in ("answered", "handed_over")]
+    answers = [row for row in thread.messages if row["sender_kind"] == "bot"]
+    found.expect(len(answers) == len(spoken), f"{len(answers)} answers, {len(spoken)} turns")
+    taken = any(data.get("owner") == "human" for kind, data in thread.history)
+    for turn in thread.turns:
+        found.counts[f"turns {turn['state']}"] += 1
+        known = ("answered", "handed_over", *(("dropped",) if taken else ()))
+        found.expect(turn["state"] in known, f"a turn was {turn['state']}")
+    for row in thread.messages:
+        if row["sender_kind"] == "contact":
+            continue
+        who, state, reason = row["sender_kind"], row["state"], row["error_class"]
+        found.counts[f"{who}'s {state}"] += 1
         ended = state in ("sent", "unconfirmed") or (state == "failed" and reason)
-        found.expect(bool(ended), f"an answer is {state} ({reason})")
+        withheld = state == "withheld" and who == "bot" and taken
+        found.expect(bool(ended or withheld), f"what a {who} said is {state} ({reason})")
 
 
-def _may_have_seen(told: list[str], sent: list[tuple[str, str]]) -> bool:
+def _check_answers(
+    found: Findings, answered: Mapping[str, bool], threads: Mapping[UUID, Thread]
+) -> None:
+    stored = Counter(
+        row["said"]
+        for thread in threads.values()
+        for row in thread.messages
+        if row["sender_kind"] == "human"
+    )
+    for text, taken in answered.items():
+        times = stored[text]
+        found.expect(times <= 1, f"a colleague's answer is stored {times} times")
+        found.expect(times == 1 or not taken, "a colleague's answer was taken and is not stored")
+    found.counts["colleagues' answers"] += len(answered)
+
+
+def may_have_seen(told: Sequence[str], sent: Sequence[tuple[str, str]]) -> bool:
     """Whether `told` is each sent text once, in order, and each unconfirmed one at most once."""
     # The lengths of `told` that the texts so far can explain.
     reached = {0}

@@ -1,19 +1,32 @@
 """People who write, steadily and in bursts, and remember what they were told."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
-from adapters.simulators.wecom import PER_MINUTE, WeCom
+from adapters.simulators.wecom import WeCom
 from tests.e2e.conftest import Visitor, page_of
 
-# Between messages of one person, and how many come in one breath.
-PAUSE_S = (0.3, 2.5)
+# Messages in one breath, and how often somebody has so many.
 BURST = 4
-# What one person writes in a minute: beyond its limit the platform drops answers in silence.
-MAX_SAID = PER_MINUTE - BURST
+_BURSTS = 0.2
+# How often somebody who can sends a picture.
+_PICTURES = 0.15
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def draw(random: Random) -> bytes:
+    """A picture that no other is like, of a few bytes or of several reads."""
+    return _PNG + random.randbytes(random.choice([100, 60_000]))
+
+
+def known_by(body: bytes) -> str:
+    """What a picture is called where texts are compared."""
+    return f"picture {hashlib.sha256(body).hexdigest()}"
 
 
 @dataclass
@@ -22,17 +35,29 @@ class Member:
 
     wecom: WeCom
     name: str
-    said: list[str] = field(default_factory=list)
+    said: dict[str, str] = field(default_factory=dict)
+    """By message id, as the database must have it."""
     acknowledged: list[str] = field(default_factory=list)
 
     async def say(self, message_id: str, text: str) -> None:
-        self.said.append(message_id)
+        self.said[message_id] = text
         if await self.wecom.say(self.name, text, message_id=message_id):
+            self.acknowledged.append(message_id)
+
+    async def show(self, message_id: str, body: bytes) -> None:
+        self.said[message_id] = known_by(body)
+        more = {"PicUrl": "http://pictures", "MediaId": self.wecom.keep("image", body)}
+        if await self.wecom.bring(self.name, "image", more, message_id=message_id):
             self.acknowledged.append(message_id)
 
     @property
     def told(self) -> list[str]:
-        return self.wecom.told(self.name)
+        return [self._read(each) for each in self.wecom.seen if each.user == self.name]
+
+    def _read(self, seen: Any) -> str:
+        if seen.msgtype == "image":
+            return known_by(self.wecom.media[seen.payload["media_id"]].body)
+        return str(seen.text)
 
 
 @dataclass
@@ -41,10 +66,10 @@ class Guest:
 
     page: Visitor
     name: str
-    said: list[str] = field(default_factory=list)
+    said: dict[str, str] = field(default_factory=dict)
 
     async def say(self, message_id: str, text: str) -> None:
-        self.said.append(message_id)
+        self.said[message_id] = text
         await self.page.say(message_id, text)
 
     @property
@@ -56,13 +81,25 @@ class Guest:
         return self.page.answers
 
 
-async def write(who: Member | Guest, texts: list[str], random: Random, end: asyncio.Event) -> None:
+async def write(
+    who: Member | Guest,
+    texts: Sequence[str],
+    random: Random,
+    end: asyncio.Event,
+    *,
+    pause_s: tuple[float, float],
+    most: int,
+) -> None:
     """Write until the end: mostly one message at a time, now and then several at once."""
-    while not end.is_set() and len(who.said) < MAX_SAID:
-        for _ in range(BURST if random.random() < 0.2 else 1):
-            await who.say(f"{who.name}-{len(who.said)}", random.choice(texts))
+    while not end.is_set() and len(who.said) < most:
+        for _ in range(BURST if random.random() < _BURSTS else 1):
+            message_id = f"{who.name}-{len(who.said)}"
+            if isinstance(who, Member) and random.random() < _PICTURES:
+                await who.show(message_id, draw(random))
+            else:
+                await who.say(message_id, random.choice(texts))
         try:
-            await asyncio.wait_for(end.wait(), random.uniform(*PAUSE_S))
+            await asyncio.wait_for(end.wait(), random.uniform(*pause_s))
         except TimeoutError:
             continue
 

@@ -132,7 +132,7 @@ class House:
         """By how much the agent's clock is ahead of the control plane's."""
         self._url, self._keys, self._clock, self._data = database_url, keys, clock, data
         self._owners: dict[Any, Process] = {}
-        self._opened: list[Parts] = []
+        self._routes: Any = None
         self.control = self._make_control()
         self.agent = AgentLife()
         self._outside = Process("platform")
@@ -172,8 +172,7 @@ class House:
             await process.ended()
         if self.agent.disk is not None:
             await self.agent.disk.close()
-        for parts in self._opened:
-            await parts.close()
+        await self.control.parts.close()
         await self.wecom._http.aclose()
 
     # --- what dies and lives again ---
@@ -183,6 +182,8 @@ class House:
         watching, self.points.watching = self.points.watching, False
         if self.control.dead:
             await self.control.ended()
+            # The kernel would close a dead process's connections, and the server has few.
+            await self.control.parts.close()
             self.control = self._make_control()
             self.control.start(self.control.parts.commits.run())
         if self.agent.dead and agent:
@@ -198,7 +199,6 @@ class House:
             media=folder(self._data / "media"),
             rates=Rates(),
         )
-        self._opened.append(parts)
         database = parts.house.database
         work: dict[str, Callable[..., Awaitable[Any]]] = {
             callbacks.WORK: parts.callbacks.pass_on,
@@ -209,7 +209,10 @@ class House:
             kind: WorkLoop(kind, handler, database=database, bus=parts.bus)  # type: ignore[arg-type]
             for kind, handler in work.items()
         }
-        life = ControlPlane(parts=parts, app=create_app(parts, web_pages=self._data), loops=loops)
+        app = create_app(parts, web_pages=self._data)
+        # Routes know nothing of a life, and to work them out is most of what a start costs.
+        app.app.router = self._routes = self._routes or app.app.router
+        life = ControlPlane(parts=parts, app=app, loops=loops)
         self._owners[database.engine] = life
         link = Link(self.points, life, lambda: (self.agent, self.agent.app))
         parts.agents._http = httpx2.AsyncClient(transport=link)
@@ -282,16 +285,20 @@ class House:
         """For as long as this lasts, commits are effects."""
         owners, points = self._owners, self.points
 
-        class Watched(AsyncSession):
-            async def commit(self) -> None:
-                process = owners.get(self.bind)
-                if process is None or not (points.watching and await _has_changed(self)):
-                    return await super().commit()
-                return await points.effect(
-                    process, "commit", super().commit, fails=_CUT, unheard=_CUT
-                )
+        class Watched:
+            """Whose commits are effects."""
 
-        return mock.patch.object(session, "AsyncSession", Watched)
+            async def commit(self: Any) -> None:
+                commit, process = super().commit, owners.get(self.bind)  # type: ignore[misc]
+                if process is None or not (points.watching and await _has_changed(self)):
+                    return await commit()
+                return await points.effect(process, "commit", commit, fails=_CUT, unheard=_CUT)
+
+        watched = {
+            kind.__name__: type(kind.__name__, (Watched, kind), {})
+            for kind in (AsyncSession, session.Transaction)
+        }
+        return mock.patch.multiple(session, **watched)
 
     async def tells_wecom(self, user: str, text: str, message_id: str) -> bool:
         """A member writes; whether the platform heard that it was received."""
@@ -333,7 +340,7 @@ class House:
     async def _round(self, kind: str) -> None:
         loop = self.control.loops[kind]
         try:
-            async with self.control.parts.house.database.session() as transaction:
+            async with self.control.parts.house.database.plain() as transaction:
                 claimed = await leases.claim(
                     transaction, kind, owner="me", limit=10, lease=loop._settings.lease
                 )
@@ -343,6 +350,6 @@ class House:
             await loop._work(lease)
 
 
-async def _has_changed(transaction: AsyncSession) -> bool:
+async def _has_changed(transaction: session.Session) -> bool:
     """Whether there is anything to commit; a transaction that has only read has no effect."""
     return bool(await (await session.driver(transaction)).fetchval(_CHANGED))

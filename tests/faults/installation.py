@@ -7,7 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -25,17 +25,19 @@ from control_plane.db import embedded
 from control_plane.db.embedded import EmbeddedPostgres, Server
 from control_plane.kit.ids import new_token
 from tests.e2e.conftest import free_port, until
+from tests.faults import skewed, witness
 from tests.faults.proxy import Proxy
+from tests.faults.weather import PARTS
 from tests.redis_server import RedisServer
 
 BOTYARD = str(Path(sys.executable).with_name("botyard"))
-PARTS = {"api": "api", "worker-1": "worker", "worker-2": "worker", "controller": "controller"}
-"""The processes, and the command of each."""
-
 PATIENCE_S = 120.0
 """For a start on a busy machine."""
 
 OPERATOR = "op@example.com"
+BOSS = {"email": "boss@tea.example", "password": "a long password"}
+"""Whose the tenant is, and who answers customers."""
+
 ANSWERS = {
     "你们几点开门？": "早上九点。",
     "你们在哪里？": "人民路 88 号。",
@@ -53,6 +55,7 @@ class Installation:
         self.wecom = wecom
         self.links: dict[str, Proxy] = {}
         self.webchat_url = ""
+        self.channels: dict[str, str] = {}
         self._random = random
         self._postgres = EmbeddedPostgres(folder / "postgres")
         self._server: Server | None = None
@@ -75,6 +78,7 @@ class Installation:
                 "database": socket,
                 "redis": Path(self.redis.url.removeprefix("unix://")),
                 "agents": ("127.0.0.1", port),
+                "control": witness.port_meant,
                 "public": ("127.0.0.1", port),
                 "platform": wecom,
             }
@@ -84,6 +88,10 @@ class Installation:
             self._environment = self._settings(port)
             stack.callback(self._end)
             await asyncio.to_thread(self._command, "migrate")
+            async with self.behind_the_walls() as connection:
+                await witness.install(connection, agents_link=self.links["control"].port)
+            for name in (*PARTS, "agent"):
+                self.set_clock(name, 0.0)
             for name in PARTS:
                 self.start(name)
             await self._furnish(await asyncio.to_thread(self._command, "operator", OPERATOR))
@@ -123,7 +131,10 @@ class Installation:
         """Start a part that does not run."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [BOTYARD, PARTS[name]],
+                [
+                    *(sys.executable, skewed.__file__),
+                    *(str(self._clock(name)), str(self._clock("agent")), "botyard", PARTS[name]),
+                ],
                 env=self._environment | ({} if name == "api" else {"BOTYARD_PORT": "0"}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -140,8 +151,7 @@ class Installation:
     # --- one tenant ---
 
     async def _furnish(self, said: str) -> None:
-        url = f"{self._environment['BOTYARD_PUBLIC_URL']}/api/v1"
-        async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=20) as http:
+        async with self.client() as http:
 
             async def ready() -> bool:
                 with contextlib.suppress(httpx2.HTTPError):
@@ -149,13 +159,12 @@ class Installation:
                 return False
 
             await until(ready, "the api serves", PATIENCE_S)
-            boss = {"email": "boss@tea.example", "password": "a long password"}
-            await http.post("/auth/register", json={"company": "茶馆", **boss})
+            await http.post("/auth/register", json={"company": "茶馆", **BOSS})
             operator = {"email": OPERATOR, "password": said.split()[-1]}
-            await self._sign_in(http, operator)
+            await sign_in(http, operator)
             waiting = (await http.get("/tenants?state=pending")).json()["items"]
             await http.post(f"/tenants/{waiting[0]['id']}/approve")
-            await self._sign_in(http, boss)
+            await sign_in(http, BOSS)
             items = [{"question": q, "answer": a} for q, a in ANSWERS.items()]
             assert (await http.put("/answers", json={"items": items})).status_code == 200
             await self._open_channels(http)
@@ -171,6 +180,7 @@ class Installation:
             answer = await http.post(f"/instances/{bot}/channels", json=body)
             assert answer.status_code == 201, answer.text
             ids.append(answer.json()["id"])
+            self.channels[body["kind"]] = ids[-1]
             if answer.json()["webchat_url"]:
                 self.webchat_url = answer.json()["webchat_url"]
             else:
@@ -182,11 +192,14 @@ class Installation:
 
         await until(connected, "connected channels", PATIENCE_S)
 
-    @staticmethod
-    async def _sign_in(http: httpx2.AsyncClient, who: dict[str, str]) -> None:
-        answer = await http.post("/auth/login", json=who)
-        answer.raise_for_status()
-        http.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
+    @property
+    def public_url(self) -> str:
+        return self._environment["BOTYARD_PUBLIC_URL"]
+
+    def client(self) -> httpx2.AsyncClient:
+        """Somebody with a browser."""
+        url = f"{self.public_url}/api/v1"
+        return httpx2.AsyncClient(base_url=url, trust_env=False, timeout=20)
 
     # --- what a fault needs ---
 
@@ -196,15 +209,30 @@ class Installation:
         self._running[name].wait()
         self.start(name)
 
-    @contextlib.asynccontextmanager
-    async def stopped(self, name: str) -> AsyncIterator[None]:
-        """A part that stands still and does not know it."""
-        process = self._running[name]
-        process.send_signal(signal.SIGSTOP)
+    @contextlib.contextmanager
+    def paused(self, name: str) -> Iterator[None]:
+        """What stands still for as long as this lasts, and does not know it."""
+        processes = self._processes(name)
+        _signal(processes, signal.SIGSTOP)
         try:
             yield
         finally:
-            process.send_signal(signal.SIGCONT)
+            _signal(processes, signal.SIGCONT)
+
+    def _processes(self, name: str) -> list[psutil.Process]:
+        if name == "agent":
+            return self.agents()
+        if name == "database":
+            assert self._server is not None
+            server = psutil.Process(self._server.pid)
+            return [server, *server.children(recursive=True)]
+        return [psutil.Process(self.redis.pid if name == "redis" else self._running[name].pid)]
+
+    def _clock(self, name: str) -> Path:
+        return self.folder / f"{name}.clock"
+
+    def set_clock(self, name: str, ahead_s: float) -> None:
+        skewed.set_ahead(self._clock(name), ahead_s)
 
     def agents(self) -> list[psutil.Process]:
         """The agents that run on this installation's behalf, dead ones left out."""
@@ -229,10 +257,15 @@ class Installation:
                 soft = 0 if full else hard
                 resource.prlimit(agent.pid, resource.RLIMIT_FSIZE, (soft, hard))
 
-    def database_processes(self) -> list[psutil.Process]:
-        assert self._server is not None
-        server = psutil.Process(self._server.pid)
-        return [server, *server.children(recursive=True)]
+    @staticmethod
+    def living(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+        """Those that have not ended."""
+        found = []
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
 
     async def kill_database(self) -> None:
         """kill -9 of the server, which then recovers."""
@@ -258,3 +291,16 @@ class Installation:
             yield connection
         finally:
             await connection.close()
+
+
+def _signal(processes: Sequence[psutil.Process], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
+
+
+async def sign_in(http: httpx2.AsyncClient, who: dict[str, str]) -> None:
+    """From here on this client speaks for somebody."""
+    answer = await http.post("/auth/login", json=who)
+    answer.raise_for_status()
+    http.headers["authorization"] = f"Bearer {answer.json()['access_token']}"

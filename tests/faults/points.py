@@ -45,7 +45,7 @@ class Process:
         """Begin something that goes on until it is done or the process has died."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -58,6 +58,11 @@ class Process:
         if self.dead:
             raise Gone(self.name)
         return task.result()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if self.dead and not task.cancelled():
+            task.exception()  # nobody is left to hear of it
 
     def die(self) -> None:
         """As kill -9: what runs is cut, and none of its effects happens any more."""

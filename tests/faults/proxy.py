@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -9,23 +10,28 @@ from types import TracebackType
 # Bytes passed on at a time.
 CHUNK = 16 * 1024
 Address = tuple[str, int] | Path
+Meant = Callable[[tuple[str, int]], tuple[str, int]]
+"""Where to go on to, by the address that was called; raises OSError for one that means nothing."""
 
 
 class Proxy:
     """Passes connections to a port of its own on to `target`, a port or a Unix socket."""
 
-    def __init__(self, name: str, target: Address, random: Random) -> None:
+    def __init__(self, name: str, target: Address | Meant, random: Random) -> None:
         self.name = name
         self.target = target
         self.delay_s = 0.0
         self.loss = 0.0
         """Chance that a connection breaks with a chunk of bytes."""
+        self.connections = 0
         self._random = random
         self._cut = False
         self._pipes: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Proxy":
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        # Whoever goes by the address called is reached at all of this machine's own.
+        host = "0.0.0.0" if callable(self.target) else "127.0.0.1"  # noqa: S104
+        self._server = await asyncio.start_server(self._accept, host, 0)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -57,7 +63,8 @@ class Proxy:
         try:
             if self._cut:
                 return
-            answers, far = await self._connect()
+            answers, far = await self._connect(writer.get_extra_info("sockname"))
+            self.connections += 1
             ways = [self._pass(reader, far), self._pass(answers, writer)]
             tasks = [asyncio.create_task(way) for way in ways]
             try:
@@ -76,10 +83,13 @@ class Proxy:
                 elif end is not None:
                     end.close()
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if isinstance(self.target, Path):
-            return await asyncio.open_unix_connection(str(self.target))
-        return await asyncio.open_connection(*self.target)
+    async def _connect(
+        self, called: tuple[str, int]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        target = self.target(called) if callable(self.target) else self.target
+        if isinstance(target, Path):
+            return await asyncio.open_unix_connection(str(target))
+        return await asyncio.open_connection(*target)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

@@ -25,7 +25,7 @@ from tests.faults.points import Fate
 
 OPENING = "九点开门。"
 ANSWERS = {"你们几点开门？": OPENING}
-MIN_EFFECTS = 20
+MIN_EFFECTS = 30
 """Fewer would mean that the effects of a journey are not seen."""
 
 PAIRS = 500 if os.environ.get("SCALE") == "full" else 20

@@ -14,7 +14,7 @@ from control_plane.bus.hints import LocalBus
 from control_plane.bus.loop import LoopSettings, WorkLoop
 from control_plane.db import leases
 from control_plane.db.leases import Lease, LeaseLost
-from control_plane.db.session import Database, Scope
+from control_plane.db.session import Database
 from control_plane.kit.ids import new_id
 
 PATIENCE_S = 20.0
@@ -177,17 +177,17 @@ class TestFailure:
     async def test_of_the_database_does_not_end_the_loop(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        plain, refused = bench.database.plain, asyncio.Event()
+        lone, refused = bench.database.lone, asyncio.Event()
 
-        def refuse(*_scope: Scope) -> object:
+        def refuse() -> object:
             refused.set()
             raise OSError("the server is away")
 
-        monkeypatch.setattr(bench.database, "plain", refuse)
+        monkeypatch.setattr(bench.database, "lone", refuse)
         async with bench.running():
             async with asyncio.timeout(PATIENCE_S):
                 await refused.wait()
-            monkeypatch.setattr(bench.database, "plain", plain)
+            monkeypatch.setattr(bench.database, "lone", lone)
             await bench.call()
             await bench.next()
 

@@ -10,7 +10,7 @@ import pytest
 
 from control_plane.conversations.service import Author
 from control_plane.db import leases
-from control_plane.delivery import lanes
+from control_plane.delivery import groups, lanes
 from control_plane.delivery.lanes import Lanes
 from tests.control_plane.conversations.scene import (
     LEASE,
@@ -111,6 +111,54 @@ class TestTakeOver:
         assert await bot.deliveries(conversation) == ["unconfirmed"]
         assert len(agent.calls) == 2
 
+    @pytest.mark.parametrize(
+        ("outcome", "state"), [("failed", "withheld"), ("unknown", "unconfirmed")]
+    )
+    async def test_does_not_try_again_what_was_being_sent(
+        self,
+        bot: Bot,
+        agent: StandIn,
+        worker: Worker,
+        monkeypatch: pytest.MonkeyPatch,
+        outcome: str,
+        state: str,
+    ) -> None:
+        conversation = await bot.hears("你好")
+        await bot.says(conversation, "一")
+        agent.then(agent.fail("rate_limited", 60) if outcome == "failed" else agent.lose())
+        sending = Gated(bot.parts.agents.send, after=True)
+        monkeypatch.setattr(bot.parts.agents, "send", sending)
+        work = asyncio.create_task(worker.once())
+        await sending.wait()
+
+        await take_over(bot, conversation)
+        sending.open.set()
+        await work
+        bot.parts.house.clock.advance(timedelta(minutes=10))
+        await worker.all()
+
+        assert await bot.deliveries(conversation) == [state]
+        assert len(agent.calls) == 1
+
+    async def test_tries_again_what_a_person_asked_for(
+        self, bot: Bot, agent: StandIn, worker: Worker, superuser: asyncpg.Connection
+    ) -> None:
+        conversation = await bot.hears("你好")
+        await bot.says(conversation, "一")
+        agent.then(agent.fail("content_invalid"), agent.fail("rate_limited", 60))
+        await worker.once()
+        await take_over(bot, conversation)
+        delivery = await superuser.fetchval("SELECT id FROM deliveries")
+        answer = await bot.owner.post(f"/deliveries/{delivery}/resend")
+        assert answer.status_code == 200, answer.text
+        await worker.all()
+        bot.parts.house.clock.advance(timedelta(minutes=10))
+
+        await worker.again(conversation)
+
+        assert await bot.deliveries(conversation) == ["sent"]
+        assert agent.platform == ["一"]
+
     async def test_closing_withholds_as_well(
         self, bot: Bot, agent: StandIn, worker: Worker
     ) -> None:
@@ -156,8 +204,8 @@ class TestRace:
     ) -> None:
         conversation = await bot.hears("你好")
         [message_id] = await bot.says(conversation, "一")
-        begin = Gated(leases.hold, after=True)
-        monkeypatch.setattr(leases, "hold", begin)
+        begin = Gated(groups.begin, after=True)
+        monkeypatch.setattr(groups, "begin", begin)
         work = asyncio.create_task(worker.once())
         await begin.wait()
         taking = asyncio.create_task(take_over(bot, conversation))
@@ -204,8 +252,8 @@ class TestRace:
     ) -> None:
         conversation = await bot.hears("你好")
         await bot.says(conversation, "一")
-        told = Gated(lanes._tell, after=True)
-        monkeypatch.setattr(lanes, "_tell", told)
+        told = Gated(groups.end, after=True)
+        monkeypatch.setattr(groups, "end", told)
         work = asyncio.create_task(worker.once())
         await told.wait()
         taking = asyncio.create_task(take_over(bot, conversation))
@@ -216,6 +264,33 @@ class TestRace:
 
         assert await bot.deliveries(conversation) == ["sent"]
         assert agent.platform == ["一"]
+
+    async def test_with_the_end_of_a_sending_that_failed_lets_nothing_be_tried_again(
+        self,
+        bot: Bot,
+        agent: StandIn,
+        worker: Worker,
+        superuser: asyncpg.Connection,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        conversation = await bot.hears("你好")
+        [message] = await bot.says(conversation, "一")
+        agent.then(agent.fail("rate_limited", 60))
+        told = Gated(groups.end, after=True)
+        monkeypatch.setattr(groups, "end", told)
+        work = asyncio.create_task(worker.once())
+        await told.wait()
+        taking = asyncio.create_task(take_over(bot, conversation))
+        await until_blocked(superuser)
+        told.open.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(work, taking)
+        bot.parts.house.clock.advance(timedelta(minutes=10))
+        await worker.all()
+
+        assert await bot.deliveries(conversation) == ["withheld"]
+        assert await withheld(superuser) == {message}
+        assert len(agent.calls) == 1
 
 
 class TestAnswerOfAPerson:

@@ -58,6 +58,15 @@ class History:
             kind = "unheard.of" if self.seq % HIDDEN_EVERY == 0 else "message.created"
             self.entries.append(Placed(epoch=self.epoch, seq=self.seq, type=kind, data={}))
 
+    def forget(self, share: float) -> None:
+        """Retention takes the oldest."""
+        del self.entries[: round(share * len(self.entries))]
+
+    def restore(self, lost: int) -> None:
+        """A backup is put back, which lacks so many."""
+        self.seq = max(0, self.seq - lost)
+        self.epoch += 1
+
     def behind(self, at: Position) -> list[Placed]:
         return [e for e in self.entries if e.epoch == at.epoch and e.seq > at.seq]
 
@@ -117,12 +126,18 @@ class Resuming(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.history = History()
+        self.loop = self.make_loop()
+        self.history = self.make_history()
         self.feeds = [Feed(self.history.read, standing_changed=nothing) for _ in range(2)]
         for feed in self.feeds:
             self.loop.run_until_complete(feed.start())
         self.clients = [Client(self.history) for _ in range(2)]
+
+    def make_loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.new_event_loop()
+
+    def make_history(self) -> History:
+        return History()
 
     def teardown(self) -> None:
         self.loop.close()
@@ -160,13 +175,12 @@ class Resuming(RuleBasedStateMachine):
     @rule(rarely=RARELY, share=st.floats(0, 1))
     def old_entries_go(self, rarely: int, share: float) -> None:
         if rarely == 0:
-            del self.history.entries[: round(share * len(self.history.entries))]
+            self.history.forget(share)
 
     @rule(rarely=RARELY, lost=st.integers(0, 3))
     def the_database_is_restored(self, rarely: int, lost: int) -> None:
         if rarely == 0:
-            self.history.seq = max(0, self.history.seq - lost)
-            self.history.epoch += 1
+            self.history.restore(lost)
 
     @rule(who=st.integers(0, 1))
     def a_client_reads(self, who: int) -> None:
