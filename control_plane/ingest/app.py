@@ -51,7 +51,9 @@ class IngestApp:
         instance_id = _instance(scope)
         body = await _read(receive)
         headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name.startswith(b"webhook-")
         }
         proven = await self._verifier.prove(instance_id, headers, body)
         try:
