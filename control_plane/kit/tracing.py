@@ -82,8 +82,8 @@ class _Unrecorded:
 
     def __init__(self, behind: bytes | None) -> None:
         self._place = SpanContext(
-            trace_id=int.from_bytes(behind[:16], "big") if behind else random.getrandbits(128),  # noqa: S311 - an id, no secret
-            span_id=random.getrandbits(64),  # noqa: S311
+            trace_id=int.from_bytes(behind[:16], "big") if behind else random.getrandbits(128),
+            span_id=random.getrandbits(64),
             is_remote=False,
         )
 
