@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,7 +23,7 @@ from control_plane.access.permissions import Actor
 from control_plane.ingest.app import PATH as INGEST_PATH
 from control_plane.kit import tracing
 from control_plane.kit.errors import TooMany, Unavailable
-from control_plane.kit.ids import new_id
+from control_plane.kit.ids import new_name
 from control_plane.kit.problems import problem_response
 
 # Time until an answer begins; what streams may go on. PostgreSQL's own limits are the same.
@@ -50,6 +49,7 @@ _SILENT = frozenset({"/healthz", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 Header = tuple[bytes, bytes]
+_NO_STORE: Header = (b"cache-control", b"no-store")
 
 log = structlog.get_logger()
 
@@ -59,6 +59,7 @@ class Visit:
     """One request on its way through."""
 
     scope: Scope
+    is_ingest: bool
     request_id: str
     started: float
     status: int = 0
@@ -91,20 +92,26 @@ class Gateway:
             await self._front(scope, receive, send)
             return
         scope["state"] = dict(scope.get("state") or {})
-        visit = Visit(scope=scope, request_id=_request_id(scope), started=time.monotonic())
-        with (
-            structlog.contextvars.bound_contextvars(request_id=visit.request_id),
-            tracing.span("request", _place(scope)),
-        ):
-            try:
-                await self._visit(visit, receive, self._dressed(visit, send))
-            finally:
-                self._learn(visit)
-                _write_down(visit)
+        visit = Visit(
+            scope=scope,
+            is_ingest=_is_ingest(scope),
+            request_id=_request_id(scope),
+            started=time.monotonic(),
+        )
+        bound = structlog.contextvars.bind_contextvars(request_id=visit.request_id)
+        try:
+            with tracing.span("request", _place(visit)):
+                try:
+                    await self._visit(visit, receive, self._dressed(visit, send))
+                finally:
+                    self._learn(visit)
+                    _write_down(visit)
+        finally:
+            structlog.contextvars.reset_contextvars(**bound)
 
     async def _visit(self, visit: Visit, receive: Receive, send: Send) -> None:
         scope = visit.scope
-        if _is_ingest(scope):
+        if visit.is_ingest:
             await self._front(scope, receive, send)
             return
         refused = await self._refused(visit, self._gate.charges(scope))
@@ -159,15 +166,20 @@ class Gateway:
 
     def _dress(self, visit: Visit, headers: Iterable[Header]) -> list[Header]:
         """Lower-case bytes throughout, as every answer on every route comes through here."""
+        if visit.is_ingest:
+            # The busiest route of all; it gives none of these itself.
+            given = (b"x-request-id", visit.request_id.encode("latin-1"))
+            return [*headers, *self._always, _NO_STORE, given]
         path = visit.scope["path"]
         own = [(b"x-request-id", visit.request_id.encode("latin-1"))]
-        own += [(name.encode(), value.encode()) for name, value in visit.extra.items()]
+        if visit.extra:
+            own += [(name.encode(), value.encode()) for name, value in visit.extra.items()]
         own_names = {name for name, _ in own}
         dressed = [header for header in headers if header[0] not in own_names]
         there = {name for name, _ in dressed}
         dressed += [header for header in self._always if header[0] not in there]
         if path.startswith(API) and b"cache-control" not in there:
-            dressed.append((b"cache-control", b"no-store"))
+            dressed.append(_NO_STORE)
         if path.startswith(_SHARED) and b"access-control-allow-origin" not in there:
             dressed.append((b"access-control-allow-origin", b"*"))
         return dressed + own
@@ -179,12 +191,11 @@ class Gateway:
             self._gate.forget(visit.scope)
 
 
-def _place(scope: Scope) -> bytes | None:
+def _place(visit: Visit) -> bytes | None:
     """Agents say in which trace they call; whoever else calls begins one."""
-    if scope["type"] == "http" and (
-        _is_ingest(scope) or scope["path"].startswith(_AGENTS_PLATFORM)
-    ):
-        return tracing.read(Headers(scope=scope).get(tracing.HEADER))
+    scope = visit.scope
+    if visit.is_ingest or (scope["type"] == "http" and scope["path"].startswith(_AGENTS_PLATFORM)):
+        return tracing.read(_header(scope, b"traceparent"))
     return None
 
 
@@ -200,6 +211,7 @@ def _is_ingest(scope: Scope) -> bool:
     return (
         scope["type"] == "http"
         and scope["method"] == "POST"
+        and scope["path"].endswith("/events")
         and INGEST_PATH.match(scope["path"]) is not None
     )
 
@@ -214,13 +226,22 @@ def is_upload(scope: Scope) -> bool:
 
 
 def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else str(new_id())
+    given = _header(scope, b"x-request-id")
+    return given if _REQUEST_ID.fullmatch(given) else new_name()
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    """The first header of that name, which servers give in lower case."""
+    for name, value in scope["headers"]:
+        if name == wanted:
+            found: str = value.decode("latin-1")
+            return found
+    return ""
 
 
 def _write_down(visit: Visit) -> None:
     scope, actor = visit.scope, visit.actor
-    if scope["path"] in _SILENT or (visit.status == 202 and _is_ingest(scope)):
+    if scope["path"] in _SILENT or (visit.status == 202 and visit.is_ingest):
         # What agents post all the time is counted, not told one by one.
         return
     said: dict[str, Any] = {

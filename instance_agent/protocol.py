@@ -9,7 +9,7 @@ import hashlib
 import json
 from datetime import datetime
 from typing import Any, Literal
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType, field
 from pydantic import (
@@ -401,9 +401,16 @@ class EventResults(Struct, frozen=True, kw_only=True):
     results: list[EventResult]
 
 
+_NOT_VERSION = ~(0xF000 << 64 | 0xC000 << 48)
+_VERSION_5 = 0x5000 << 64 | 0x8000 << 48
+
+
 def event_id(channel_id: UUID, dedupe_key: str) -> UUID:
     """The id of a message event: the same for every redelivery, whoever decodes it."""
-    return uuid5(channel_id, dedupe_key)
+    # A UUIDv5; the standard library's own takes three times as long, and each event has one.
+    name = channel_id.bytes + dedupe_key.encode()
+    number = int.from_bytes(hashlib.sha1(name, usedforsecurity=False).digest()[:16], "big")
+    return UUID(int=number & _NOT_VERSION | _VERSION_5)
 
 
 # --- media -----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Computed
 from sqlmodel import Field
 
 from control_plane.db.types import Json, Row, Timestamp
@@ -61,6 +62,10 @@ class Conversation(Row, table=True):
     trace: bytes | None = None
     preview: str = ""
     last_message_at: datetime = Field(sa_type=Timestamp)
+    last_message_hour: datetime | None = Field(
+        default=None, sa_type=Timestamp, sa_column_args=[Computed("last_message_at", True)]
+    )
+    """The database's own; lists are found by it."""
     created_at: datetime = Field(sa_type=Timestamp)
 
 

@@ -79,11 +79,13 @@ async def list_conversations(
     )
     if owner is not None:
         query = query.where(Conversation.owner == owner)
+    # The index is by the hour; within one they are sorted.
+    hour = col(Conversation.last_message_hour)
     position = tuple_(col(Conversation.last_message_at), col(Conversation.id))
     if before is not None:
-        query = query.where(position < before)
+        query = query.where(hour <= before[0], position < before)
     query = query.order_by(
-        col(Conversation.last_message_at).desc(), col(Conversation.id).desc()
+        hour.desc(), col(Conversation.last_message_at).desc(), col(Conversation.id).desc()
     ).limit(limit + 1)
     return (await session.exec(query)).all()
 

@@ -1,6 +1,7 @@
 """POST /instances/{id}/events as a small plain ASGI app: the hot path skips FastAPI's machinery."""
 
 import re
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -16,6 +17,9 @@ from control_plane.kit.problems import problem_response
 from instance_agent.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, EventResults
 
 PATH = re.compile(r"^/api/v1/instances/([0-9a-fA-F-]{36})/events$")
+
+# Paths whose instance is known without reading them again.
+_MAX_REMEMBERED = 10_000
 
 _encoder = msgspec.json.Encoder()
 
@@ -48,10 +52,12 @@ class IngestApp:
         await send({"type": "http.response.body", "body": answer})
 
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
-        instance_id = _instance(scope)
+        instance_id = _instance(scope["path"])
         body = await _read(receive)
         headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name.startswith(b"webhook-")
         }
         proven = await self._verifier.prove(instance_id, headers, body)
         try:
@@ -65,8 +71,9 @@ class IngestApp:
         return _encoder.encode(EventResults(results=results))
 
 
-def _instance(scope: Scope) -> UUID:
-    match = PATH.match(scope["path"])
+@lru_cache(maxsize=_MAX_REMEMBERED)
+def _instance(path: str) -> UUID:
+    match = PATH.match(path)
     try:
         return UUID(match.group(1) if match else "")
     except ValueError:

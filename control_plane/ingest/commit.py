@@ -37,6 +37,7 @@ GROUP_EVENTS = Histogram(
 )
 WAITING = Gauge("botyard_ingest_waiting_batches", "Batches that wait for a writer.")
 EVENTS = Counter("botyard_ingest_events_total", "Events by what became of them.", ["status"])
+_SECONDS = STAGE_SECONDS.labels("ingest")
 
 log = structlog.get_logger()
 
@@ -64,6 +65,7 @@ class GroupCommit:
         self._waiting: list[Pending] = []
         self._news = asyncio.Event()
         self._stopping = False
+        WAITING.set_function(lambda: len(self._waiting))
 
     async def submit(
         self, proven: Proven, batch: Batch, received_at: datetime
@@ -78,10 +80,12 @@ class GroupCommit:
             proven=proven, batch=batch, received_at=received_at, done=loop.create_future()
         )
         self._waiting.append(pending)
-        WAITING.set(len(self._waiting))
         self._news.set()
-        with STAGE_SECONDS.labels("ingest").time():
+        began = loop.time()
+        try:
             return await pending.done
+        finally:
+            _SECONDS.observe(loop.time() - began)
 
     async def run(self) -> None:
         """Write until `stop`, then what still waits."""
@@ -122,7 +126,6 @@ class GroupCommit:
         else:
             count = len(self._waiting)
         group, self._waiting = self._waiting[:count], self._waiting[count:]
-        WAITING.set(len(self._waiting))
         return group
 
     async def _flush(self, group: list[Pending]) -> None:

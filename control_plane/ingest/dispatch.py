@@ -1,6 +1,6 @@
 """What a group of batches changes: messages, channel states, configuration, heartbeats."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -12,9 +12,17 @@ from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.ingest import rejected
 from control_plane.ingest.batch import AnyEvent, said
 from control_plane.ingest.commit import Pending
-from control_plane.ingest.store import Arrival, read_messages, store_messages
+from control_plane.ingest.store import (
+    Arrival,
+    by_webhook_id,
+    new_messages,
+    read_messages,
+    reused,
+    store,
+    store_all,
+)
 from control_plane.instances import service as instances
-from control_plane.kit.errors import Conflict, Gone
+from control_plane.kit.errors import Gone
 from control_plane.kit.ids import new_id
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
@@ -84,38 +92,47 @@ class Dispatcher:
         results: list[list[EventResult | None]] = [
             [None] * len(pending.batch.events) for pending in group
         ]
+        arrivals = [
+            arrival
+            for pending, result in zip(group, results, strict=True)
+            for arrival in read_messages(pending, result)
+        ]
         async with self._database.plain(Scope(tenants=tenants)) as session:
-            await _remember(session, group)
-            arrivals = []
-            for pending, result in zip(group, results, strict=True):
-                arrivals += read_messages(pending, result)
-            entries = defaultdict(list, await store_messages(session, arrivals))
-            await _save_checkpoints(session, group)
-            for pending, result in zip(group, results, strict=True):
-                entries[pending.proven.tenant_id] += await _other_events(session, pending, result)
+            if all(_only_messages(pending) for pending in group):
+                await store_all(session, group, arrivals)
+            else:
+                await self._store(session, group, results, arrivals)
+            # Last of all: whoever deletes one of these holds nothing else.
             await rejected.keep(session, group, results)
-            await _write_notes(session)
-            await leases.call(session, instances.WORK, session.info.get("looks", set()))
-            for tenant, entry in await quota.count_messages(session, _stored(arrivals)):
-                entries[tenant].append(entry)
-            await stream.append_all(session, entries)
         return [[item for item in result if item is not None] for result in results]
 
+    async def _store(
+        self,
+        session: Session,
+        group: Sequence[Pending],
+        results: list[list[EventResult | None]],
+        arrivals: Sequence[Arrival],
+    ) -> None:
+        await _remember(session, group)
+        entries = defaultdict(list, await store(session, arrivals))
+        await _save_checkpoints(session, group)
+        for pending, result in zip(group, results, strict=True):
+            entries[pending.proven.tenant_id] += await _other_events(session, pending, result)
+        await _write_notes(session)
+        await leases.call(session, instances.WORK, session.info.get("looks", set()))
+        for tenant, entry in await quota.count_messages(session, new_messages(arrivals)):
+            entries[tenant].append(entry)
+        await stream.append_all(session, entries)
 
-def _stored(arrivals: Sequence[Arrival]) -> Counter[tuple[UUID, int]]:
-    """New messages per tenant and month: what their quota counts."""
-    return Counter(
-        (arrival.tenant_id, quota.month_of(arrival.received_at))
-        for arrival in arrivals
-        if arrival.is_new
-    )
+
+def _only_messages(pending: Pending) -> bool:
+    batch = pending.batch
+    return not batch.checkpoints and all(e.type == "message.received" for e in batch.events)
 
 
 async def _remember(session: Session, group: Sequence[Pending]) -> None:
     """The same webhook id with another body is refused; a repeat goes on, and deduplicates."""
-    ordered = sorted(
-        {(p.proven.instance_id, p.proven.webhook_id): p for p in group}.items(),
-    )
+    ordered = sorted(by_webhook_id(group).items())
     rows = await (await driver(session)).fetch(
         _BATCHES,
         [key[0] for key, _ in ordered],
@@ -128,7 +145,7 @@ async def _remember(session: Session, group: Sequence[Pending]) -> None:
     for pending in group:
         proven = pending.proven
         if known[proven.instance_id, proven.webhook_id] != proven.sha256:
-            raise Conflict("webhook_id_reused", "This webhook-id came with another body before.")
+            raise reused()
 
 
 async def _save_checkpoints(session: Session, group: Sequence[Pending]) -> None:

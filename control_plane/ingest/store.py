@@ -1,31 +1,34 @@
-"""Writes a group of batches in one transaction; every statement takes all of the group's rows.
-
-Rows are locked in one order everywhere (contacts, conversations by channel and key; then media;
-then work; then stream heads by tenant), so that two writers never wait for each other in a circle.
-"""
+"""Writes the messages of a group of batches in one statement, and says what became of each."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
 
-from control_plane.conversations.models import Owner
-from control_plane.conversations.segments import encode, preview
+from adapters.model import Segment
+from control_plane.conversations.segments import preview
 from control_plane.conversations.service import TURN, topic
 from control_plane.db import leases
 from control_plane.db.session import Session, driver, hint
 from control_plane.ingest.batch import AnyEvent, said
 from control_plane.ingest.commit import Pending
+from control_plane.ingest.statement import STORE, STORE_ALL
+from control_plane.ingest.verify import Proven
 from control_plane.kit import tracing
-from control_plane.kit.ids import new_id
+from control_plane.kit.errors import Conflict
+from control_plane.kit.ids import new_name
 from control_plane.media import refs
 from control_plane.media import service as media
+from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
+from control_plane.tenants import quota
 from instance_agent.protocol import EventResult, MessageReceived, event_id
 
 # Segments of one message that we keep; a platform's longest is far below.
@@ -33,61 +36,10 @@ _MAX_SEGMENTS = 50
 # Characters of a platform's ids; they are index keys, which PostgreSQL bounds at 2,700 bytes.
 _MAX_KEY = 500
 
-_CHANNELS = """
-SELECT id, tenant_id, instance_id FROM channels WHERE id = ANY ($1::uuid[]) AND deleted_at IS NULL
-"""
-_RECEIVE = """
-INSERT INTO received (channel_id, event_id, tenant_id, sha256, received_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bytea[], $5::timestamptz[])
-ON CONFLICT DO NOTHING RETURNING event_id
-"""
 _KNOWN = """
 SELECT event_id, sha256 FROM received
 WHERE (channel_id, event_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 """
-_CONTACTS = """
-INSERT INTO contacts (id, tenant_id, channel_id, platform_id, name, created_at, seen_at)
-SELECT i.*, i.at
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[])
-    AS i (id, tenant_id, channel_id, platform_id, name, at)
-ON CONFLICT (channel_id, platform_id) DO UPDATE
-SET name = coalesce(excluded.name, contacts.name), seen_at = excluded.seen_at
-RETURNING id, channel_id, platform_id
-"""
-# A closed conversation opens again, with the bot.
-_CONVERSATIONS = """
-INSERT INTO conversations AS c (id, tenant_id, instance_id, channel_id, contact_id, key_type, key,
-    last_number, heard_number, reply_handle, preview, last_message_at, created_at, trace)
-SELECT i.id, i.tenant_id, i.instance_id, i.channel_id, i.contact_id, i.key_type, i.key,
-       i.n, i.n, i.reply_handle, i.preview, i.at, i.at, i.trace
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
-            $8::bigint[], $9::jsonb[], $10::text[], $11::timestamptz[], $12::bytea[])
-     AS i (id, tenant_id, instance_id, channel_id, contact_id, key_type, key, n, reply_handle,
-           preview, at, trace)
-ON CONFLICT (channel_id, key_type, key) DO UPDATE
-SET last_number = c.last_number + excluded.last_number,
-    heard_number = c.last_number + excluded.last_number,
-    reply_handle = excluded.reply_handle,
-    preview = excluded.preview,
-    trace = excluded.trace,
-    last_message_at = greatest(c.last_message_at, excluded.last_message_at),
-    owner_version = c.owner_version + CASE WHEN c.owner = 'closed' THEN 1 ELSE 0 END,
-    turned_number = CASE WHEN c.owner = 'closed' THEN c.last_number ELSE c.turned_number END,
-    owner = CASE WHEN c.owner = 'closed' THEN 'bot' ELSE c.owner END
-RETURNING id, channel_id, key_type, key, last_number, owner, owner_version
-"""
-_MESSAGES = """
-INSERT INTO messages (id, tenant_id, conversation_id, number, sender_kind, sender_id, sender_name,
-    segments, platform_id, occurred_at, created_at, trace)
-SELECT i.id, i.tenant_id, i.conversation_id, i.number, 'contact', i.sender_id, i.sender_name,
-       i.segments, i.platform_id, i.occurred_at, i.created_at, i.trace
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::uuid[], $6::text[], $7::jsonb[],
-            $8::text[], $9::timestamptz[], $10::timestamptz[], $11::bytea[])
-     AS i (id, tenant_id, conversation_id, number, sender_id, sender_name, segments, platform_id,
-           occurred_at, created_at, trace)
-"""
-
-Key = tuple[UUID, str, str]
 
 _encoder = msgspec.json.Encoder()
 
@@ -96,25 +48,17 @@ _encoder = msgspec.json.Encoder()
 class Arrival:
     """A message event on its way in, with the place where its result goes."""
 
-    tenant_id: UUID
-    instance_id: UUID
+    proven: Proven
     event: AnyEvent
     message: MessageReceived
     received_at: datetime
     results: list[EventResult | None]
     index: int
-    sha256: bytes = field(init=False)
-    key: Key = field(init=False)
-    contact_id: UUID = field(init=False)
-    conversation: Any = field(init=False)
-    """Its row, with `conversation_id` as text, once the number is known."""
-    number: int = field(init=False)
     media: frozenset[UUID] = frozenset()
 
-    def __post_init__(self) -> None:
-        self.sha256 = hashlib.sha256(_encoder.encode(self.message)).digest()
-        said_in = self.message.conversation
-        self.key = (self.message.channel_id, said_in.type, said_in.id)
+    @property
+    def tenant_id(self) -> UUID:
+        return self.proven.tenant_id
 
     @property
     def is_new(self) -> bool:
@@ -122,8 +66,51 @@ class Arrival:
         result = self.results[self.index]
         return result is not None and result.status == "stored"
 
+    @cached_property
+    def sha256(self) -> bytes:
+        """What tells a repeat from another message under the same key."""
+        return hashlib.sha256(_encoder.encode(self.message)).digest()
+
     def settle(self, status: Any, code: str | None = None) -> None:
         self.results[self.index] = EventResult(id=self.event.id, status=status, code=code)
+
+
+class _Row(Struct):
+    """An arrival as the statement takes it; the new ids count where nothing is there yet."""
+
+    n: int
+    tenant_id: UUID
+    instance_id: UUID
+    channel_id: UUID
+    event_id: UUID
+    sha256: bytes
+    received_at: datetime
+    occurred_at: datetime
+    month: int
+    contact_id: str
+    conversation_id: str
+    message_id: str
+    entry_id: str
+    sender: str
+    name: str | None
+    key_type: str
+    key: str
+    reply_handle: dict[str, str]
+    preview: str
+    segments: list[Segment]
+    platform_id: str
+    trace: bytes | None
+    media: frozenset[UUID]
+
+
+class _Posted(Struct):
+    """A batch as the statement takes it."""
+
+    instance_id: UUID
+    webhook_id: str
+    tenant_id: UUID
+    sha256: bytes
+    received_at: datetime
 
 
 def read_messages(pending: Pending, results: list[EventResult | None]) -> list[Arrival]:
@@ -138,8 +125,7 @@ def read_messages(pending: Pending, results: list[EventResult | None]) -> list[A
             results[index] = EventResult(id=event.id, status="rejected", code="malformed")
             continue
         arrival = Arrival(
-            tenant_id=pending.proven.tenant_id,
-            instance_id=pending.proven.instance_id,
+            proven=pending.proven,
             event=event,
             message=message,
             received_at=pending.received_at,
@@ -157,45 +143,76 @@ def read_messages(pending: Pending, results: list[EventResult | None]) -> list[A
     return arrivals
 
 
-async def store_messages(session: Session, arrivals: Sequence[Arrival]) -> dict[UUID, list[Entry]]:
+async def store(session: Session, arrivals: Sequence[Arrival]) -> dict[UUID, list[Entry]]:
     """Store what is new and settle every arrival; the stream entries of each tenant."""
-    if not arrivals:
+    own = await _own_media(session, arrivals)
+    if not own:
         return {}
-    own = await _own_media(session, await _own_channels(session, arrivals))
-    fresh = await _deduplicate(session, own)
-    if not fresh:
-        return {}
-    await _upsert_contacts(session, fresh)
-    touched = await _upsert_conversations(session, fresh)
-    entries = await _insert_messages(session, fresh)
-    await media.use(session, {each for arrival in fresh for each in arrival.media})
-    bots = {
-        (last.conversation["id"], last.tenant_id)
-        for last in touched
-        if last.conversation["owner"] == Owner.BOT
-    }
-    await leases.call(session, TURN, bots)
+    first = _once(own)
+    done = await (await driver(session)).fetchrow(STORE, _rows(first.values()))
+    await _settle(session, own, first, done)
+    entries: dict[UUID, list[Entry]] = defaultdict(list)
+    for tenant_id, data in zip(done["tenants"], done["entries"], strict=True):
+        entries[tenant_id].append(Entry(type="message.created", data=msgspec.json.decode(data)))
     return entries
 
 
-async def _own_channels(session: Session, arrivals: Sequence[Arrival]) -> list[Arrival]:
-    """A batch may only speak of its own instance's channels, whoever else is in the group."""
-    ids = list({arrival.message.channel_id for arrival in arrivals})
-    rows = await (await driver(session)).fetch(_CHANNELS, ids)
-    owners = {row["id"]: (row["tenant_id"], row["instance_id"]) for row in rows}
-    own = []
-    judged: dict[tuple[UUID, UUID], bool] = {}
-    for arrival in arrivals:
-        claim = (arrival.message.channel_id, arrival.instance_id)
-        fits = judged.get(claim)
-        if fits is None:
-            fits = owners.get(claim[0]) == (arrival.tenant_id, arrival.instance_id)
-            judged[claim] = fits
-        if fits:
-            own.append(arrival)
-        else:
-            arrival.settle("rejected", "unknown_channel")
-    return own
+async def store_all(
+    session: Session, group: Sequence[Pending], arrivals: Sequence[Arrival]
+) -> None:
+    """The same for a group that has nothing else, with all that follows from it."""
+    own = await _own_media(session, arrivals)
+    first = _once(own)
+    done = await (await driver(session)).fetchrow(STORE_ALL, _rows(first.values()), _posted(group))
+    if done["reused"]:
+        raise reused()
+    await _settle(session, own, first, done)
+    counts = new_messages(own)
+    stream.appended(session, {tenant_id for tenant_id, _ in counts}, done)
+    for tenant_id, entry in quota.crossings(_levels(done["levels"]), counts):
+        await stream.append(session, tenant_id, [entry])
+
+
+def new_messages(arrivals: Iterable[Arrival]) -> Counter[tuple[UUID, int]]:
+    """How many were stored now, per tenant and month: what their quota counts."""
+    return Counter(
+        (arrival.proven.tenant_id, quota.month_of(arrival.received_at))
+        for arrival in arrivals
+        if arrival.is_new
+    )
+
+
+def by_webhook_id(group: Sequence[Pending]) -> dict[tuple[UUID, str], Pending]:
+    """The group's batches, each once; raises Conflict where two of one id differ."""
+    found: dict[tuple[UUID, str], Pending] = {}
+    for pending in group:
+        proven = pending.proven
+        same = found.setdefault((proven.instance_id, proven.webhook_id), pending)
+        if same.proven.sha256 != proven.sha256:
+            raise reused()
+    return found
+
+
+def reused() -> Conflict:
+    return Conflict("webhook_id_reused", "This webhook-id came with another body before.")
+
+
+def _posted(group: Sequence[Pending]) -> str:
+    rows = [
+        _Posted(
+            pending.proven.instance_id,
+            pending.proven.webhook_id,
+            pending.proven.tenant_id,
+            pending.proven.sha256,
+            pending.received_at,
+        )
+        for pending in by_webhook_id(group).values()
+    ]
+    return _encoder.encode(rows).decode()
+
+
+def _levels(found: str | None) -> list[tuple[UUID, int, int, int]]:
+    return msgspec.json.decode(found or "[]", type=list[tuple[UUID, int, int, int]])
 
 
 def _name_media(arrival: Arrival) -> bool:
@@ -226,129 +243,87 @@ async def _own_media(session: Session, arrivals: Sequence[Arrival]) -> list[Arri
     return own
 
 
-async def _deduplicate(session: Session, arrivals: Sequence[Arrival]) -> list[Arrival]:
-    """Those never seen before, in their order; the others are settled."""
+def _once(arrivals: Iterable[Arrival]) -> dict[tuple[UUID, UUID], Arrival]:
+    """The first of each event: one of the same id from elsewhere only claims to be it."""
     first: dict[tuple[UUID, UUID], Arrival] = {}
     for arrival in arrivals:
-        first.setdefault((arrival.message.channel_id, arrival.event.id), arrival)
-    if not first:
-        return []
-    # By number, which is PostgreSQL's order too: comparing the ids themselves takes a tenth of all.
-    ordered = sorted(first.items(), key=lambda item: (item[0][0].int, item[0][1].int))
-    connection = await driver(session)
-    channels, events = [key[0] for key, _ in ordered], [key[1] for key, _ in ordered]
-    new = await connection.fetch(
-        _RECEIVE,
-        channels,
-        events,
-        [arrival.tenant_id for _, arrival in ordered],
-        [arrival.sha256 for _, arrival in ordered],
-        [arrival.received_at for _, arrival in ordered],
+        first.setdefault(_claim(arrival), arrival)
+    return first
+
+
+def _claim(arrival: Arrival) -> tuple[UUID, UUID]:
+    return arrival.event.id, arrival.proven.instance_id
+
+
+def _row(n: int, arrival: Arrival) -> _Row:
+    proven, event, message = arrival.proven, arrival.event, arrival.message
+    return _Row(
+        n,
+        proven.tenant_id,
+        proven.instance_id,
+        message.channel_id,
+        event.id,
+        arrival.sha256,
+        arrival.received_at,
+        event.occurred_at,
+        quota.month_of(arrival.received_at),
+        new_name(),
+        new_name(),
+        new_name(),
+        new_name(),
+        message.sender.id,
+        message.sender.name,
+        message.conversation.type,
+        message.conversation.id,
+        message.reply_handle,
+        preview(message.segments),
+        message.segments,
+        message.message_id,
+        tracing.read(event.trace),
+        arrival.media,
     )
-    stored = {row["event_id"] for row in new}
-    known = {}
-    if len(stored) < len(arrivals):
-        rows = await connection.fetch(_KNOWN, channels, events)
-        known = {row["event_id"]: row["sha256"] for row in rows}
-    fresh = []
+
+
+def _rows(arrivals: Iterable[Arrival]) -> str:
+    return _encoder.encode([_row(n, each) for n, each in enumerate(arrivals)]).decode()
+
+
+async def _settle(
+    session: Session,
+    arrivals: Sequence[Arrival],
+    first: Mapping[tuple[UUID, UUID], Arrival],
+    done: Any,
+) -> None:
+    """Say what became of each, and tell who waits for what was stored."""
+    known: dict[UUID, bytes] = {}
+    if done["strange"] or done["repeats"] or len(first) < len(arrivals):
+        each = list(first.values())
+        for n in done["strange"]:
+            each[n].settle("rejected", "unknown_channel")
+        known = await _known(session, [each[n] for n in done["repeats"]])
     for arrival in arrivals:
-        original = first[arrival.message.channel_id, arrival.event.id]
-        if arrival is original and arrival.event.id in stored:
+        original = first[_claim(arrival)]
+        result = original.results[original.index]
+        if result is not None and result.status == "rejected":
+            arrival.settle("rejected", result.code)
+        elif arrival is original and arrival.event.id not in known:
             arrival.settle("stored")
-            fresh.append(arrival)
+            conversation = arrival.message.conversation
+            hint(session, topic(arrival.message.channel_id, conversation.id))
         else:
-            same = known.get(arrival.event.id) == arrival.sha256
+            same = known.get(arrival.event.id, original.sha256) == arrival.sha256
             arrival.settle("duplicate" if same else "conflict")
-    return fresh
+    if done["turns"]:
+        hint(session, leases.topic(TURN))
 
 
-async def _upsert_contacts(session: Session, fresh: Sequence[Arrival]) -> None:
-    """Give each arrival its contact; a newer name replaces an older one."""
-    grouped: dict[tuple[UUID, str], list[Arrival]] = defaultdict(list)
-    for arrival in fresh:
-        grouped[arrival.message.channel_id, arrival.message.sender.id].append(arrival)
-    newest = [grouped[key][-1] for key in sorted(grouped, key=lambda key: (key[0].int, key[1]))]
+async def _known(session: Session, repeats: Sequence[Arrival]) -> dict[UUID, bytes]:
+    """What came before under these ids: by a statement that sees what others have committed."""
+    if not repeats:
+        return {}
     rows = await (await driver(session)).fetch(
-        _CONTACTS,
-        [new_id() for _ in newest],
-        [a.tenant_id for a in newest],
-        [a.message.channel_id for a in newest],
-        [a.message.sender.id for a in newest],
-        [a.message.sender.name for a in newest],
-        [a.received_at for a in newest],
+        _KNOWN,
+        [arrival.message.channel_id for arrival in repeats],
+        [arrival.event.id for arrival in repeats],
     )
-    for row in rows:
-        for arrival in grouped[row["channel_id"], row["platform_id"]]:
-            arrival.contact_id = row["id"]
-
-
-async def _upsert_conversations(session: Session, fresh: Sequence[Arrival]) -> list[Arrival]:
-    """Give each arrival its conversation and number; the last arrival of each conversation."""
-    grouped: dict[Key, list[Arrival]] = defaultdict(list)
-    for arrival in fresh:
-        grouped[arrival.key].append(arrival)
-    ordered = [
-        (key, grouped[key]) for key in sorted(grouped, key=lambda key: (key[0].int, *key[1:]))
-    ]
-    last = [arrivals[-1] for _, arrivals in ordered]
-    rows = await (await driver(session)).fetch(
-        _CONVERSATIONS,
-        [new_id() for _ in ordered],
-        [a.tenant_id for a in last],
-        [a.instance_id for a in last],
-        [key[0] for key, _ in ordered],
-        [a.contact_id for a in last],
-        [key[1] for key, _ in ordered],
-        [key[2] for key, _ in ordered],
-        [len(arrivals) for _, arrivals in ordered],
-        [_encoder.encode(a.message.reply_handle).decode() for a in last],
-        [preview(a.message.segments) for a in last],
-        [a.received_at for a in last],
-        [tracing.read(a.event.trace) for a in last],
-    )
-    for row in rows:
-        arrivals = grouped[row["channel_id"], row["key_type"], row["key"]]
-        conversation = dict(row) | {"conversation_id": str(row["id"])}
-        before = row["last_number"] - len(arrivals)
-        for number, arrival in enumerate(arrivals, start=before + 1):
-            arrival.conversation, arrival.number = conversation, number
-        hint(session, topic(row["channel_id"], row["key"]))
-    return last
-
-
-async def _insert_messages(session: Session, fresh: Sequence[Arrival]) -> dict[UUID, list[Entry]]:
-    entries: dict[UUID, list[Entry]] = defaultdict(list)
-    rows = []
-    for arrival in fresh:
-        message = arrival.message
-        message_id = new_id()
-        rows.append(
-            (
-                message_id,
-                arrival.tenant_id,
-                arrival.conversation["id"],
-                arrival.number,
-                arrival.contact_id,
-                message.sender.name,
-                encode(message.segments),
-                message.message_id,
-                arrival.event.occurred_at,
-                arrival.received_at,
-                tracing.read(arrival.event.trace),
-            )
-        )
-        entries[arrival.tenant_id].append(_entry(arrival, message_id))
-    await (await driver(session)).execute(_MESSAGES, *map(list, zip(*rows, strict=True)))
-    return entries
-
-
-def _entry(arrival: Arrival, message_id: UUID) -> Entry:
-    data = {
-        "conversation_id": arrival.conversation["conversation_id"],
-        "message_id": message_id,
-        "number": arrival.number,
-        "sender": {"kind": "contact", "name": arrival.message.sender.name},
-        "owner": arrival.conversation["owner"],
-        "owner_version": arrival.conversation["owner_version"],
-    }
-    return Entry(type="message.created", data=data)
+    return {row["event_id"]: row["sha256"] for row in rows}

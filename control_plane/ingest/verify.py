@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from adapters.standard_webhooks import SignatureError, verify
+from adapters.standard_webhooks import Key, SignatureError, verify
 from control_plane.db.session import Database, driver
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
@@ -37,7 +37,7 @@ class Proven:
 @dataclass(frozen=True, kw_only=True)
 class _Remembered:
     tenant_id: UUID
-    secrets: tuple[str, ...]
+    secrets: tuple[Key, ...]
     until: float
 
 
@@ -74,7 +74,7 @@ class Verifier:
             raise Unauthorized("invalid_signature", "no signature matches")
         known = _Remembered(
             tenant_id=rows[0]["tenant_id"],
-            secrets=tuple(self._keys.open(row["sealed"]).decode() for row in rows),
+            secrets=tuple(Key(self._keys.open(row["sealed"]).decode()) for row in rows),
             until=now + _REMEMBER_S,
         )
         while len(self._known) >= _MAX_REMEMBERED:

@@ -5,12 +5,18 @@ import hashlib
 import secrets
 from uuid import UUID
 
+import uuid_utils
 import uuid_utils.compat
 
 
 def new_id() -> UUID:
     """A new UUIDv7."""
     return uuid_utils.compat.uuid7()
+
+
+def new_name() -> str:
+    """A new UUIDv7 as text, for what never needs it as a number."""
+    return str(uuid_utils.uuid7())
 
 
 def new_token() -> str:

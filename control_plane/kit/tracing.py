@@ -4,10 +4,11 @@ Spans always have ids, so that log lines name them; they are recorded only where
 them. A row keeps a span's place as 24 bytes: trace id and span id.
 """
 
+import random
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar, Token
 from typing import Any
 
 from opentelemetry import context as contexts
@@ -32,6 +33,7 @@ class _Tracing:
     """What this process does with its spans; made anew by `collect`."""
 
     provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    collected = False
 
 
 @contextmanager
@@ -61,13 +63,40 @@ def collect(service: str, processor: SpanProcessor | None) -> None:
         resource=Resource({SERVICE_NAME: service}),
         shutdown_on_exit=False,
     )
+    _Tracing.collected = processor is not None
     if processor is not None:
         _Tracing.provider.add_span_processor(processor)
 
 
-@contextmanager
-def span(name: str, place: bytes | None = None, **attributes: Any) -> Iterator[None]:
+def span(name: str, place: bytes | None = None, **attributes: Any) -> AbstractContextManager[None]:
     """A span behind the one at `place`; without one it begins a trace."""
+    if _Tracing.collected:
+        return _recorded(name, place, attributes)
+    return _Unrecorded(place)
+
+
+class _Unrecorded:
+    """A span that nobody collects: only its place, since everything goes through some of them."""
+
+    __slots__ = ("_place", "_token")
+
+    def __init__(self, behind: bytes | None) -> None:
+        self._place = SpanContext(
+            trace_id=int.from_bytes(behind[:16], "big") if behind else random.getrandbits(128),
+            span_id=random.getrandbits(64),
+            is_remote=False,
+        )
+
+    def __enter__(self) -> None:
+        here = trace.set_span_in_context(NonRecordingSpan(self._place), contexts.Context())
+        self._token: Token[contexts.Context] = contexts.attach(here)
+
+    def __exit__(self, *_error: object) -> None:
+        contexts.detach(self._token)
+
+
+@contextmanager
+def _recorded(name: str, place: bytes | None, attributes: dict[str, Any]) -> Iterator[None]:
     behind = contexts.Context()
     if place is not None:
         behind = trace.set_span_in_context(NonRecordingSpan(_context(place)), behind)

@@ -82,7 +82,7 @@ _KINDS = {
     "previews": """
         UPDATE conversations SET preview = '', reply_handle = '{}' WHERE id IN (
             SELECT id FROM conversations
-            WHERE tenant_id = $1 AND last_message_at < $2
+            WHERE tenant_id = $1 AND last_message_hour < $2 AND last_message_at < $2
               AND (preview <> '' OR reply_handle <> '{}')
             LIMIT $3 FOR UPDATE SKIP LOCKED)
     """,

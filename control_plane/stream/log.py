@@ -24,33 +24,42 @@ from control_plane.kit.ids import new_id
 # The work that follows a tenant's stream from a position of its own.
 FOLLOWER = "webhook"
 
-# One statement for all tenants of a transaction. Followers are counted first, and the heads are
-# locked behind them, in one order.
-_APPEND = """
-WITH grown AS (
-    SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS g (tenant_id, n)
-), followers AS (
-    SELECT kind, key FROM work WHERE kind = $3 AND tenant_id = ANY ($1::uuid[])
+# Appends what stands in `grown (tenant_id, n)` and `entry (id, tenant_id, n, type, data)`, each
+# entry with its place among its tenant's, as parts of one statement. Followers are counted first,
+# and the heads are locked behind them, in one order.
+APPENDING = f"""
+followers AS (
+    SELECT kind, key FROM work
+    WHERE kind = '{FOLLOWER}' AND tenant_id = ANY (ARRAY(SELECT tenant_id FROM grown))
     ORDER BY tenant_id, key FOR UPDATE
 ), called AS (
     UPDATE work AS w SET version = version + 1, due_at = least(due_at, now())
     FROM followers AS f WHERE w.kind = f.kind AND w.key = f.key RETURNING 1
 ), locked AS (
-    SELECT h.tenant_id, c.n AS called
-    FROM stream_heads AS h CROSS JOIN (SELECT count(*) AS n FROM called) AS c
-    WHERE h.tenant_id = ANY ($1::uuid[]) ORDER BY h.tenant_id FOR UPDATE OF h
+    SELECT h.tenant_id, g.n
+    FROM stream_heads AS h JOIN grown AS g USING (tenant_id)
+    WHERE (SELECT count(*) FROM called) >= 0
+    ORDER BY h.tenant_id FOR UPDATE OF h
 ), heads AS (
-    UPDATE stream_heads AS h SET seq = h.seq + g.n
-    FROM grown AS g JOIN locked AS l USING (tenant_id) WHERE h.tenant_id = g.tenant_id
-    RETURNING h.tenant_id, h.epoch, h.seq - g.n AS before, l.called
+    UPDATE stream_heads AS h SET seq = h.seq + l.n
+    FROM locked AS l WHERE h.tenant_id = l.tenant_id
+    RETURNING h.tenant_id, h.epoch, h.seq - l.n AS before
 ), added AS (
     INSERT INTO stream (id, tenant_id, epoch, seq, type, data, created_at)
-    SELECT i.id, h.tenant_id, h.epoch, h.before + i.n, i.type, i.data, now()
-    FROM unnest($4::uuid[], $5::uuid[], $6::bigint[], $7::text[], $8::jsonb[])
-        AS i (id, tenant_id, n, type, data) JOIN heads AS h USING (tenant_id)
+    SELECT i.id, i.tenant_id, h.epoch, h.before + i.n, i.type, i.data, now()
+    -- Joined in full, and not strictly, so that the planner cannot compare all with all.
+    FROM entry AS i FULL JOIN heads AS h USING (tenant_id) WHERE coalesce(h.before, -1) >= 0
 )
-SELECT coalesce(max(called), 0) AS called, count(*) AS heads FROM heads
-"""
+"""  # noqa: S608 - our own constant
+_APPEND = f"""
+WITH grown AS (
+    SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS g (tenant_id, n)
+), entry AS (
+    SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::bigint[], $6::text[], $7::jsonb[])
+        AS i (id, tenant_id, n, type, data)
+), {APPENDING}
+SELECT (SELECT count(*) FROM called) AS called, (SELECT count(*) FROM heads) AS heads
+"""  # noqa: S608 - our own constants
 # The head and the entries in one snapshot: what is missing between them was forgotten.
 _READ = """
 SELECT h.epoch AS head_epoch, h.seq AS head_seq, s.seq, s.type, s.data
@@ -114,9 +123,14 @@ async def append_all(session: Session, entries: Mapping[UUID, Collection[Entry]]
     ]
     tenants, counts = map(list, zip(*grown, strict=True))
     done = await (await driver(session)).fetchrow(
-        _APPEND, tenants, counts, FOLLOWER, *map(list, zip(*rows, strict=True))
+        _APPEND, tenants, counts, *map(list, zip(*rows, strict=True))
     )
-    if done["heads"] != len(grown):
+    appended(session, tenants, done)
+
+
+def appended(session: Session, tenants: Collection[UUID], done: Mapping[str, Any]) -> None:
+    """See that a statement has appended to these tenants' streams, and tell who follows them."""
+    if done["heads"] != len(tenants):
         raise LookupError("a tenant has no stream")
     hint(session, *map(topic, tenants))
     if done["called"]:

@@ -7,7 +7,7 @@ the counters of messages just before the stream heads.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -46,17 +46,29 @@ SELECT t.id AS tenant_id, t.quota_overrides,
 FROM tenants AS t WHERE t.id = ANY ($1::uuid[]) ORDER BY t.id
 """
 _COUNTED = ("instances", "channels", "members", "messages_month", "storage_bytes")
-_COUNT = """
-WITH counted AS (
+# Counts what stands in `arrived (tenant_id, month, n)`, as parts of one statement: `level` is who
+# may have come near or over the quota by it.
+COUNTING = f"""
+counted AS (
     INSERT INTO message_counts AS m (tenant_id, month, received)
-    SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[])
+    SELECT tenant_id, month, n FROM arrived ORDER BY tenant_id, month
     ON CONFLICT (tenant_id, month) DO UPDATE SET received = m.received + excluded.received
     RETURNING tenant_id, month, received
+), level AS (
+    SELECT * FROM (
+        SELECT *, (
+            SELECT ((p.quotas || t.quota_overrides)->>'messages_month')::bigint
+            FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = c.tenant_id
+        ) AS "limit" FROM counted AS c
+    ) AS l WHERE received >= "limit" * {NEAR}
 )
-SELECT c.tenant_id, c.month, c.received,
-       ((p.quotas || t.quota_overrides)->>'messages_month')::bigint AS "limit"
-FROM counted AS c JOIN tenants AS t ON t.id = c.tenant_id JOIN plans AS p ON p.name = t.plan
-"""
+"""  # noqa: S608 - our own constant
+_COUNT = f"""
+WITH arrived AS (
+    SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[]) AS a (tenant_id, month, n)
+), {COUNTING}
+SELECT * FROM level
+"""  # noqa: S608 - our own constant
 _EGRESS = """
 SELECT (p.quotas || t.quota_overrides)->'egress_allow'
 FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
@@ -184,9 +196,15 @@ async def count_messages(
         [month for (_, month), _ in ordered],
         [count for _, count in ordered],
     )
+    return crossings(rows, counts)
+
+
+def crossings(
+    rows: Iterable[Sequence[Any]], counts: Mapping[tuple[UUID, int], int]
+) -> list[tuple[UUID, Entry]]:
+    """Who came near or over the quota, of those whom counting has found, by so many messages."""
     found = []
-    for row in rows:
-        tenant_id, month, received, limit = row
+    for tenant_id, month, received, limit in rows:
         earlier = received - counts[tenant_id, month]
         level = Level(name="messages_month", used=received, limit=limit)
         if level.state != Level(name=level.name, used=earlier, limit=limit).state:
