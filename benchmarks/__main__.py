@@ -12,12 +12,12 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agent, fanout, ingest, journey, spool, work
+from benchmarks import agent, fanout, ingest, journey, spool, volume, work
 
 Figures = dict[str, dict[str, Any]]
 
 FILE = Path(__file__).with_name("latest.json")
-SOURCES: list[ModuleType] = [agent, spool, work, ingest, journey, fanout]
+SOURCES: list[ModuleType] = [agent, spool, work, ingest, journey, fanout, volume]
 
 console = Console()
 

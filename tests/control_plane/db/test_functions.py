@@ -85,7 +85,7 @@ class TestPartitions:
                     )
                 )
 
-        assert made == [9, 0]
+        assert made == [12, 0]
 
     async def test_at_the_same_moment_is_once(
         self, database: Database, superuser: asyncpg.Connection
@@ -99,7 +99,7 @@ class TestPartitions:
             await one.commit()
             made.append(await second)
 
-        assert made == [3, 0]
+        assert made == [4, 0]
 
     async def test_a_new_one_takes_rows_of_its_month(
         self, database: Database, superuser: asyncpg.Connection, planted
@@ -119,7 +119,8 @@ class TestPartitions:
     ) -> None:
         missing = await superuser.fetch(
             """
-            SELECT parent, month FROM unnest(ARRAY['messages', 'attempts', 'stream']) AS parent,
+            SELECT parent, month FROM
+                unnest(ARRAY['messages', 'message_grams', 'attempts', 'stream']) AS parent,
                 generate_series(now() - interval '1 month', now() + interval '3 months',
                                 interval '1 month') AS month
             WHERE to_regclass(parent || to_char(month AT TIME ZONE 'UTC', '_YYYYMM')) IS NULL
