@@ -96,22 +96,3 @@ class TestForget:
         await filling
 
         assert await superuser.fetchval("SELECT grams FROM message_grams") == []
-
-
-class TestPlan:
-    async def test_finds_by_the_pairs_and_in_the_months_of_the_period_only(
-        self, bot: Bot, superuser: asyncpg.Connection
-    ) -> None:
-        statement = """
-            EXPLAIN SELECT id FROM message_grams
-            WHERE grams @> search_grams($1, 'tea') AND id >= uuid7_floor(now())
-              AND id < uuid7_floor(now() + interval '1 minute')
-        """.replace("$1", f"'{bot.tenant_id}'")
-        async with superuser.transaction():
-            await superuser.execute("SET LOCAL enable_seqscan = off")
-            await superuser.execute("SET LOCAL enable_indexscan = off")
-            await superuser.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-            plan = "\n".join(row[0] for row in await superuser.fetch(statement))
-
-        assert "grams @>" in plan
-        assert "Subplans Removed" in plan or plan.count("Bitmap Heap Scan") <= 2
