@@ -171,31 +171,38 @@ class Ground:
 async def ground() -> AsyncIterator[Ground]:
     """A fresh database on the disk, migrated, that goes with the block."""
     with tempfile.TemporaryDirectory(prefix="botyard-bench-") as made:
-        postgres = EmbeddedPostgres(Path(made) / "postgres")
-        server = await postgres.start()
+        async with ground_in(Path(made)) as base:
+            yield base
+
+
+@contextlib.asynccontextmanager
+async def ground_in(place: Path) -> AsyncIterator[Ground]:
+    """The database of a folder, made or found there, migrated, and stopped with the block."""
+    postgres = EmbeddedPostgres(place / "postgres")
+    server = await postgres.start()
+    try:
+        await migrate(postgres.owner_url, grant_to=role_of(postgres.app_url))
+        parts = build(
+            database_url=postgres.app_url,
+            keys=Keyring([KEY]),
+            clock=SystemClock(),
+            public_url="http://127.0.0.1",
+            media=folder(place / "media"),
+        )
+        superuser = make_url(server.url("postgres", server.superuser_password, "botyard"))
         try:
-            await migrate(postgres.owner_url, grant_to=role_of(postgres.app_url))
-            parts = build(
-                database_url=postgres.app_url,
-                keys=Keyring([KEY]),
-                clock=SystemClock(),
-                public_url="http://127.0.0.1",
-                media=folder(Path(made) / "media"),
+            yield Ground(
+                folder=place,
+                parts=parts,
+                app_url=postgres.app_url,
+                superuser_url=superuser.set(drivername="postgresql").render_as_string(
+                    hide_password=False
+                ),
             )
-            superuser = make_url(server.url("postgres", server.superuser_password, "botyard"))
-            try:
-                yield Ground(
-                    folder=Path(made),
-                    parts=parts,
-                    app_url=postgres.app_url,
-                    superuser_url=superuser.set(drivername="postgresql").render_as_string(
-                        hide_password=False
-                    ),
-                )
-            finally:
-                await parts.close()
         finally:
-            await postgres.stop()
+            await parts.close()
+    finally:
+        await postgres.stop()
 
 
 @contextlib.asynccontextmanager

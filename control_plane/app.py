@@ -22,6 +22,7 @@ from control_plane.access.routes import stranger
 from control_plane.channels import routes as channels
 from control_plane.conversations import delivery_routes as deliveries
 from control_plane.conversations import routes as conversations
+from control_plane.conversations import search_routes as search
 from control_plane.fleet import routes as fleet
 from control_plane.gateway import Gateway, is_upload
 from control_plane.ingest import dead_letter_routes as dead_letters
@@ -146,6 +147,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         providers.plain,
         revisions.router,
         conversations.router,
+        search.router,
         deliveries.router,
         dead_letters.router,
         dead_letters.plain,

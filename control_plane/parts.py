@@ -23,6 +23,8 @@ from control_plane.bus.queues import Queues
 from control_plane.bus.redis import RedisBus
 from control_plane.channels import callbacks
 from control_plane.channels.callbacks import Callbacks
+from control_plane.conversations import search_index
+from control_plane.conversations.search_index import SearchIndex
 from control_plane.db.session import Database
 from control_plane.delivery import lanes
 from control_plane.delivery.lanes import Lanes
@@ -121,6 +123,9 @@ class Parts:
             self._loop(lanes.WORK, lane.deliver, LoopSettings(concurrency=self.at_once.lanes)),
             self._loop(callbacks.WORK, self.callbacks.pass_on),
             self._loop(webhooks.WORK, webhook.follow, LoopSettings(concurrency=WEBHOOKS_AT_ONCE)),
+            self._loop(
+                search_index.WORK, SearchIndex(house.database).fill, LoopSettings(concurrency=1)
+            ),
             self._loop(
                 reseal.WORK,
                 Resealer(house.database, house.keys).reseal,

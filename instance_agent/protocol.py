@@ -387,11 +387,14 @@ class EventBatch(Struct, frozen=True, kw_only=True):
     checkpoints: dict[str, str] = field(default_factory=dict)
 
 
+EventStatus = Literal["stored", "duplicate", "conflict", "rejected"]
+
+
 class EventResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one event; `rejected` is final and says why."""
 
     id: UUID
-    status: Literal["stored", "duplicate", "conflict", "rejected"]
+    status: EventStatus
     code: str | None = None
 
 

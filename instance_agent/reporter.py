@@ -5,12 +5,13 @@ the control plane has it) go straight up or fail; the rest go through the spool,
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import httpx2
@@ -28,9 +29,10 @@ from instance_agent.protocol import (
     Event,
     EventResult,
     EventResults,
+    EventStatus,
     EventType,
 )
-from instance_agent.spool import Spool
+from instance_agent.spool import Spool, Spooled
 from instance_agent.store import StoreFailed
 
 # Platforms give five seconds and less, so the control plane waits 2.5 s for a callback's answer
@@ -56,6 +58,21 @@ class _Batch(msgspec.Struct, kw_only=True):
 
     session_id: UUID
     events: list[msgspec.Raw]
+
+
+class _Result(msgspec.Struct, kw_only=True):
+    """EventResult with the id as it is written: for thousands, reading it would cost most."""
+
+    id: str
+    status: EventStatus
+    code: str | None = None
+
+
+class _Results(msgspec.Struct, kw_only=True):
+    results: list[_Result]
+
+
+Answer = TypeVar("Answer", EventResults, _Results)
 
 
 class PostFailed(Exception):
@@ -84,6 +101,26 @@ class _Waiting:
         return sum(map(len, self.bodies))
 
 
+@dataclass(kw_only=True)
+class _Answered:
+    """All that is spooled up to the place `through` has a result; some of it was rejected."""
+
+    through: int = 0
+    rejected: list[tuple[Spooled, str]] = field(default_factory=list)
+    failure: PostFailed | None = None
+
+    def add(self, batch: Sequence[Spooled], answer: Sequence[_Result]) -> None:
+        """Raises PostFailed at the first event without a result: those behind it wait too."""
+        for event, result in zip(batch, answer, strict=False):
+            if event.id != result.id:
+                break
+            if result.status == "rejected":
+                self.rejected.append((event, result.code or "unknown"))
+            self.through = event.seq
+        if self.through != batch[-1].seq:
+            raise PostFailed("an unfit answer")
+
+
 class Reporter:
     """Posts this session's events. `gone` is set when the control plane wants no more of them."""
 
@@ -99,7 +136,7 @@ class Reporter:
         random: Random,
     ) -> None:
         self._http = http
-        self._url = url
+        self._url = httpx2.URL(url)  # read once, not with each post
         self._session = session
         self._spool = spool
         self._metrics = metrics
@@ -149,7 +186,7 @@ class Reporter:
         while True:
             await self._spool.waiting.wait()
             try:
-                await self._post_head(limit)
+                await self._post_spooled(limit)
             except (PostFailed, StoreFailed) as error:
                 failure = error if isinstance(error, PostFailed) else PostFailed(str(error))
                 if failure.status == _GONE:
@@ -161,7 +198,6 @@ class Reporter:
                 await asyncio.sleep(delay)
             else:
                 limit = MAX_BATCH_EVENTS
-                self._backoff.reset()
 
     async def close(self) -> None:
         """Cut what is in flight or waits for it; the callers hear NotAccepted."""
@@ -213,14 +249,15 @@ class Reporter:
     async def _fly(self, batch: list[_Waiting]) -> None:
         bodies = [body for waiting in batch for body in waiting.bodies]
         try:
-            results = {each.id: each for each in await self._post(bodies, DEADLINE_S)}
-            answers = [[results[event_id] for event_id in each.ids] for each in batch]
+            answer = await self._post(bodies, DEADLINE_S, EventResults)
+            results = {each.id: each for each in answer.results}
+            parts = [[results[event_id] for event_id in each.ids] for each in batch]
         except (PostFailed, KeyError) as error:
             _fail(batch, error if isinstance(error, PostFailed) else PostFailed("an unfit answer"))
             return
-        for waiting, answer in zip(batch, answers, strict=True):
+        for waiting, part in zip(batch, parts, strict=True):
             if not waiting.answer.done():
-                waiting.answer.set_result(answer)
+                waiting.answer.set_result(part)
 
     async def _bury(self, waiting: _Waiting, results: list[EventResult]) -> None:
         for body, result in zip(waiting.bodies, results, strict=True):
@@ -235,26 +272,58 @@ class Reporter:
 
     # --- for the spool ---
 
-    async def _post_head(self, limit: int) -> None:
-        events = await self._spool.head(limit)
-        if not events:
-            return
-        try:
-            answer = await self._post([event.body for event in events], SPOOL_TIMEOUT_S)
-        except PostFailed as failure:
-            if failure.status not in _HOPELESS or len(events) > 1:
-                raise
-            answer = [EventResult(id=events[0].id, status="rejected", code="refused_batch")]
-        results = {result.id: result for result in answer}
-        done = [event for event in events if event.id in results]
-        if not done:
-            raise PostFailed("an unfit answer")
-        rejected = {each.id: each.code or "unknown" for each in answer if each.status == "rejected"}
-        if rejected:
-            log.error("events rejected", events={str(key): why for key, why in rejected.items()})
-        await self._spool.settle(done, rejected=rejected, now=self._clock())
+    async def _post_spooled(self, limit: int) -> None:
+        """Post batch after batch, one in flight, until nothing waits.
 
-    async def _post(self, bodies: list[bytes], timeout_s: float) -> list[EventResult]:
+        Meanwhile the disk forgets what was answered for and reads ahead, some batches at a time.
+        A crash leaves at most twice as much without need, under ids that are known above.
+        """
+        events, answered = await self._spool.head(limit), _Answered()
+        while events:
+            turning = asyncio.create_task(
+                self._settle(answered, after=events[-1].seq), name="reporter-settle"
+            )
+            try:
+                answered = await self._post_batches(events)
+            finally:
+                ahead = await turning
+            events = [] if answered.failure else ahead
+            if not events:
+                events, failure = await self._settle(answered, after=0), answered.failure
+                if failure:
+                    raise failure
+                answered = _Answered()
+
+    async def _post_batches(self, events: Sequence[Spooled]) -> _Answered:
+        answered = _Answered()
+        for start in range(0, len(events), MAX_BATCH_EVENTS):
+            batch = events[start : start + MAX_BATCH_EVENTS]
+            try:
+                answered.add(batch, await self._post_batch(batch))
+            except PostFailed as failure:
+                answered.failure = failure
+                break
+            self._backoff.reset()
+        return answered
+
+    async def _post_batch(self, batch: Sequence[Spooled]) -> list[_Result]:
+        try:
+            bodies = [event.body for event in batch]
+            return (await self._post(bodies, SPOOL_TIMEOUT_S, _Results)).results
+        except PostFailed as failure:
+            if failure.status not in _HOPELESS or len(batch) > 1:
+                raise
+            return [_Result(id=batch[0].id, status="rejected", code="refused_batch")]
+
+    async def _settle(self, answered: _Answered, *, after: int) -> list[Spooled]:
+        rejected = answered.rejected
+        if rejected:
+            log.error("events rejected", events={each.id: why for each, why in rejected})
+        return await self._spool.settle(
+            answered.through, rejected=rejected, now=self._clock(), after=after
+        )
+
+    async def _post(self, bodies: list[bytes], timeout_s: float, form: type[Answer]) -> Answer:
         raw = [msgspec.Raw(body) for body in bodies]
         body = msgspec.json.encode(_Batch(session_id=self._session.session_id, events=raw))
         headers = standard_webhooks.sign(
@@ -279,12 +348,12 @@ class Reporter:
                 retry_after_s=retry_after(response.headers.get("retry-after")),
             )
         try:
-            results = msgspec.json.decode(response.content, type=EventResults).results
+            answer = msgspec.json.decode(response.content, type=form)
         except msgspec.MsgspecError as error:
             raise PostFailed("an unfit answer") from error
-        for result in results:
-            self._metrics.events.labels(result.status).inc()
-        return results
+        for status, count in Counter(result.status for result in answer.results).items():
+            self._metrics.events.labels(status).inc(count)
+        return answer
 
 
 def new_event(

@@ -1,13 +1,14 @@
 """Events that nobody would repeat wait here, on disk, until the control plane has them."""
 
 import asyncio
-import json
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from instance_agent.protocol import MAX_BATCH_BYTES, Limits
+import msgspec
+
+from instance_agent.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Limits
 from instance_agent.store import Store
 
 # Answers by how many rows and bytes the spool grew.
@@ -15,10 +16,11 @@ Change = Callable[[sqlite3.Connection], tuple[int, int]]
 
 # Rejected events kept for a person to look at; the oldest make room.
 MAX_DEAD_LETTERS = 1000
+# Events read at once, some batches, so that few commits serve many posts.
+READ_AHEAD = 10 * MAX_BATCH_EVENTS
 
-_SUPERSEDE = "DELETE FROM spool WHERE subject = ? RETURNING length(body)"
-# One statement for a whole batch; the places are a JSON list.
-_FORGET = "DELETE FROM spool WHERE seq IN (SELECT value FROM json_each(?)) RETURNING length(body)"
+_SUPERSEDED = "FROM spool WHERE subject = ?"
+_SETTLED = "FROM spool WHERE seq <= ?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +32,11 @@ class SpoolState:
     oldest_at: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spooled:
+class Spooled(msgspec.Struct, frozen=True, kw_only=True):
     """One event in its wire form; `seq` is its place in the queue."""
 
     seq: int
-    id: UUID
+    id: str
     body: bytes
 
 
@@ -67,7 +68,7 @@ class Spool:
         full = self.state.bytes + len(body) > self.max_bytes
 
         def job(connection: sqlite3.Connection) -> tuple[int, int]:
-            depth, size = _delete(connection, _SUPERSEDE, subject) if full else (0, 0)
+            depth, size = _delete(connection, _SUPERSEDED, subject) if full else (0, 0)
             connection.execute(
                 "INSERT INTO spool (id, subject, at, body) VALUES (?, ?, ?, ?)",
                 (str(event_id), subject, at, body),
@@ -78,40 +79,32 @@ class Spool:
 
     async def head(self, limit: int) -> list[Spooled]:
         """The oldest events, at most `limit` and one batch's bytes."""
-
-        def job(connection: sqlite3.Connection) -> list[Spooled]:
-            rows = connection.execute(
-                "SELECT seq, id, body FROM spool ORDER BY seq LIMIT ?", (limit,)
-            )
-            taken: list[Spooled] = []
-            size = 0
-            for seq, event_id, body in rows:
-                size += len(body)
-                if taken and size > MAX_BATCH_BYTES:
-                    break
-                taken.append(Spooled(seq=seq, id=UUID(event_id), body=body))
-            return taken
-
-        return await self._store.run(job)
+        return await self._store.run(lambda connection: _read(connection, 0, limit))
 
     async def settle(
-        self, done: Collection[Spooled], *, rejected: Mapping[UUID, str], now: float
-    ) -> None:
-        """Forget events that the control plane answered for; `rejected` has the reasons."""
+        self, through: int, *, rejected: Iterable[tuple[Spooled, str]], now: float, after: int
+    ) -> list[Spooled]:
+        """Forget all up to the place `through`, since the control plane answered for it.
+
+        `rejected` has reasons. In the same turn it reads ahead, behind the place `after`.
+        """
+        ahead: list[Spooled] = []
 
         def job(connection: sqlite3.Connection) -> tuple[int, int]:
-            for event in done:
-                if event.id in rejected:
-                    _bury(connection, event.id, rejected[event.id], event.body, now)
-            return _delete(connection, _FORGET, json.dumps([event.seq for event in done]))
+            for event, code in rejected:
+                _bury(connection, event.id, code, event.body, now)
+            grown = _delete(connection, _SETTLED, through)
+            ahead.extend(_read(connection, after, READ_AHEAD))
+            return grown
 
         await self._change(job)
+        return ahead
 
     async def bury(self, event_id: UUID, code: str, body: bytes, *, now: float) -> None:
         """Keep a rejected event that was never spooled."""
 
         def job(connection: sqlite3.Connection) -> tuple[int, int]:
-            _bury(connection, event_id, code, body, now)
+            _bury(connection, str(event_id), code, body, now)
             return 0, 0
 
         await self._change(job)
@@ -139,18 +132,35 @@ class Spool:
         absent.clear()
 
 
-def _delete(connection: sqlite3.Connection, statement: str, value: object) -> tuple[int, int]:
+def _read(connection: sqlite3.Connection, after: int, limit: int) -> list[Spooled]:
+    rows = connection.execute(
+        "SELECT seq, id, body FROM spool WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+    )
+    taken: list[Spooled] = []
+    size = 0
+    for seq, event_id, body in rows:
+        size += len(body)
+        if taken and size > MAX_BATCH_BYTES:
+            break
+        taken.append(Spooled(seq=seq, id=event_id, body=body))
+    return taken
+
+
+def _delete(connection: sqlite3.Connection, which: str, value: object) -> tuple[int, int]:
     """By how much the spool grew, so both are negative or zero."""
-    rows = connection.execute(statement, (value,)).fetchall()
-    return -len(rows), -sum(length for (length,) in rows)
+    # Counted first: rows that a DELETE returns cost three times as much.
+    counting = f"SELECT count(*), coalesce(sum(length(body)), 0) {which}"
+    depth, size = connection.execute(counting, (value,)).fetchone()
+    connection.execute(f"DELETE {which}", (value,))
+    return -depth, -size
 
 
 def _bury(
-    connection: sqlite3.Connection, event_id: UUID, code: str, body: bytes, now: float
+    connection: sqlite3.Connection, event_id: str, code: str, body: bytes, now: float
 ) -> None:
     connection.execute(
         "INSERT INTO dead_letters (id, code, at, body) VALUES (?, ?, ?, ?)",
-        (str(event_id), code, now, body),
+        (event_id, code, now, body),
     )
     connection.execute(
         "DELETE FROM dead_letters WHERE seq <= (SELECT max(seq) FROM dead_letters) - ?",

@@ -70,7 +70,7 @@ async def list_messages(
         limit=window.limit,
     )
     page, last = cut(rows, window.limit)
-    items = [_message(call, row) for row in page]
+    items = [shown_message(call, row) for row in page]
     return Page(items=items, next=cursor(last["number"]) if last else None)
 
 
@@ -84,7 +84,7 @@ async def send_message(conversation_id: UUID, body: MessageIn, call: Writer) -> 
         actor=call.actor,
         now=call.now,
     )
-    return _message(call, row)
+    return shown_message(call, row)
 
 
 @router.post("/{conversation_id}/take-over")
@@ -133,7 +133,8 @@ def _out(row: tuple[Conversation, Contact]) -> ConversationOut:
     )
 
 
-def _message(call: Call, row: Any) -> MessageOut:
+def shown_message(call: Call, row: Any) -> MessageOut:
+    """A message with its delivery, as this call's reader gets it."""
     segments = json.loads(row["segments"])
     delivery = None
     if row["state"] is not None:

@@ -70,6 +70,14 @@ class MessageOut(BaseModel):
     delivery: DeliveryOut | None
 
 
+class FoundMessageOut(MessageOut):
+    """And where it was said."""
+
+    conversation_id: UUID
+    channel_id: UUID
+    contact: ContactOut
+
+
 class MessageIn(Body):
     segments: SendableSegments
 

@@ -17,6 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.access import audit
 from control_plane.access.permissions import Actor
+from control_plane.conversations import search
 from control_plane.db.session import Database, Scope, driver
 from control_plane.kit.errors import not_found
 from control_plane.media import service as media
@@ -187,6 +188,7 @@ async def _blank(
             rows = await connection.fetch(_THREAD, conversation_id, number, BATCH, sender)
             ids = [row["id"] for row in rows]
             spoken_of = await media.of_messages(session, ids)
+            await search.forget(session, case.tenant_id, ids)
             await connection.execute(_BLANK, ids, BLANK)
             await connection.execute(_DELIVERIES, ids, BLANK)
             if own:

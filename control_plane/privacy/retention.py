@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_plane.conversations import search
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, driver
@@ -244,6 +245,7 @@ class Retention:
             rows = await connection.fetch(_OWNED[kind], owners, tenure.cutoff, BATCH)
             aged = [row["id"] for row in rows]
             if kind == "messages":
+                await search.forget(session, tenure.tenant_id, aged)
                 await media.forget(session, await media.of_messages(session, aged))
             await connection.execute(_REMOVE[kind], aged, tenure.cutoff)
             await leases.hold(session, lease)

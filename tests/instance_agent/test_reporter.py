@@ -22,7 +22,7 @@ from instance_agent.protocol import (
     Heartbeat,
 )
 from instance_agent.reporter import Reporter, new_event
-from instance_agent.spool import Spool
+from instance_agent.spool import READ_AHEAD, Spool
 from instance_agent.store import Store
 
 NOW = 1_700_000_000.5
@@ -50,6 +50,7 @@ class Ingest:
         ]
         self.refuses = lambda batch: False
         self.status = 202
+        self.fails_once = 0  # the post of this number
         self._gates: list[asyncio.Event] = []
         self._arrived = asyncio.Condition()
 
@@ -66,6 +67,7 @@ class Ingest:
         if self.hold:
             await gate.wait()
         status = 400 if self.refuses(batch) else self.status
+        status = 503 if len(self.batches) == self.fails_once else status
         if status != 202:
             return httpx2.Response(status, headers={"retry-after": "0"})
         results = EventResults(results=self.answer(batch))
@@ -243,12 +245,68 @@ class TestPostSpool:
         ]
         assert accepted == [each.id for each in events if each.id != spoiler]
 
+    async def test_a_backlog_goes_up_in_order_once_and_in_full_batches(
+        self, reporter, ingest, spool
+    ):
+        events = await backlog(spool, READ_AHEAD + MAX_BATCH_EVENTS + 7)
+        async with posting(reporter):
+            await asyncio.wait_for(spool.empty.wait(), 10)
+        assert [event_id for batch in ingest.batches for event_id in batch] == events
+        assert [len(batch) for batch in ingest.batches] == [MAX_BATCH_EVENTS] * 11 + [7]
+
+    async def test_what_comes_meanwhile_goes_behind_it(self, reporter, ingest, spool):
+        ingest.hold = True
+        events = await backlog(spool, 3)
+        async with posting(reporter):
+            await ingest.until(1)
+            events += await backlog(spool, 2)
+            ingest.hold = False
+            ingest.let_go(0)
+            await asyncio.wait_for(spool.empty.wait(), 10)
+        assert ingest.batches == [events[:3], events[3:]]
+
+    async def test_an_event_leaves_only_after_its_result(self, reporter, ingest, spool):
+        ingest.hold = True
+        events = await backlog(spool, 2 * MAX_BATCH_EVENTS)
+        async with posting(reporter):
+            await ingest.until(1)
+            assert [event.id for event in await spool.head(1)] == [str(events[0])]
+            ingest.let_go(0)
+            await ingest.until(2)
+        assert spool.state.depth == MAX_BATCH_EVENTS
+        assert [event.id for event in await spool.head(1)] == [str(events[MAX_BATCH_EVENTS])]
+
+    async def test_batches_before_a_failure_are_not_posted_again(self, reporter, ingest, spool):
+        events = await backlog(spool, 2 * MAX_BATCH_EVENTS)
+        ingest.fails_once = 2
+        async with posting(reporter):
+            await asyncio.wait_for(spool.empty.wait(), 10)
+        halves = [events[:MAX_BATCH_EVENTS], events[MAX_BATCH_EVENTS:]]
+        assert ingest.batches == [halves[0], halves[1], halves[1]]
+
+    async def test_an_answer_with_a_gap_settles_what_is_before_it(self, reporter, ingest, spool):
+        events = await backlog(spool, 5)
+        stored = ingest.answer
+        ingest.answer = lambda batch: [
+            result for result in stored(batch) if result.id != events[2] or len(ingest.batches) > 1
+        ]
+        async with posting(reporter):
+            await asyncio.wait_for(spool.empty.wait(), 10)
+        assert ingest.batches == [events, events[2:]]
+
     async def test_ends_with_the_session_and_keeps_the_rest(self, reporter, ingest, spool):
         ingest.status = 410
         each = event()
         await spool.add(each.id, msgspec.json.encode(each), at=NOW)
         await asyncio.wait_for(reporter.post_spool(), 10)
         assert (spool.state.depth, reporter.gone.is_set()) == (1, True)
+
+
+async def backlog(spool, count) -> list[UUID]:
+    events = [event() for _ in range(count)]
+    adding = (spool.add(each.id, msgspec.json.encode(each), at=NOW) for each in events)
+    await asyncio.gather(*adding)
+    return [each.id for each in events]
 
 
 @contextlib.asynccontextmanager

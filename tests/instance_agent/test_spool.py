@@ -25,7 +25,7 @@ async def spool(store):
 async def add(spool, body=b"{}", *, at=1.0, subject=None):
     event_id = uuid4()
     await spool.add(event_id, body, at=at, subject=subject)
-    return event_id
+    return str(event_id)
 
 
 class TestSpool:
@@ -39,9 +39,9 @@ class TestSpool:
         for at in (5.0, 6.0):
             await add(spool, at=at)
         first, second = await spool.head(10)
-        await spool.settle([first], rejected={}, now=9.0)
+        await spool.settle(first.seq, rejected=[], now=9.0, after=0)
         assert spool.state == SpoolState(depth=1, bytes=2, oldest_at=6.0)
-        await spool.settle([second], rejected={}, now=9.0)
+        await spool.settle(second.seq, rejected=[], now=9.0, after=0)
         assert spool.state == SpoolState()
         assert (spool.waiting.is_set(), spool.empty.is_set()) == (False, True)
 
@@ -59,6 +59,13 @@ class TestSpool:
         assert len(await spool.head(10)) == 2
         assert len(await spool.head(1)) == 1
 
+    async def test_reads_ahead_of_what_is_not_settled_yet(self, spool):
+        ids = [await add(spool) for _ in range(4)]
+        first, second = await spool.head(2)
+        ahead = await spool.settle(first.seq, rejected=[], now=9.0, after=second.seq)
+        assert [event.id for event in ahead] == ids[2:]
+        assert spool.state.depth == 3
+
     async def test_full_it_replaces_older_news_of_the_same_subject_only(self, spool):
         kept = await add(spool, b"x" * 40)
         other = await add(spool, b"x" * 40, subject="b")
@@ -71,13 +78,13 @@ class TestSpool:
     async def test_rejected_events_become_dead_letters_bounded_in_number(self, spool, store):
         await add(spool)
         (event,) = await spool.head(1)
-        await spool.settle([event], rejected={event.id: "unwanted"}, now=9.0)
+        await spool.settle(event.seq, rejected=[(event, "unwanted")], now=9.0, after=0)
         assert (spool.state.depth, spool.dead_letters) == (0, 1)
         burials = [spool.bury(uuid4(), "why", b"{}", now=9.0) for _ in range(MAX_DEAD_LETTERS)]
         await asyncio.gather(*burials)
         assert spool.dead_letters == MAX_DEAD_LETTERS
         ids = await store.run(lambda c: c.execute("SELECT id FROM dead_letters").fetchall())
-        assert (str(event.id),) not in ids
+        assert (event.id,) not in ids
 
     async def test_counts_right_although_its_caller_was_cancelled(self, spool):
         caller = asyncio.create_task(add(spool))

@@ -131,6 +131,7 @@ def minimal(table: Table, planted: Planted, number: int) -> dict[str, Any]:
         "uuid": None,
         "text": f"{table.name} {number}",
         "text[]": ["ab", "bc"],
+        "integer[]": [3, 4],
         "bigint": 1,
         "integer": 1,
         "boolean": False,

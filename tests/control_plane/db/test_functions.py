@@ -1,12 +1,13 @@
 """The functions that run as somebody else: the search in the question list, and the upkeep."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
 
-from control_plane.db.session import Database, driver
+from control_plane.db.session import Database, Scope, driver
 from tests.control_plane.db.planting import insert
 
 
@@ -47,6 +48,7 @@ class TestAnswerMatches:
             ground.app,
             planted[0].tenant_id,
             "SELECT * FROM answer_matches(ARRAY[chr(19970) || 'x'], 10)",
+            "FROM answers AS a",
         )
 
         assert "Index Scan on answers_grams" in plan
@@ -54,8 +56,63 @@ class TestAnswerMatches:
         assert "Seq Scan on answers" not in plan
 
 
+CANDIDATES = """
+SELECT * FROM message_candidates($1, uuid7_floor(now() - interval '1 minute'),
+    uuid7_floor(now() + interval '1 minute'), NULL, NULL, NULL, NULL, NULL, 10, 10)
+"""
+
+
+class TestMessageCandidates:
+    async def test_finds_ones_own_messages_only(
+        self, database: Database, superuser: asyncpg.Connection, planted
+    ) -> None:
+        ids = {}
+        for tenant in planted:
+            ids[tenant.tenant_id] = await superuser.fetchval(
+                "INSERT INTO message_grams (id, tenant_id, conversation_id, channel_id, grams)"
+                " SELECT overlay(md5($2) PLACING left(replace(uuid7_floor(now())::text,"
+                " '-', ''), 12) FROM 1)::uuid, $1, $1, $1, '{1,2}' RETURNING id",
+                tenant.tenant_id,
+                str(tenant.tenant_id),
+            )
+        for scope, wanted in (
+            (planted[0].scope, [ids[planted[0].tenant_id]]),
+            (Scope(), []),
+            (Scope(operator=True), []),
+        ):
+            async with database.session(scope) as session:
+                found = await (await driver(session)).fetch(CANDIDATES, [1, 2])
+            assert [row["id"] for row in found if row["indexed"]] == wanted
+
+    async def test_uses_the_index_of_the_period_when_the_application_calls_it(
+        self, superuser: asyncpg.Connection, ground, planted
+    ) -> None:
+        await superuser.execute(
+            """
+            INSERT INTO message_grams (id, tenant_id, conversation_id, channel_id, grams)
+            SELECT overlay(md5(n::text) PLACING left(replace(uuid7_floor(now())::text, '-', ''), 12)
+                FROM 1)::uuid, $1, $1, $1, ARRAY[n % 900, n % 700]
+            FROM generate_series(1, 4000) AS n
+            """,
+            planted[0].tenant_id,
+        )
+        await superuser.execute("ANALYZE message_grams")
+
+        plan = await plan_inside(
+            superuser,
+            ground.app,
+            planted[0].tenant_id,
+            CANDIDATES.replace("$1", "ARRAY[5, 6]"),
+            "FROM message_grams AS g",
+        )
+
+        month = f"{datetime.now(UTC):%Y%m}"
+        assert f"Bitmap Index Scan on message_grams_{month}_grams_idx" in plan
+        assert set(re.findall(r"message_grams_(\d{6})", plan)) == {month}
+
+
 async def plan_inside(
-    superuser: asyncpg.Connection, role: str, tenant_id: UUID, statement: str
+    superuser: asyncpg.Connection, role: str, tenant_id: UUID, statement: str, inside: str
 ) -> str:
     """The plan of what a function runs when `role` calls it, as the server itself reports it."""
     said: list[str] = []
@@ -71,7 +128,7 @@ async def plan_inside(
     await superuser.execute(f"SET SESSION AUTHORIZATION {role}")
     await superuser.fetch(statement)
     await superuser.execute("RESET SESSION AUTHORIZATION")
-    return next(text for text in said if "FROM answers AS a" in text)
+    return next(text for text in said if inside in text)
 
 
 class TestPartitions:
@@ -85,7 +142,7 @@ class TestPartitions:
                     )
                 )
 
-        assert made == [9, 0]
+        assert made == [12, 0]
 
     async def test_at_the_same_moment_is_once(
         self, database: Database, superuser: asyncpg.Connection
@@ -99,7 +156,7 @@ class TestPartitions:
             await one.commit()
             made.append(await second)
 
-        assert made == [3, 0]
+        assert made == [4, 0]
 
     async def test_a_new_one_takes_rows_of_its_month(
         self, database: Database, superuser: asyncpg.Connection, planted
@@ -119,7 +176,8 @@ class TestPartitions:
     ) -> None:
         missing = await superuser.fetch(
             """
-            SELECT parent, month FROM unnest(ARRAY['messages', 'attempts', 'stream']) AS parent,
+            SELECT parent, month FROM
+                unnest(ARRAY['messages', 'message_grams', 'attempts', 'stream']) AS parent,
                 generate_series(now() - interval '1 month', now() + interval '3 months',
                                 interval '1 month') AS month
             WHERE to_regclass(parent || to_char(month AT TIME ZONE 'UTC', '_YYYYMM')) IS NULL

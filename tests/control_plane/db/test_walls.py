@@ -65,11 +65,15 @@ class TestSchema:
             ("idempotency", "upkeep", ["botyard_upkeep"], "ALL"),
             ("instances", "operator", ["botyard_app"], "SELECT"),
             ("members", "own", ["botyard_app"], "SELECT"),
+            ("message_grams", "search", ["botyard_search"], "SELECT"),
             ("plans", "everybody", ["botyard_app"], "SELECT"),
             ("plans", "operator", ["botyard_app"], "ALL"),
             ("received", "upkeep", ["botyard_upkeep"], "ALL"),
             ("rejected_events", "upkeep", ["botyard_upkeep"], "SELECT"),
             ("roles", "own", ["botyard_app"], "SELECT"),
+            ("search_positions", "search", ["botyard_search"], "SELECT"),
+            ("stream", "search", ["botyard_search"], "SELECT"),
+            ("stream_heads", "search", ["botyard_search"], "SELECT"),
             ("tenants", "operator", ["botyard_app"], "ALL"),
             ("tenants", "own", ["botyard_app"], "SELECT"),
             ("webhook_messages", "upkeep", ["botyard_upkeep"], "ALL"),
@@ -94,6 +98,7 @@ class TestSchema:
 
         assert {name.rpartition("_")[0] for name in partitions} == {
             "messages",
+            "message_grams",
             "attempts",
             "stream",
             "received",
@@ -119,10 +124,12 @@ class TestSchema:
             ("audit_verify", False),
             ("drop_partition", True),
             ("ensure_partitions", True),
+            ("message_candidates", False),
             ("prune", False),
             ("prune_audit", False),
             ("prune_webhook_messages", False),
             ("queues", False),
+            ("tenants_to_index", False),
         ]
         assert not any(row["for_everybody"] for row in found)
         # Temporary tables come last, or a caller's own would stand in for ours.

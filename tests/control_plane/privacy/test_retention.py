@@ -30,6 +30,7 @@ LATER = timedelta(days=31)
 
 COUNTED = (
     "messages",
+    "message_grams",
     "stream",
     "deliveries",
     "attempts",
@@ -95,6 +96,13 @@ async def talk(bot: Bot, *texts: str) -> UUID:
             "INSERT INTO attempts (id, tenant_id, delivery_id, number, journal_id, started_at)"
             " SELECT id, tenant_id, id, 1, id, now() FROM deliveries WHERE message_id = ANY ($1)",
             ids,
+        )
+        await connection.execute(
+            "INSERT INTO message_grams (id, tenant_id, conversation_id, channel_id, grams)"
+            " SELECT id, tenant_id, conversation_id, $2, '{1}' FROM messages"
+            " WHERE conversation_id = $1 ON CONFLICT DO NOTHING",
+            conversation,
+            bot.channel_id,
         )
         turn = new_id()
         await connection.execute(
