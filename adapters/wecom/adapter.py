@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import structlog
 from msgspec.structs import replace
 
-from adapters import wx_xml
+from adapters import wx_json, wx_xml
 from adapters.base import (
     ChannelRefused,
     Content,
@@ -37,7 +37,7 @@ from adapters.model import (
 )
 from adapters.wecom import codec
 from adapters.wecom.arrivals import Arrivals
-from adapters.wecom.callback import RECEIVED, unseal
+from adapters.wecom.callback import RECEIVED, Opened, unseal
 from adapters.wecom.client import Client, Cut, PlatformError, Unreachable
 from adapters.wecom.codec import Notice
 from adapters.wecom.settings import Settings
@@ -123,8 +123,8 @@ class Adapter:
         if isinstance(opened, Rejected):
             return CallbackAnswer(status=401, content_type="text/plain", body=b"")
         if request.method == "GET":
-            return CallbackAnswer(content_type="text/plain", body=opened)
-        decoded = codec.decode(opened)
+            return CallbackAnswer(content_type="text/plain", body=opened.message)
+        decoded = codec.decode(opened.message)
         match decoded:
             case Rejected():
                 log.warning("callback cannot be read", reason=decoded.reason)
@@ -134,7 +134,7 @@ class Adapter:
                 await self._host.report([replace(decoded, segments=segments)])
                 return RECEIVED
             case Notice(event="subscribe") if self._settings.greeting:
-                return self._greet(decoded.sender_id, request)
+                return self._greet(decoded.sender_id, request, opened)
             case _:
                 # Nobody said anything: there is nothing to keep.
                 return RECEIVED
@@ -208,18 +208,24 @@ class Adapter:
         except Cut:
             raise SendUnknown("the connection was cut") from None
 
-    def _greet(self, to: str, request: RawCallback) -> CallbackAnswer:
-        """The passive reply: the answer to the callback is itself a message."""
+    def _greet(self, to: str, request: RawCallback, opened: Opened) -> CallbackAnswer:
+        """The passive reply: the answer to the callback is itself a message, closed as that was."""
         at = int(request.received_at)
         text = codec.passive_text(
-            to=to, sender=self._settings.corp_id, at=at, text=self._settings.greeting
+            to=to,
+            sender=self._settings.corp_id,
+            at=at,
+            text=self._settings.greeting,
+            as_json=opened.is_json,
         )
-        answer = self._settings.envelope.seal(
+        answer = opened.envelope.seal(
             text,
             timestamp=str(at),
             nonce=secrets.token_hex(8),
             random16=secrets.token_bytes(RANDOM_BYTES),
         )
+        if opened.is_json:
+            return CallbackAnswer(body=wx_json.sealed(answer))
         return CallbackAnswer(content_type="text/xml", body=wx_xml.sealed(answer))
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from urllib.parse import urlencode
 
 import httpx2
@@ -179,6 +180,31 @@ class TestCallback:
         wecom._passive(answer.body)
         assert [(seen.user, seen.id) for seen in wecom.seen] == [("zhangsan", "passive")]
         assert (await bring("event", Event="subscribe")).body == b""
+
+    async def test_json_is_answered_in_json(self, made, wecom, clock):
+        event = {
+            "FromUserName": "zhangsan",
+            "CreateTime": int(clock()),
+            "MsgType": "event",
+            "Event": "subscribe",
+        }
+        encrypt = wecom.seal.close(json.dumps(event).encode())
+        raw = RawCallback(
+            method="POST",
+            path="/",
+            query=urlencode(wecom._query(encrypt)),
+            headers={},
+            body=json.dumps({"encrypt": encrypt}).encode(),
+            received_at=clock(),
+        )
+        answer = await made(greeting="您好").callback(raw, verified=False)
+        closed = json.loads(answer.body)
+        expected = wecom.seal.signature(
+            str(closed["timestamp"]), closed["nonce"], closed["encrypt"]
+        )
+        assert closed["msgsignature"] == expected
+        said = json.loads(wecom.seal.open(closed["encrypt"]))
+        assert (said["ToUserName"], said["Content"]) == ("zhangsan", "您好")
 
     async def test_the_check_of_the_address_is_answered(self, adapter, wecom, clock):
         encrypt = wecom.seal.close(b"42")
