@@ -92,8 +92,19 @@ class Host(Protocol):
     control_url: str
     media: Media
 
-    async def report(self, messages: Sequence[Inbound]) -> None:
-        """Return when a copy exists that outlives this process; raise NotAccepted otherwise."""
+    async def report(self, messages: Sequence[Inbound], *, position: str | None = None) -> None:
+        """Return when the messages are safe, by the rule of the kind; raise NotAccepted otherwise.
+
+        Acknowledge the platform after this and never before. `position`: where the platform goes
+        on behind these messages, a cursor or the number of a frame; there may be no message, too.
+        """
+
+    def resume(self) -> str | None:
+        """Where to go on: the last position behind which all is safe, None at the very beginning.
+
+        Ask on connecting, and again after NotAccepted: until then no position is taken any more,
+        since it would pass what was refused.
+        """
 
     def connected(self) -> None:
         """Call on connecting, and again whenever the platform proves that it is alive."""

@@ -13,27 +13,23 @@ import httpx2
 import msgspec
 import structlog
 
-from adapters.model import Inbound
 from adapters.outbound import Network, Outbound
-from instance_agent import logs, session
+from instance_agent import session
 from instance_agent.configs import Configs
 from instance_agent.gate import Gate
+from instance_agent.intake import Intake
 from instance_agent.journal import Journal
 from instance_agent.llm.inference import Inference
 from instance_agent.media import MediaStore
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import (
-    MAX_BATCH_EVENTS,
     Bootstrap,
     ChannelStatus,
-    Event,
     EventType,
     Health,
     Heartbeat,
-    MessageReceived,
-    event_id,
 )
-from instance_agent.reporter import Reporter, new_event
+from instance_agent.reporter import Reporter
 from instance_agent.sender import Sender
 from instance_agent.spool import Spool
 from instance_agent.store import Store
@@ -55,6 +51,7 @@ class Running:
 
     session: Bootstrap
     reporter: Reporter
+    intake: Intake
     supervisor: Supervisor
     configs: Configs
     sender: Sender
@@ -96,7 +93,9 @@ class Agent:
         """Bring everything up and keep it so until cancelled, or until the session is ended."""
         await self.journal.load()
         await self.spool.load()
-        running = self.running = self._assemble(identity)
+        running = self._assemble(identity)
+        await running.intake.load(identity.checkpoints)
+        self.running = running
         async with asyncio.TaskGroup() as loops:
             tasks = [
                 loops.create_task(running.reporter.post_spool(), name="spool"),
@@ -117,6 +116,7 @@ class Agent:
         if (running := self.running) is None:
             return
         await running.supervisor.close()
+        await running.intake.close()
         await running.inference.close()
         await self._flush(running)
         await running.reporter.close()
@@ -158,15 +158,13 @@ class Agent:
             random=self._random,
         )
 
-        async def report(channel_id: UUID, messages: Sequence[Inbound]) -> None:
-            called = logs.traceparent()
-            events = [
-                received(channel_id, message, trace=called or logs.new_trace(self._random))
-                for message in messages
-            ]
-            keys = {(channel_id, each.conversation.type, each.conversation.id) for each in messages}
-            for start in range(0, len(events), MAX_BATCH_EVENTS):
-                await reporter.report_now(events[start : start + MAX_BATCH_EVENTS], keys=keys)
+        intake = Intake(
+            reporter=reporter,
+            spool=self.spool,
+            store=self._store,
+            clock=self._clock,
+            random=self._random,
+        )
 
         async def record_status(status: ChannelStatus) -> None:
             await reporter.record("channel.status", status, subject=status.channel_id)
@@ -186,7 +184,7 @@ class Agent:
                 clock=self._clock,
                 random=self._random,
             ),
-            report=report,
+            intake=intake,
             metrics=self.metrics,
             clock=self._clock,
             random=self._random,
@@ -205,6 +203,7 @@ class Agent:
         return Running(
             session=identity,
             reporter=reporter,
+            intake=intake,
             supervisor=supervisor,
             configs=configs,
             sender=sender,
@@ -228,6 +227,7 @@ class Agent:
         await session.heartbeats(
             running.reporter,
             beat,
+            running.intake,
             every_s=running.session.heartbeat_s,
             metrics=self.metrics,
             clock=self._clock,
@@ -249,24 +249,3 @@ class Agent:
         self.metrics.spool_bytes.set_function(lambda: self.spool.state.bytes)
         self.metrics.spool_age.set_function(age)
         self.metrics.dead_letters.set_function(lambda: self.spool.dead_letters)
-
-
-def received(channel_id: UUID, message: Inbound, *, trace: str = "") -> Event:
-    """The event of a platform's message: the same id whenever and wherever it is decoded."""
-    data = MessageReceived(
-        channel_id=channel_id,
-        dedupe_key=message.dedupe_key,
-        message_id=message.message_id,
-        conversation=message.conversation,
-        sender=message.sender,
-        segments=message.segments,
-        mentions_bot=message.mentions_bot,
-        reply_handle=message.reply_handle,
-    )
-    return new_event(
-        "message.received",
-        data,
-        now=message.occurred_at,
-        event_id=event_id(channel_id, message.dedupe_key),
-        trace=trace,
-    )
