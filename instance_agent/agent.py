@@ -13,6 +13,7 @@ import httpx2
 import msgspec
 import structlog
 
+from adapters.base import Control
 from adapters.outbound import Network, Outbound
 from instance_agent import session
 from instance_agent.configs import Configs
@@ -69,6 +70,7 @@ class Agent:
         data_dir: Path,
         store: Store,
         http: httpx2.AsyncClient,
+        platforms: httpx2.AsyncClient,
         clock: Callable[[], float],
         random: Random,
         outbound_allow: Sequence[Network] = (),
@@ -84,6 +86,7 @@ class Agent:
         self._data_dir = data_dir
         self._store = store
         self._http = http
+        self._platforms = platforms
         self._clock = clock
         self._random = random
         self._outbound_allow = outbound_allow
@@ -173,8 +176,8 @@ class Agent:
             await reporter.record(kind, data, subject=None)
 
         around = Surroundings(
-            http=self._http,
-            control_url=self._control_url,
+            http=self._platforms,
+            control=Control(url=self._control_url, http=self._http),
             media=MediaStore(
                 http=self._http,
                 control_url=self._control_url,

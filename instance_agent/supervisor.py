@@ -18,7 +18,7 @@ import structlog
 from pydantic import BaseModel
 
 from adapters import registry
-from adapters.base import Adapter, ChannelRefused, Media, NotAccepted
+from adapters.base import Adapter, ChannelRefused, Control, Media, NotAccepted
 from adapters.model import Inbound
 from instance_agent.backoff import Backoff
 from instance_agent.intake import Intake
@@ -53,7 +53,7 @@ class Surroundings:
     """What every scope gets from the agent."""
 
     http: httpx2.AsyncClient
-    control_url: str
+    control: Control
     media: Media
     intake: Intake
     metrics: Metrics
@@ -71,7 +71,7 @@ class ChannelHost:
         on_connected: Callable[["ChannelHost"], None],
     ) -> None:
         self.http = around.http
-        self.control_url = around.control_url
+        self.control = around.control
         self.media = around.media
         self.ended = False
         self._intake = around.intake

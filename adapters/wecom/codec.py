@@ -266,8 +266,11 @@ def stands_alone(segment: Segment) -> bool:
             return False
 
 
-def body(segment: Segment) -> Body:
-    """`msgtype` and its payload for what needs no upload; empty when there is no such message."""
+def body(segment: Segment, *, in_group: bool = False) -> Body:
+    """`msgtype` and its payload for what needs no upload; empty when there is no such message.
+
+    Groups take no cards of the platform's own.
+    """
     match segment:
         case Text():
             return {"msgtype": "text", "text": {"content": segment.text}}
@@ -275,7 +278,7 @@ def body(segment: Segment) -> Body:
             return {"msgtype": "markdown", "markdown": {"content": segment.text}}
         case Link():
             return _textcard(segment)
-        case Card():
+        case Card() if not in_group:
             return _card(segment)
         case _:
             return {}

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from adapters import registry
-from adapters.base import ChannelRefused, NotAccepted
+from adapters.base import ChannelRefused, Control, NotAccepted
 from instance_agent import supervisor as module
 from instance_agent.metrics import Metrics
 from instance_agent.supervisor import ChannelSpec, Supervisor, Surroundings, SwapFailed
@@ -119,7 +119,7 @@ async def supervisor(statuses):
     async with httpx2.AsyncClient() as http:
         around = Surroundings(
             http=http,
-            control_url="http://control",
+            control=Control(url="http://control", http=http),
             media=None,
             intake=None,
             metrics=Metrics(),
