@@ -214,6 +214,7 @@ class Agent:
                 lambda: configs.llm,
                 # Reading the machine's certificates takes time: not before the first question.
                 lambda: Outbound(self._outbound_allow),
+                metrics=self.metrics,
                 now=time.monotonic,
             ),
         )
