@@ -1,6 +1,7 @@
 """What an adapter is to the agent that hosts it, and what the agent is to an adapter."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import httpx2
@@ -60,6 +61,10 @@ class SendUnknown(Exception):
     """The call was cut: nobody knows whether the platform sent it."""
 
 
+# The call that somebody may see; awaited at most once.
+Attempt = Callable[[], Awaitable[Sent]]
+
+
 class MediaRefused(Exception):
     """The bytes are not stored and never will be: too large, or not what they claim to be."""
 
@@ -85,15 +90,37 @@ class Media(Protocol):
         """The bytes of a stored segment; raises MediaRefused when they are gone, or NotAccepted."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """Our own control plane, which is a platform too: web chat's."""
+
+    url: str
+    http: httpx2.AsyncClient
+
+
 class Host(Protocol):
-    """What the agent gives an adapter."""
+    """What the agent gives an adapter.
+
+    `http` is for platforms: it goes through the guarded door and raises `outbound.Refused`.
+    """
 
     http: httpx2.AsyncClient
-    control_url: str
+    control: Control
     media: Media
 
-    async def report(self, messages: Sequence[Inbound]) -> None:
-        """Return when a copy exists that outlives this process; raise NotAccepted otherwise."""
+    async def report(self, messages: Sequence[Inbound], *, position: str | None = None) -> None:
+        """Return when the messages are safe, by the rule of the kind; raise NotAccepted otherwise.
+
+        Acknowledge the platform after this and never before. `position`: where the platform goes
+        on behind these messages, a cursor or the number of a frame; there may be no message, too.
+        """
+
+    def resume(self) -> str | None:
+        """Where to go on: the last position behind which all is safe, None at the very beginning.
+
+        Ask on connecting, and again after NotAccepted: until then no position is taken any more,
+        since it would pass what was refused.
+        """
 
     def connected(self) -> None:
         """Call on connecting, and again whenever the platform proves that it is alive."""
@@ -119,5 +146,6 @@ class Adapter(Protocol):
     def split(self, segments: Sequence[Segment]) -> list[list[Segment]]:
         """Cut a message into the parts that the platform takes in one call each."""
 
-    async def send(self, part: Outgoing) -> Sent:
-        """One attempt; raises SendFailed or SendUnknown."""
+    async def prepare(self, part: Outgoing) -> Attempt:
+        """All that nobody sees, such as tokens and uploads; raises SendFailed. The one attempt is
+        what it returns, which raises SendFailed or SendUnknown."""

@@ -86,44 +86,26 @@ class Streamed:
     chunks: AsyncIterator[bytes]
 
 
-class Outbound:
-    """Calls addresses on the internet, and in networks that the platform's settings allow."""
+class Door:
+    """Which addresses may be called: those on the internet, and in networks that are allowed.
 
-    def __init__(
-        self,
-        allow: Sequence[Network] = (),
-        *,
-        egress: Callable[[], Egress] = lambda: NOWHERE,
-        verify: ssl.SSLContext | None = None,
-        resolve: Resolver | None = None,
-    ) -> None:
-        """`allow`: networks called although private; plain HTTP is for these alone.
+    `egress`: what a plan opens beside them; may be changed at any time.
+    """
 
-        `egress`: what a plan opens beside them, asked at every call.
-        `verify`: knows other certificate authorities than the usual ones.
-        """
+    def __init__(self, allow: Sequence[Network] = (), *, resolve: Resolver | None = None) -> None:
+        """`allow`: networks called although private; plain HTTP is for these and `egress` alone."""
+        self.egress = NOWHERE
         self._allow = tuple(allow)
-        self._egress = egress
         self._resolver = resolve or _addresses
         self._names = ThreadPoolExecutor(MAX_RESOLVING, thread_name_prefix="outbound")
-        self._http = httpx2.AsyncClient(
-            verify=verify or True,
-            trust_env=False,
-            # One tenant's cookies would be sent to the next one at the same address.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            follow_redirects=False,
-            # A kept connection would answer for whichever name led to its address first.
-            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=0),
-        )
 
-    def opened_to(self, egress: Egress) -> "Outbound":
+    def opened_to(self, egress: Egress) -> "Door":
         """The same door for one who may go there too."""
         door = copy.copy(self)
-        door._egress = lambda: egress
+        door.egress = egress
         return door
 
-    async def close(self) -> None:
-        await self._http.aclose()
+    def close(self) -> None:
         self._names.shutdown(wait=False, cancel_futures=True)
 
     def check(self, url: str) -> httpx2.URL:
@@ -138,12 +120,84 @@ class Outbound:
             raise Refused("The address must hold neither a password nor a fragment.")
         if parsed.port is not None and not 0 < parsed.port < 2**16:
             raise Refused("The address has no such port.")
-        if parsed.scheme == "http" and not self._allow and self._egress() == NOWHERE:
+        if parsed.scheme == "http" and not self._allow and self.egress == NOWHERE:
             raise Refused("The address must begin with https://.")
         literal = _literal(parsed.host)
         if literal is not None:
-            self._check_address(parsed, literal)
+            self._check_address(parsed.scheme, parsed.host, literal)
         return parsed
+
+    async def resolve(self, scheme: str, host: str, port: int) -> Address:
+        """An address that may be called under this name; raises Refused or Unreachable."""
+        literal = _literal(host)
+        if literal is not None:
+            self._check_address(scheme, host, literal)
+            return literal
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(self._names, self._resolver, host, port)
+        except (OSError, UnicodeError):
+            found = ()
+        if not found:
+            raise Unreachable("The name of this address is unknown.")
+        addresses = [ip_address(text) for text in found[:MAX_ADDRESSES]]
+        # One bad address among good ones is a trick too, so all must pass.
+        for address in addresses:
+            self._check_address(scheme, host, address)
+        return addresses[0]
+
+    def _check_address(self, scheme: str, host: str, address: Address) -> None:
+        inner = _innermost(address)
+        if any(holds(network, inner) or holds(network, address) for network in _NEVER):
+            raise Refused("This address is not on the internet.")
+        if any(holds(network, inner) for network in self._allow):
+            return
+        if self.egress.opens(host, inner):
+            return
+        if not (_is_public(inner) and (holds(_TRANSLATED, address) or _is_public(address))):
+            raise Refused("This address is not on the internet.")
+        if scheme != "https":
+            raise Refused("The address must begin with https://.")
+
+
+class Outbound:
+    """Single requests through the door."""
+
+    def __init__(
+        self,
+        allow: Sequence[Network] = (),
+        *,
+        door: Door | None = None,
+        verify: ssl.SSLContext | None = None,
+        resolve: Resolver | None = None,
+    ) -> None:
+        """`door`: one that others go through too, in place of one of its own with `allow`.
+
+        `verify`: knows other certificate authorities than the usual ones.
+        """
+        self._door = door or Door(allow, resolve=resolve)
+        self._http = httpx2.AsyncClient(
+            verify=verify or True,
+            trust_env=False,
+            cookies=no_cookies(),
+            follow_redirects=False,
+            # A kept connection would answer for whichever name led to its address first.
+            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=0),
+        )
+
+    def opened_to(self, egress: Egress) -> "Outbound":
+        """The same for one who may go there too."""
+        opened = copy.copy(self)
+        opened._door = self._door.opened_to(egress)
+        return opened
+
+    async def close(self) -> None:
+        await self._http.aclose()
+        self._door.close()
+
+    def check(self, url: str) -> httpx2.URL:
+        """What can be said of an address before its name is resolved; raises Refused."""
+        return self._door.check(url)
 
     async def send(
         self,
@@ -193,35 +247,8 @@ class Outbound:
             await response.aclose()
 
     async def _resolve(self, url: httpx2.URL) -> Address:
-        literal = _literal(url.host)
-        if literal is not None:
-            return literal
         port = url.port or (443 if url.scheme == "https" else 80)
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.run_in_executor(self._names, self._resolver, url.host, port)
-        except (OSError, UnicodeError):
-            found = ()
-        if not found:
-            raise Unreachable("The name of this address is unknown.")
-        addresses = [ip_address(text) for text in found[:MAX_ADDRESSES]]
-        # One bad address among good ones is a trick too, so all must pass.
-        for address in addresses:
-            self._check_address(url, address)
-        return addresses[0]
-
-    def _check_address(self, url: httpx2.URL, address: Address) -> None:
-        inner = _innermost(address)
-        if any(holds(network, inner) or holds(network, address) for network in _NEVER):
-            raise Refused("This address is not on the internet.")
-        if any(holds(network, inner) for network in self._allow):
-            return
-        if self._egress().opens(url.host, inner):
-            return
-        if not (_is_public(inner) and (holds(_TRANSLATED, address) or _is_public(address))):
-            raise Refused("This address is not on the internet.")
-        if url.scheme != "https":
-            raise Refused("The address must begin with https://.")
+        return await self._door.resolve(url.scheme, url.host, port)
 
     async def _ask(
         self,
@@ -266,6 +293,11 @@ class Outbound:
             raise Unreachable("There was no connection to this address.") from None
         except httpx2.HTTPError:
             raise Unanswered("The connection broke before the answer.") from None
+
+
+def no_cookies() -> CookieJar:
+    """One tenant's cookies would be sent to the next one at the same address."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
 
 
 def networks(text: str) -> tuple[Network, ...]:

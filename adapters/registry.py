@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel
 
 from adapters.model import RawCallback, Verification
 
 Verify = Callable[..., Verification]
+# When a message is safe, so that its platform may hear of it (see `instance_agent.intake`).
+Acknowledge = Literal["stored", "kept", "spooled"]
 
 
 class UnknownKind(LookupError):
@@ -32,7 +34,8 @@ class Kind:
     `callback`: whether its address must be entered at the platform by a person.
     `reply_window_s`: for how many seconds after the contact's last message the platform takes
     messages to them; None means always. `paces`: what one chat may get, so that nothing is sent
-    that the platform would drop.
+    that the platform would drop. `acknowledge`: what must have happened to a message before its
+    platform hears that we have it.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Kind:
     callback: bool
     reply_window_s: float | None = None
     paces: tuple[Pace, ...] = ()
+    acknowledge: Acknowledge = "stored"
 
     def settings(self) -> type[BaseModel]:
         """The settings model; fields of type SecretStr are secrets."""

@@ -263,6 +263,8 @@ async def _agent(base: Ground, agent: Agent, api: int) -> AsyncIterator[None]:
         *("-m", "instance_agent", "--instance-id", str(agent.instance_id), "--generation", "1"),
         *("--control-url", f"http://127.0.0.1:{api}", "--data-dir", str(base.folder / "agent")),
         *("--bootstrap-file", str(token), "--listen", f"127.0.0.1:{port}"),
+        # The stand-in of the platform is on this machine.
+        *("--outbound-allow", "127.0.0.0/8"),
     ]
     connection = await base.connect()
     async with spawned(command, port), asyncio.timeout(None) as patience:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -13,28 +13,24 @@ import httpx2
 import msgspec
 import structlog
 
-from adapters.egress import Network
-from adapters.model import Inbound
-from adapters.outbound import Outbound
-from instance_agent import logs, session
+from adapters.base import Control
+from adapters.outbound import Door, Outbound
+from instance_agent import session
 from instance_agent.configs import Configs
 from instance_agent.gate import Gate
+from instance_agent.intake import Intake
 from instance_agent.journal import Journal
 from instance_agent.llm.inference import Inference
 from instance_agent.media import MediaStore
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import (
-    MAX_BATCH_EVENTS,
     Bootstrap,
     ChannelStatus,
-    Event,
     EventType,
     Health,
     Heartbeat,
-    MessageReceived,
-    event_id,
 )
-from instance_agent.reporter import Reporter, new_event
+from instance_agent.reporter import Reporter
 from instance_agent.sender import Sender
 from instance_agent.spool import Spool
 from instance_agent.store import Store
@@ -56,6 +52,7 @@ class Running:
 
     session: Bootstrap
     reporter: Reporter
+    intake: Intake
     supervisor: Supervisor
     configs: Configs
     sender: Sender
@@ -73,9 +70,10 @@ class Agent:
         data_dir: Path,
         store: Store,
         http: httpx2.AsyncClient,
+        platforms: httpx2.AsyncClient,
         clock: Callable[[], float],
         random: Random,
-        outbound_allow: Sequence[Network] = (),
+        door: Door,
     ) -> None:
         self.instance_id = instance_id
         self.version = session.version()
@@ -88,16 +86,19 @@ class Agent:
         self._data_dir = data_dir
         self._store = store
         self._http = http
+        self._platforms = platforms
         self._clock = clock
         self._random = random
-        self._outbound_allow = outbound_allow
+        self._door = door
         self._observe()
 
     async def run(self, identity: Bootstrap) -> None:
         """Bring everything up and keep it so until cancelled, or until the session is ended."""
         await self.journal.load()
         await self.spool.load()
-        running = self.running = self._assemble(identity)
+        running = self._assemble(identity)
+        await running.intake.load(identity.checkpoints)
+        self.running = running
         async with asyncio.TaskGroup() as loops:
             tasks = [
                 loops.create_task(running.reporter.post_spool(), name="spool"),
@@ -118,6 +119,7 @@ class Agent:
         if (running := self.running) is None:
             return
         await running.supervisor.close()
+        await running.intake.close()
         await running.inference.close()
         await self._flush(running)
         await running.reporter.close()
@@ -159,15 +161,13 @@ class Agent:
             random=self._random,
         )
 
-        async def report(channel_id: UUID, messages: Sequence[Inbound]) -> None:
-            called = logs.traceparent()
-            events = [
-                received(channel_id, message, trace=called or logs.new_trace(self._random))
-                for message in messages
-            ]
-            keys = {(channel_id, each.conversation.type, each.conversation.id) for each in messages}
-            for start in range(0, len(events), MAX_BATCH_EVENTS):
-                await reporter.report_now(events[start : start + MAX_BATCH_EVENTS], keys=keys)
+        intake = Intake(
+            reporter=reporter,
+            spool=self.spool,
+            store=self._store,
+            clock=self._clock,
+            random=self._random,
+        )
 
         async def record_status(status: ChannelStatus) -> None:
             await reporter.record("channel.status", status, subject=status.channel_id)
@@ -176,8 +176,8 @@ class Agent:
             await reporter.record(kind, data, subject=None)
 
         around = Surroundings(
-            http=self._http,
-            control_url=self._control_url,
+            http=self._platforms,
+            control=Control(url=self._control_url, http=self._http),
             media=MediaStore(
                 http=self._http,
                 control_url=self._control_url,
@@ -187,7 +187,7 @@ class Agent:
                 clock=self._clock,
                 random=self._random,
             ),
-            report=report,
+            intake=intake,
             metrics=self.metrics,
             clock=self._clock,
             random=self._random,
@@ -198,6 +198,7 @@ class Agent:
             spool=self.spool,
             supervisor=supervisor,
             record=record_config,
+            door=self._door,
             free_bytes=lambda: shutil.disk_usage(self._data_dir).free,
         )
         sender = Sender(
@@ -206,13 +207,15 @@ class Agent:
         return Running(
             session=identity,
             reporter=reporter,
+            intake=intake,
             supervisor=supervisor,
             configs=configs,
             sender=sender,
             inference=Inference(
                 lambda: configs.llm,
                 # Reading the machine's certificates takes time: not before the first question.
-                lambda: Outbound(self._outbound_allow, egress=lambda: configs.egress),
+                lambda: Outbound(door=self._door),
+                metrics=self.metrics,
                 now=time.monotonic,
             ),
         )
@@ -229,6 +232,7 @@ class Agent:
         await session.heartbeats(
             running.reporter,
             beat,
+            running.intake,
             every_s=running.session.heartbeat_s,
             metrics=self.metrics,
             clock=self._clock,
@@ -250,24 +254,3 @@ class Agent:
         self.metrics.spool_bytes.set_function(lambda: self.spool.state.bytes)
         self.metrics.spool_age.set_function(age)
         self.metrics.dead_letters.set_function(lambda: self.spool.dead_letters)
-
-
-def received(channel_id: UUID, message: Inbound, *, trace: str = "") -> Event:
-    """The event of a platform's message: the same id whenever and wherever it is decoded."""
-    data = MessageReceived(
-        channel_id=channel_id,
-        dedupe_key=message.dedupe_key,
-        message_id=message.message_id,
-        conversation=message.conversation,
-        sender=message.sender,
-        segments=message.segments,
-        mentions_bot=message.mentions_bot,
-        reply_handle=message.reply_handle,
-    )
-    return new_event(
-        "message.received",
-        data,
-        now=message.occurred_at,
-        event_id=event_id(channel_id, message.dedupe_key),
-        trace=trace,
-    )

@@ -1,8 +1,13 @@
-"""The agent's one HTTP client. Reading the machine's certificates costs as much as everything
-else at a start, so it waits for the first call over TLS; many agents never make one."""
+"""The agent's HTTP clients: one to its control plane, one to platforms. Reading the machine's
+certificates costs as much as everything else at a start, so it waits for the first call over TLS;
+many agents never make one."""
+
+from collections.abc import Callable
 
 import httpx2
 
+from adapters.guarded import Guarded
+from adapters.outbound import Door, no_cookies
 from instance_agent import logs
 
 # Calls to the control plane and to platforms; each call may ask for less.
@@ -15,12 +20,13 @@ LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepal
 class LazyTls(httpx2.AsyncBaseTransport):
     """A verifying transport that comes into being with its first request."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], httpx2.AsyncHTTPTransport]) -> None:
+        self._make = make
         self._transport: httpx2.AsyncHTTPTransport | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if self._transport is None:
-            self._transport = httpx2.AsyncHTTPTransport(limits=LIMITS)
+            self._transport = self._make()
         return await self._transport.handle_async_request(request)
 
     async def aclose(self) -> None:
@@ -33,8 +39,21 @@ def new_client() -> httpx2.AsyncClient:
     plain = httpx2.AsyncHTTPTransport(verify=False, limits=LIMITS)
     return httpx2.AsyncClient(
         timeout=TIMEOUT,
-        transport=LazyTls(),
+        transport=LazyTls(lambda: httpx2.AsyncHTTPTransport(limits=LIMITS)),
         mounts={"http://": plain},
+        event_hooks={"request": [_name_trace]},
+    )
+
+
+def platform_client(door: Door) -> httpx2.AsyncClient:
+    """To addresses that tenants chose: through the door, without proxies, cookies, redirects."""
+    return httpx2.AsyncClient(
+        timeout=TIMEOUT,
+        transport=LazyTls(lambda: Guarded(door, "https", limits=LIMITS)),
+        mounts={"http://": Guarded(door, "http", limits=LIMITS)},
+        trust_env=False,
+        cookies=no_cookies(),
+        follow_redirects=False,
         event_hooks={"request": [_name_trace]},
     )
 

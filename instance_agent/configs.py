@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from adapters import egress, registry
 from adapters.base import ChannelRefused
-from adapters.egress import Egress
+from adapters.outbound import Door
 from instance_agent import documents
 from instance_agent.problems import Refusal
 from instance_agent.protocol import (
@@ -74,16 +74,17 @@ class Configs:
         spool: Spool,
         supervisor: Supervisor,
         record: Record,
+        door: Door,
         free_bytes: Callable[[], int],
     ) -> None:
         self._store = store
         self._spool = spool
         self._supervisor = supervisor
         self._record = record
+        self._door = door
         self._free_bytes = free_bytes
         self._lock = asyncio.Lock()
         self._document = Document()
-        self._egress = egress.NOWHERE
         self._applied: Revision | None = None
         self._last_good: int | None = None
         self._rejected: int | None = None
@@ -93,11 +94,6 @@ class Configs:
     @property
     def _running(self) -> int | None:
         return self._applied.number if self._applied else None
-
-    @property
-    def egress(self) -> Egress:
-        """Where the bot may go beside the public internet, by the document that runs."""
-        return self._egress
 
     @property
     def llm(self) -> Llm:
@@ -237,6 +233,8 @@ class Configs:
         )
 
     async def _swap(self, staged: Staged) -> None:
+        # What the platform's operators opened counts whether the rest of the document works or not.
+        self._door.egress = egress.read(staged.document.network.egress_allow)
         try:
             await self._supervisor.swap(staged.channels)
         except SwapFailed as failed:
@@ -245,7 +243,6 @@ class Configs:
             raise Rejected([_error(path, "did_not_connect", failed.reason)]) from failed
         revision = staged.revision
         self._document, self._applied = staged.document, revision
-        self._egress = egress.read(staged.document.network.egress_allow)
         self._last_good, self.ready = revision.number, True
         if self._rejected is not None and self._rejected < revision.number:
             self._rejected, self._errors = None, []

@@ -18,12 +18,6 @@ KEPT_S = 7 * 24 * 3600
 # Rows removed per transaction, so that a send never waits long behind the cleaning.
 _CLEAN_BATCH = 500
 
-_TRYING = """
-INSERT INTO journal (message_id, part, state, attempt, tried_at) VALUES (?, ?, 'trying', ?, ?)
-ON CONFLICT DO UPDATE SET state = 'trying', attempt = excluded.attempt, outcome = NULL,
-    tried_at = CASE state WHEN 'failed' THEN excluded.tried_at ELSE tried_at END
-"""
-
 State = Literal["trying", "sent", "failed", "unknown"]
 
 
@@ -63,27 +57,29 @@ class Journal:
         self.epoch = max(self.epoch, epoch)
         await self._store.run(job)
 
-    async def begin(self, message_id: UUID, part: int, *, attempt: int, now: float) -> Entry | None:
-        """Commit that the call is about to be made, unless there is an entry: then return that."""
+    async def entries(self, message_id: UUID) -> dict[int, Entry]:
+        """What is known of a message, by part."""
 
-        def job(connection: sqlite3.Connection) -> Entry | None:
-            row = connection.execute(
-                "SELECT state, attempt, tried_at, outcome FROM journal"
-                " WHERE message_id = ? AND part = ?",
-                (str(message_id), part),
-            ).fetchone()
-            if row is not None:
-                return _entry(*row)
-            connection.execute(_TRYING, (str(message_id), part, attempt, now))
-            return None
+        def job(connection: sqlite3.Connection) -> dict[int, Entry]:
+            rows = connection.execute(
+                "SELECT part, state, attempt, tried_at, outcome FROM journal WHERE message_id = ?",
+                (str(message_id),),
+            )
+            return {part: _entry(*rest) for part, *rest in rows}
 
         return await self._store.run(job)
 
     async def trying(self, message_id: UUID, part: int, *, attempt: int, now: float) -> None:
-        """Commit that the call is about to be made again."""
+        """Commit that the call is about to be made."""
 
         def job(connection: sqlite3.Connection) -> None:
-            connection.execute(_TRYING, (str(message_id), part, attempt, now))
+            connection.execute(
+                "INSERT INTO journal (message_id, part, state, attempt, tried_at)"
+                " VALUES (?, ?, 'trying', ?, ?) ON CONFLICT DO UPDATE SET state = 'trying',"
+                " attempt = excluded.attempt, outcome = NULL, tried_at ="
+                " CASE state WHEN 'failed' THEN excluded.tried_at ELSE tried_at END",
+                (str(message_id), part, attempt, now),
+            )
 
         await self._store.run(job)
 

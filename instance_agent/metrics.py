@@ -1,6 +1,6 @@
 """What the agent counts; GET /metrics shows it."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class Metrics:
@@ -24,6 +24,25 @@ class Metrics:
             "botyard_agent_channel_restarts",
             "Times a channel's adapter ended by itself and was started again.",
             ["kind"],
+            registry=self.registry,
+        )
+        self.model_calls = Counter(
+            "botyard_agent_model_calls",
+            "Calls of models, by kind of provider and outcome: ok, left, or the failure's class.",
+            ["kind", "outcome"],
+            registry=self.registry,
+        )
+        self.model_tokens = Counter(
+            "botyard_agent_model_tokens",
+            "Tokens as providers count them, by kind of provider, asked and answered.",
+            ["kind", "direction"],
+            registry=self.registry,
+        )
+        self.model_seconds = Histogram(
+            "botyard_agent_model_seconds",
+            "Time until a model's first word, and until its last.",
+            ["kind", "until"],
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 120),
             registry=self.registry,
         )
         self.heartbeat = self._gauge(

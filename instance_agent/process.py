@@ -15,10 +15,11 @@ import httpx2
 import structlog
 import uvicorn
 
+from adapters.outbound import Door
 from instance_agent import session
 from instance_agent.agent import Agent
 from instance_agent.app import create_app
-from instance_agent.client import new_client
+from instance_agent.client import new_client, platform_client
 from instance_agent.protocol import PROTOCOL_VERSION, SCHEMA_VERSION, Bootstrap, BootstrapRequest
 from instance_agent.settings import Settings
 from instance_agent.store import Store
@@ -82,23 +83,26 @@ async def run(settings: Settings, token: str) -> int:
     listener = listen(settings.listen_host, settings.listen_port)
     random: Random = SystemRandom()
     store = Store(settings.data_dir / "agent.db")
+    door = Door(settings.outbound_allow)
     try:
-        async with new_client() as http:
+        async with new_client() as http, platform_client(door) as platforms:
             agent = Agent(
                 instance_id=settings.instance_id,
                 control_url=settings.control_url,
                 data_dir=settings.data_dir,
                 store=store,
                 http=http,
+                platforms=platforms,
                 clock=time.time,
                 random=random,
-                outbound_allow=settings.outbound_allow,
+                door=door,
             )
             async with _served(agent, listener):
                 code = await _until(stop, _live(agent, settings, token, listener, http, random))
                 log.info("draining")
                 await agent.drain()
     finally:
+        door.close()
         await store.close()
     log.info("stopped", code=code)
     return code

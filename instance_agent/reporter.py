@@ -6,11 +6,12 @@ the control plane has it) go straight up or fail; the rest go through the spool,
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
+from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -49,6 +50,7 @@ SPOOL_TIMEOUT_S = 30.0
 _HOPELESS = frozenset({400, 413, 422})
 # "This session has ended": the control plane wants nothing more of it.
 _GONE = 410
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 log = structlog.get_logger()
 
@@ -58,6 +60,7 @@ class _Batch(msgspec.Struct, kw_only=True):
 
     session_id: UUID
     events: list[msgspec.Raw]
+    checkpoints: dict[str, str]
 
 
 class _Result(msgspec.Struct, kw_only=True):
@@ -94,6 +97,7 @@ class _Waiting:
     bodies: list[bytes]
     keys: frozenset[object]
     answer: asyncio.Future[list[EventResult]]
+    checkpoints: Mapping[str, str]
     context: Context = field(default_factory=copy_context)
 
     @property
@@ -146,10 +150,17 @@ class Reporter:
         self._flights: dict[asyncio.Task[None], list[_Waiting]] = {}
         self.gone = asyncio.Event()
 
-    async def report_now(self, events: Sequence[Event], *, keys: Iterable[object]) -> None:
+    async def report_now(
+        self,
+        events: Sequence[Event],
+        *,
+        keys: Iterable[object],
+        checkpoints: Mapping[str, str] = _NOTHING,
+    ) -> None:
         """Return when the control plane has answered for all events; raises NotAccepted.
 
         An event that it rejects for good is kept as a dead letter, and counts as answered.
+        `checkpoints` commit with the events.
         """
         if len(self._waiting) >= MAX_WAITING:
             raise NotAccepted("too many events wait for the control plane")
@@ -158,6 +169,7 @@ class Reporter:
             bodies=[msgspec.json.encode(event) for event in events],
             keys=frozenset(keys),
             answer=asyncio.get_running_loop().create_future(),
+            checkpoints=checkpoints,
         )
         self._waiting.append(waiting)
         self._launch()
@@ -248,8 +260,9 @@ class Reporter:
 
     async def _fly(self, batch: list[_Waiting]) -> None:
         bodies = [body for waiting in batch for body in waiting.bodies]
+        checkpoints = {key: at for waiting in batch for key, at in waiting.checkpoints.items()}
         try:
-            answer = await self._post(bodies, DEADLINE_S, EventResults)
+            answer = await self._post(bodies, DEADLINE_S, EventResults, checkpoints)
             results = {each.id: each for each in answer.results}
             parts = [[results[event_id] for event_id in each.ids] for each in batch]
         except (PostFailed, KeyError) as error:
@@ -323,9 +336,17 @@ class Reporter:
             answered.through, rejected=rejected, now=self._clock(), after=after
         )
 
-    async def _post(self, bodies: list[bytes], timeout_s: float, form: type[Answer]) -> Answer:
+    async def _post(
+        self,
+        bodies: list[bytes],
+        timeout_s: float,
+        form: type[Answer],
+        checkpoints: Mapping[str, str] = _NOTHING,
+    ) -> Answer:
         raw = [msgspec.Raw(body) for body in bodies]
-        body = msgspec.json.encode(_Batch(session_id=self._session.session_id, events=raw))
+        body = msgspec.json.encode(
+            _Batch(session_id=self._session.session_id, events=raw, checkpoints=dict(checkpoints))
+        )
         headers = standard_webhooks.sign(
             self._session.webhook_secrets[0],
             message_id=f"msg_{uuid4()}",

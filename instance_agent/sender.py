@@ -1,5 +1,7 @@
 """Sends down: one attempt per part, journalled before and after, idempotent by message id.
 
+What nobody sees comes first (tokens, uploads): an agent that dies there leaves no doubt.
+
 All timed retry belongs to the control plane. Repeating an attempt repeats its answer; a higher
 attempt tries again what the platform refused (nothing was sent then). What has no known end is
 sent again only while the platform would recognise it, or when a person insists on a new attempt.
@@ -13,7 +15,7 @@ import msgspec
 import structlog
 
 from adapters import registry
-from adapters.base import Outgoing, SendFailed, SendUnknown
+from adapters.base import Attempt, Outgoing, SendFailed, SendUnknown
 from adapters.model import Segment
 from instance_agent.journal import Entry, Journal
 from instance_agent.metrics import Metrics
@@ -21,8 +23,10 @@ from instance_agent.problems import Refusal
 from instance_agent.protocol import PartOutcome, SendRequest, SendResult
 from instance_agent.supervisor import Scope, Supervisor
 
-# One call to a platform, including a token refresh; after it the outcome is unknown.
+# One call to a platform; after it the outcome is unknown.
 ATTEMPT_S = 30.0
+# Tokens and uploads before that call. Nothing was sent when it is over.
+PREPARE_S = 40.0
 # Messages on their way at a time: lanes of the control plane beyond it come back in a second.
 MAX_RUNNING = 64
 
@@ -82,9 +86,10 @@ class Sender:
         parts = scope.adapter.split(request.segments)
         if not parts:
             raise Refusal(400, "bad_request", "there is nothing to send")
+        entries = await self._journal.entries(request.message_id)
         outcomes: list[PartOutcome] = []
         for index, segments in enumerate(parts):
-            outcome = await self._part(request, scope, index, segments)
+            outcome = await self._part(request, scope, index, segments, entries.get(index))
             outcomes.append(outcome)
             if outcome.outcome != "sent":
                 break  # parts must not arrive out of order
@@ -103,11 +108,9 @@ class Sender:
         scope: Scope,
         index: int,
         segments: list[Segment],
+        entry: Entry | None,
     ) -> PartOutcome:
         kind = registry.kind(scope.spec.kind)
-        entry = await self._journal.begin(
-            request.message_id, index, attempt=request.attempt, now=self._clock()
-        )
         if entry is not None:
             safe_s = kind.resend_safe_s
             if request.insist and request.attempt > entry.attempt:
@@ -116,9 +119,6 @@ class Sender:
             known = settled(entry, request.attempt, resend_safe_s=safe_s, now=self._clock())
             if known is not None:
                 return known
-            await self._journal.trying(
-                request.message_id, index, attempt=request.attempt, now=self._clock()
-            )
         part = Outgoing(
             idempotency_key=f"{request.message_id}:{index}",
             conversation=request.conversation,
@@ -126,10 +126,14 @@ class Sender:
             segments=segments,
             author=request.author,
         )
-        outcome = await _attempt(scope, part)
-        if outcome.outcome == "failed" and entry is not None and entry.state != "failed":
-            # The platform refused this try; an earlier one has no known end and may have been sent.
-            outcome = msgspec.structs.replace(outcome, outcome="unknown")
+        ready = await _prepare(scope, part)
+        if isinstance(ready, PartOutcome):
+            # Nobody has seen anything, so there is nothing to note of this attempt.
+            return _behind(entry, ready)
+        await self._journal.trying(
+            request.message_id, index, attempt=request.attempt, now=self._clock()
+        )
+        outcome = _behind(entry, await _attempt(scope, ready))
         await self._journal.finish(request.message_id, index, outcome)
         self._metrics.sends.labels(kind.name, outcome.outcome).inc()
         return outcome
@@ -144,17 +148,41 @@ def settled(entry: Entry, attempt: int, *, resend_safe_s: float, now: float) -> 
     return entry.outcome or UNKNOWN
 
 
-async def _attempt(scope: Scope, part: Outgoing) -> PartOutcome:
+def _behind(entry: Entry | None, outcome: PartOutcome) -> PartOutcome:
+    """A try that failed behind one with no known end: that one may have been sent."""
+    if outcome.outcome == "failed" and entry is not None and entry.state != "failed":
+        return msgspec.structs.replace(outcome, outcome="unknown")
+    return outcome
+
+
+async def _prepare(scope: Scope, part: Outgoing) -> Attempt | PartOutcome:
+    try:
+        async with asyncio.timeout(PREPARE_S):
+            return await scope.adapter.prepare(part)
+    except SendFailed as failed:
+        return _failed(failed)
+    except TimeoutError:
+        return _failed(SendFailed("server_busy", "the platform did not answer in time"))
+    except Exception as error:
+        log.error("adapter failed before sending", channel_id=str(scope.spec.id), exc_info=True)
+        return _failed(SendFailed("server_busy", f"the adapter raised {type(error).__name__}"))
+
+
+def _failed(failed: SendFailed) -> PartOutcome:
+    return PartOutcome(
+        outcome="failed",
+        error_class=failed.error_class,
+        detail=failed.detail,
+        retry_after_s=failed.retry_after_s,
+    )
+
+
+async def _attempt(scope: Scope, attempt: Attempt) -> PartOutcome:
     try:
         async with asyncio.timeout(ATTEMPT_S):
-            sent = await scope.adapter.send(part)
+            sent = await attempt()
     except SendFailed as failed:
-        return PartOutcome(
-            outcome="failed",
-            error_class=failed.error_class,
-            detail=failed.detail,
-            retry_after_s=failed.retry_after_s,
-        )
+        return _failed(failed)
     except SendUnknown as unknown:
         return PartOutcome(outcome="unknown", detail=str(unknown) or None)
     except TimeoutError:

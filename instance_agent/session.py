@@ -11,6 +11,7 @@ import structlog
 
 from adapters.base import NotAccepted
 from instance_agent.backoff import Backoff, retry_after
+from instance_agent.intake import Intake
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import Bootstrap, BootstrapRequest, Heartbeat
 from instance_agent.reporter import Reporter, new_event
@@ -64,6 +65,7 @@ async def bootstrap(
 async def heartbeats(
     reporter: Reporter,
     beat: Callable[[], Heartbeat],
+    intake: Intake,
     *,
     every_s: float,
     metrics: Metrics,
@@ -73,8 +75,10 @@ async def heartbeats(
     """Loop: tell the control plane how we are. A lost one is not repeated, the next is newer."""
     while True:
         event = new_event("instance.heartbeat", beat(), now=clock())
+        checkpoints = intake.checkpoints()
         try:
-            await reporter.report_now([event], keys=["instance.heartbeat"])
+            await reporter.report_now([event], keys=["instance.heartbeat"], checkpoints=checkpoints)
+            intake.told(checkpoints)
             metrics.heartbeat.set(clock())
         except NotAccepted as error:
             log.warning("heartbeat not accepted", reason=str(error))

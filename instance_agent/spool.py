@@ -2,14 +2,14 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
 
 from instance_agent.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Limits
-from instance_agent.store import Store
+from instance_agent.store import Store, StoreFailed
 
 # Answers by how many rows and bytes the spool grew.
 Change = Callable[[sqlite3.Connection], tuple[int, int]]
@@ -74,6 +74,31 @@ class Spool:
                 (str(event_id), subject, at, body),
             )
             return depth + 1, size + len(body)
+
+        await self._change(job)
+
+    async def keep(
+        self,
+        events: Sequence[tuple[UUID, bytes]],
+        *,
+        at: float,
+        along: Callable[[sqlite3.Connection], object],
+    ) -> None:
+        """Keep what platforms said, and what is to commit `along` with it.
+
+        Raises StoreFailed, also when the spool is full: nothing makes room for messages.
+        """
+        size = sum(len(body) for _, body in events)
+        if events and self.state.bytes + size > self.max_bytes:
+            raise StoreFailed("the spool is full")
+
+        def job(connection: sqlite3.Connection) -> tuple[int, int]:
+            connection.executemany(
+                "INSERT INTO spool (id, at, body) VALUES (?, ?, ?)",
+                [(str(event_id), at, body) for event_id, body in events],
+            )
+            along(connection)
+            return len(events), size
 
         await self._change(job)
 

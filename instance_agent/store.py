@@ -21,8 +21,15 @@ MAX_WAITING = 256
 # A few pages serve this little database; SQLite's default of 2 MB would show in every agent.
 _CACHE_KIB = 512
 
+_POSITIONS = """
+PRAGMA user_version = 2;
+CREATE TABLE positions (
+    channel_id TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+"""
 _SCHEMA = """
-PRAGMA user_version = 1;
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE spool (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -117,8 +124,10 @@ def _open(path: Path) -> sqlite3.Connection:
     # FULL: a commit survives power loss; in WAL mode, NORMAL would not promise that.
     for pragma in ("journal_mode = WAL", "synchronous = FULL", f"cache_size = -{_CACHE_KIB}"):
         connection.execute(f"PRAGMA {pragma}")
-    if connection.execute("PRAGMA user_version").fetchone() == (0,):
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version < 2:
+        missing = _POSITIONS if version else _SCHEMA + _POSITIONS
+        connection.executescript(f"BEGIN IMMEDIATE; {missing} COMMIT;")
     return connection
 
 

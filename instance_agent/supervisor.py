@@ -18,9 +18,10 @@ import structlog
 from pydantic import BaseModel
 
 from adapters import registry
-from adapters.base import Adapter, ChannelRefused, Media
+from adapters.base import Adapter, ChannelRefused, Control, Media, NotAccepted
 from adapters.model import Inbound
 from instance_agent.backoff import Backoff
+from instance_agent.intake import Intake
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import ChannelState, ChannelStatus
 from instance_agent.store import StoreFailed
@@ -35,7 +36,6 @@ STOP_S = 5.0
 
 log = structlog.get_logger()
 
-Report = Callable[[UUID, Sequence[Inbound]], Awaitable[None]]
 Record = Callable[[ChannelStatus], Awaitable[None]]
 
 
@@ -53,9 +53,9 @@ class Surroundings:
     """What every scope gets from the agent."""
 
     http: httpx2.AsyncClient
-    control_url: str
+    control: Control
     media: Media
-    report: Report
+    intake: Intake
     metrics: Metrics
     clock: Callable[[], float]
     random: Random
@@ -65,17 +65,28 @@ class ChannelHost:
     """The agent as one adapter sees it (see `adapters.base.Host`)."""
 
     def __init__(
-        self, around: Surroundings, channel_id: UUID, on_connected: Callable[["ChannelHost"], None]
+        self,
+        around: Surroundings,
+        spec: ChannelSpec,
+        on_connected: Callable[["ChannelHost"], None],
     ) -> None:
         self.http = around.http
-        self.control_url = around.control_url
+        self.control = around.control
         self.media = around.media
-        self._report = around.report
-        self._channel_id = channel_id
+        self.ended = False
+        self._intake = around.intake
+        self._spec = spec
         self._on_connected = on_connected
 
-    async def report(self, messages: Sequence[Inbound]) -> None:
-        await self._report(self._channel_id, messages)
+    def resume(self) -> str | None:
+        return self._intake.resume(self._spec.id)
+
+    async def report(self, messages: Sequence[Inbound], *, position: str | None = None) -> None:
+        if position is not None and self.ended:
+            # Another adapter goes on from here; this one's word would lead it back.
+            raise NotAccepted("this adapter has ended")
+        rule = registry.kind(self._spec.kind).acknowledge
+        await self._intake.take(self._spec.id, rule, messages, position=position)
 
     def connected(self) -> None:
         self._on_connected(self)
@@ -131,7 +142,7 @@ class Scope:
 
     async def stop(self) -> None:
         """Bounded; after it, whatever the adapter still says is ignored."""
-        self._host = None
+        self._let_go()
         if self._task is not None:
             self._task.cancel()
             _, pending = await asyncio.wait({self._task}, timeout=STOP_S)
@@ -148,16 +159,21 @@ class Scope:
         return self._reason if self._proof_at is None else None
 
     def _renew(self) -> None:
-        host = ChannelHost(self._around, self.spec.id, self._connected)
+        host = ChannelHost(self._around, self.spec, self._connected)
         adapter = registry.kind(self.spec.kind).adapter()
         self.adapter = cast(Adapter, adapter(self.spec.settings, host))
         self._host = host
+
+    def _let_go(self) -> None:
+        if self._host is not None:
+            self._host.ended = True
+        self._host = None
 
     async def _keep_running(self) -> None:
         while True:
             started_at = self._around.clock()
             reason = await self._run_once()
-            self._host = None
+            self._let_go()
             if self._state == "connected" and self._around.clock() - started_at >= STEADY_S:
                 self._backoff.reset()
             self._become("failed", reason)
@@ -219,7 +235,8 @@ class Supervisor:
 
     async def probe(self, spec: ChannelSpec) -> None:
         """Try a channel without side effects; raises ChannelRefused."""
-        host = ChannelHost(self._around, spec.id, lambda _: None)
+        host = ChannelHost(self._around, spec, lambda _: None)
+        host.ended = True
         await registry.kind(spec.kind).adapter()(spec.settings, host).probe()
 
     async def swap(self, specs: Iterable[ChannelSpec]) -> None:

@@ -118,6 +118,8 @@ class WeCom:
         self.token = secrets.token_hex(8)
         self.encoding_aes_key = secrets.token_hex(22)[:43]
         self.members: set[str] = {"zhangsan"}
+        self.groups: set[str] = set()
+        """Chats that the application has made."""
         self.faults = Faults()
         self.callback_url = callback_url
         self.seen: list[Seen] = []
@@ -179,6 +181,7 @@ class WeCom:
             "gettoken": ("GET", self._get_token),
             "agent/get": ("GET", self._get_agent),
             "message/send": ("POST", self._send),
+            "appchat/send": ("POST", self._send_to_group),
             "media/upload": ("POST", self._upload),
             "media/get": ("GET", self._download),
         }
@@ -275,6 +278,26 @@ class WeCom:
         invalid = "|".join(user for user in users if user not in known)
         answer = {"errcode": 0, "errmsg": "ok", "invaliduser": invalid, "msgid": message_id}
         return JSONResponse(answer)
+
+    async def _send_to_group(self, request: Request) -> Response:
+        self._authorised(request)
+        try:
+            message = json.loads(await request.body())
+            chat_id, msgtype = message["chatid"], message["msgtype"]
+        except (ValueError, KeyError, TypeError):
+            raise _Error(40058, "invalid Request Parameter") from None
+        if chat_id not in self.groups:
+            raise _Error(86001, "invalid chatid")
+        if msgtype == "template_card":
+            raise _Error(40008, "invalid message type")
+        payload = self._payload(msgtype, message.get(msgtype))
+        message_id = secrets.token_urlsafe(16)
+        self._show(Seen(user=chat_id, msgtype=msgtype, payload=payload, id=message_id), message)
+        async with self._news:
+            self._news.notify_all()
+        if self._strikes("drop_reply"):
+            raise _Cut
+        return JSONResponse({"errcode": 0, "errmsg": "ok", "msgid": message_id})
 
     def _show(self, message: Seen, options: dict[str, Any]) -> None:
         now = self._clock()

@@ -9,7 +9,7 @@ from pydantic import SecretStr, ValidationError
 from adapters import wx_aes
 from adapters.model import Challenge, Inbound, RawCallback, Rejected, Verified
 from adapters.wecom import codec
-from adapters.wecom.callback import unseal, verify
+from adapters.wecom.callback import Opened, unseal, verify
 from adapters.wecom.codec import Notice
 from adapters.wecom.settings import Settings
 
@@ -67,13 +67,16 @@ def _url_verify(given: Fields, expect: Fields) -> bool:
     )
 
 
-def _decrypt_xml(given: Fields, expect: Fields) -> bool:
+def _decrypt(given: Fields, expect: Fields) -> bool:
     settings = _settings(given)
     if settings is None:
         return False
     request, now = _request(given), _now(given)
     verified = isinstance(verify(request, settings, now=now), Verified)
-    return verified and unseal(request, settings, now=now) == expect["plaintext"].encode()
+    opened = unseal(request, settings, now=now)
+    return (
+        verified and isinstance(opened, Opened) and opened.message == expect["plaintext"].encode()
+    )
 
 
 def _reject(given: Fields, expect: Fields) -> bool:
@@ -84,11 +87,11 @@ def _reject(given: Fields, expect: Fields) -> bool:
     return rejected != bool(expect["accept"])
 
 
-def _encrypt_reply_xml(given: Fields, expect: Fields) -> bool:
+def _encrypt_reply(given: Fields, expect: Fields) -> bool:
     settings = _settings(given)
     if settings is None:
         return False
-    sealed = settings.envelope.seal(
+    sealed = settings.envelopes[0].seal(
         given["plaintext"].encode(),
         timestamp=given["timestamp"],
         nonce=given["nonce"],
@@ -157,8 +160,10 @@ def _holds(found: Any, expected: Any) -> bool:
 
 RUNS = {
     "url_verify": _url_verify,
-    "decrypt_xml": _decrypt_xml,
-    "encrypt_reply_xml": _encrypt_reply_xml,
+    "decrypt_xml": _decrypt,
+    "decrypt_json": _decrypt,
+    "encrypt_reply_xml": _encrypt_reply,
+    "encrypt_reply_json": _encrypt_reply,
     "signature": _signature,
     "reject": _reject,
     "inbound": _inbound,

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import httpx2
 
-from adapters.base import Host, Outgoing, Sent
+from adapters.base import Attempt, Host, Outgoing
 from adapters.model import CallbackAnswer, RawCallback, Rejected, Segment
 from adapters.webchat import codec
 from adapters.webchat.callback import verify
@@ -27,9 +28,10 @@ class Adapter:
     def __init__(self, settings: Settings, host: Host) -> None:
         self._settings = settings
         self._host = host
+        own = settings.base_url is None
         self._client = Client(
-            host.http,
-            settings.base_url or host.control_url,
+            host.control.http if own else host.http,
+            settings.base_url or host.control.url,
             settings.secret.get_secret_value(),
         )
 
@@ -70,5 +72,5 @@ class Adapter:
     def split(self, segments: Sequence[Segment]) -> list[list[Segment]]:
         return codec.split(segments)
 
-    async def send(self, part: Outgoing) -> Sent:
-        return await self._client.post(part)
+    async def prepare(self, part: Outgoing) -> Attempt:
+        return partial(self._client.post, part)

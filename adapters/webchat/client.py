@@ -6,6 +6,7 @@ import httpx2
 import msgspec
 
 from adapters.base import ChannelRefused, Outgoing, SendFailed, SendUnknown, Sent
+from adapters.outbound import Refused
 
 # The platform is our own control plane; a healthy one answers in milliseconds.
 TIMEOUT_S = 10.0
@@ -33,6 +34,8 @@ class Client:
             )
         except httpx2.InvalidURL as error:
             raise ChannelRefused("/base_url", "this is not an address") from error
+        except Refused as refused:
+            raise ChannelRefused("/base_url", str(refused)) from None
         if response.status_code in (401, 403):
             raise ChannelRefused("/secret", "the chat platform does not know this secret")
         response.raise_for_status()
@@ -55,6 +58,8 @@ class Client:
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             # No connection, so not a byte of the message left.
             raise SendFailed("server_busy", "the chat platform cannot be reached") from error
+        except Refused as refused:
+            raise SendFailed("no_permission", str(refused)) from None
         except httpx2.TransportError as error:
             raise SendUnknown("the connection was cut") from error
         if response.status_code != 200:

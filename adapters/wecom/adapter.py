@@ -1,21 +1,22 @@
 """A WeCom application as a channel: callbacks in, one call per part out, looks at it between."""
 
 import asyncio
+import re
 import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import structlog
 from msgspec.structs import replace
 
-from adapters import wx_xml
+from adapters import wx_json, wx_xml
 from adapters.base import (
+    Attempt,
     ChannelRefused,
     Content,
     Host,
-    Media,
     MediaRefused,
     NotAccepted,
     Outgoing,
@@ -25,6 +26,7 @@ from adapters.base import (
 )
 from adapters.model import (
     CallbackAnswer,
+    ConversationKey,
     File,
     Image,
     Inbound,
@@ -35,30 +37,46 @@ from adapters.model import (
     Video,
     Voice,
 )
+from adapters.outbound import Refused
 from adapters.wecom import codec
 from adapters.wecom.arrivals import Arrivals
-from adapters.wecom.callback import RECEIVED, unseal
+from adapters.wecom.callback import RECEIVED, Opened, unseal
 from adapters.wecom.client import Client, Cut, PlatformError, Unreachable
 from adapters.wecom.codec import Notice
 from adapters.wecom.settings import Settings
+from adapters.wecom.uploads import Uploads
 from adapters.wx_aes import RANDOM_BYTES
 
 # Between two looks, which prove that secret, address and application are still good.
 PROOF_EVERY_S = 60.0
 # Looks that may fail in a row: one is a bad moment, three are an outage.
 MAX_MISSES = 3
-# The platform keeps an upload for three days; the last hour is for sends under way.
-UPLOAD_KEPT_S = 3 * 86_400 - 3_600
-# Uploads remembered: a company's price lists and pictures, sent again and again.
-MAX_UPLOADS = 500
 # Media sent at a time: each is whole in memory, up to 20 MB and as much again on the way out.
 MAX_MEDIA_SENDS = 2
 
 _WRONG_COMPANY = frozenset({40013})
 _WRONG_APPLICATION = frozenset({40056, 301002})
+# Ids of groups are made by whoever makes the group.
+_CHAT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _BUSY = "WeCom cannot be reached"
 
+T = TypeVar("T")
+
 log = structlog.get_logger()
+
+
+class Recipient(NamedTuple):
+    """A member of the company, or a group that the application has made."""
+
+    id: str
+    in_group: bool
+
+    @property
+    def path(self) -> str:
+        return "appchat/send" if self.in_group else "message/send"
+
+    def addressed(self, agent_id: int) -> dict[str, Any]:
+        return {"chatid": self.id} if self.in_group else {"touser": self.id, "agentid": agent_id}
 
 
 class Adapter:
@@ -72,7 +90,6 @@ class Adapter:
     ) -> None:
         self._settings = settings
         self._host = host
-        self._media: Media | None = getattr(host, "media", None)
         self._client = Client(
             host.http,
             base_url=settings.base_url,
@@ -80,7 +97,7 @@ class Adapter:
             secret=settings.secret.get_secret_value(),
             clock=clock,
         )
-        self._arrivals = Arrivals(self._client, self._media)
+        self._arrivals = Arrivals(self._client, host.media)
         self._uploads = Uploads(self._client, clock)
         self._room = asyncio.Semaphore(MAX_MEDIA_SENDS)
 
@@ -96,6 +113,8 @@ class Adapter:
         except PlatformError as error:
             if error.error_class != "ip_not_allowed" and (wrong := _wrong(error)):
                 raise wrong from None
+        except Refused as refused:
+            raise ChannelRefused("/base_url", str(refused)) from None
         except (Unreachable, Cut):
             return
 
@@ -106,6 +125,8 @@ class Adapter:
             while True:
                 try:
                     await self._client.look(self._settings.agent_id)
+                except Refused as refused:
+                    raise ChannelRefused("/base_url", str(refused)) from None
                 except (PlatformError, Unreachable, Cut) as error:
                     misses += 1
                     _judge(error, misses)
@@ -123,8 +144,8 @@ class Adapter:
         if isinstance(opened, Rejected):
             return CallbackAnswer(status=401, content_type="text/plain", body=b"")
         if request.method == "GET":
-            return CallbackAnswer(content_type="text/plain", body=opened)
-        decoded = codec.decode(opened)
+            return CallbackAnswer(content_type="text/plain", body=opened.message)
+        decoded = codec.decode(opened.message)
         match decoded:
             case Rejected():
                 log.warning("callback cannot be read", reason=decoded.reason)
@@ -134,7 +155,7 @@ class Adapter:
                 await self._host.report([replace(decoded, segments=segments)])
                 return RECEIVED
             case Notice(event="subscribe") if self._settings.greeting:
-                return self._greet(decoded.sender_id, request)
+                return self._greet(decoded.sender_id, request, opened)
             case _:
                 # Nobody said anything: there is nothing to keep.
                 return RECEIVED
@@ -142,112 +163,117 @@ class Adapter:
     def split(self, segments: Sequence[Segment]) -> list[list[Segment]]:
         return codec.split(segments)
 
-    async def send(self, part: Outgoing) -> Sent:
-        to = part.conversation.id
-        # `|` joins recipients and `@all` is the whole company: neither is one person.
-        if part.conversation.type != "direct" or "|" in to or to.startswith("@"):
-            raise SendFailed("recipient_invalid", "not a member of the company")
+    async def prepare(self, part: Outgoing) -> Attempt:
+        """The token, and the upload of a medium: nobody sees these."""
+        to = _recipient(part.conversation)
         [segment] = part.segments
         match segment:
             case Image() | Voice() | Video() | File() if segment.ref is not None:
-                async with self._room:
-                    return await self._send_media(to, segment, segment.ref)
+                body = await self._media_body(segment, segment.ref)
             case _:
-                return await self._post(to, codec.body(segment) or codec.words(segment))
+                body = codec.body(segment, in_group=to.in_group) or codec.words(segment)
+        await self._unseen(self._client.ready())
+        return partial(self._send, to, segment, body)
 
     # --- sending ---
 
-    async def _send_media(self, to: str, segment: Segment, ref: Ref) -> Sent:
-        content = await self._content(ref)
-        kind = None if content is None else codec.upload_kind(segment, content)
-        if content is None or kind is None:
-            return await self._post(to, codec.words(segment))
+    async def _send(self, to: Recipient, segment: Segment, body: codec.Body) -> Sent:
         try:
-            media_id = await self._upload(kind, content)
-            try:
-                return await self._post(to, codec.media_body(kind, media_id, segment))
-            except SendFailed as failed:
-                if failed.error_class != "media_failed":
-                    raise
-                # The platform has forgotten it before its time.
-                self._uploads.forget(kind, content)
-            media_id = await self._upload(kind, content)
-            return await self._post(to, codec.media_body(kind, media_id, segment))
+            return await self._post(to, body)
         except SendFailed as failed:
             if failed.error_class != "media_failed":
                 raise
+        # The platform has forgotten the medium before its time; nothing was sent.
+        ref = getattr(segment, "ref", None)
+        if ref is not None:
+            self._uploads.forget(body)
+            body = await self._media_body(segment, ref)
+            try:
+                return await self._post(to, body)
+            except SendFailed as failed:
+                if failed.error_class != "media_failed":
+                    raise
         return await self._post(to, codec.words(segment))
 
+    async def _media_body(self, segment: Segment, ref: Ref) -> codec.Body:
+        """What goes out for a medium: its upload, or words where the platform takes none."""
+        # Each is whole in memory.
+        async with self._room:
+            content = await self._content(ref)
+            kind = None if content is None else codec.upload_kind(segment, content)
+            if content is None or kind is None:
+                return codec.words(segment)
+            try:
+                media_id = await self._unseen(self._uploads.media_id(kind, content))
+            except SendFailed as failed:
+                if failed.error_class != "media_failed":
+                    raise
+                return codec.words(segment)
+        return codec.media_body(kind, media_id, segment)
+
     async def _content(self, ref: Ref) -> Content | None:
-        if self._media is None or ref.via != "media":
+        if ref.via != "media":
             return None
         try:
-            return await self._media.read(ref)
+            return await self._host.media.read(ref)
         except MediaRefused:
             return None
         except NotAccepted:
             raise SendFailed("server_busy", "the media store cannot be reached") from None
 
-    async def _upload(self, kind: str, content: Content) -> str:
+    async def _unseen(self, call: Awaitable[T]) -> T:
+        """A call that nobody sees: once more does no harm."""
         try:
-            return await self._uploads.media_id(kind, content)
+            return await call
         except PlatformError as error:
             raise _refusal(error) from None
+        except Refused as refused:
+            raise SendFailed("no_permission", str(refused)) from None
         except (Unreachable, Cut):
-            # Nobody sees an upload: once more does no harm.
             raise SendFailed("server_busy", _BUSY) from None
 
-    async def _post(self, to: str, body: codec.Body) -> Sent:
-        addressed: dict[str, Any] = {"touser": to, "agentid": self._settings.agent_id, **body}
+    async def _post(self, to: Recipient, body: codec.Body) -> Sent:
+        addressed = to.addressed(self._settings.agent_id) | body
         try:
-            return Sent(platform_message_id=await self._client.send(addressed))
+            return Sent(platform_message_id=await self._client.send(to.path, addressed))
         except PlatformError as error:
             raise _refusal(error) from None
+        except Refused as refused:
+            raise SendFailed("no_permission", str(refused)) from None
         except Unreachable:
             raise SendFailed("server_busy", _BUSY) from None
         except Cut:
             raise SendUnknown("the connection was cut") from None
 
-    def _greet(self, to: str, request: RawCallback) -> CallbackAnswer:
-        """The passive reply: the answer to the callback is itself a message."""
+    def _greet(self, to: str, request: RawCallback, opened: Opened) -> CallbackAnswer:
+        """The passive reply: the answer to the callback is itself a message, closed as that was."""
         at = int(request.received_at)
         text = codec.passive_text(
-            to=to, sender=self._settings.corp_id, at=at, text=self._settings.greeting
+            to=to,
+            sender=self._settings.corp_id,
+            at=at,
+            text=self._settings.greeting,
+            as_json=opened.is_json,
         )
-        answer = self._settings.envelope.seal(
+        answer = opened.envelope.seal(
             text,
             timestamp=str(at),
             nonce=secrets.token_hex(8),
             random16=secrets.token_bytes(RANDOM_BYTES),
         )
+        if opened.is_json:
+            return CallbackAnswer(body=wx_json.sealed(answer))
         return CallbackAnswer(content_type="text/xml", body=wx_xml.sealed(answer))
 
 
-class Uploads:
-    """Media ids by content, for as long as the platform keeps them."""
-
-    def __init__(self, client: Client, clock: Callable[[], float]) -> None:
-        self._client = client
-        self._clock = clock
-        self._known: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
-
-    async def media_id(self, kind: str, content: Content) -> str:
-        """The id of these bytes at the platform, uploaded if it has none."""
-        key = (kind, content.sha256)
-        known = self._known.get(key)
-        if known is not None and self._clock() < known[1]:
-            self._known.move_to_end(key)
-            return known[0]
-        begun = self._clock()
-        media_id = await self._client.upload(kind, content)
-        self._known[key] = (media_id, begun + UPLOAD_KEPT_S)
-        self._known.move_to_end(key)
-        if len(self._known) > MAX_UPLOADS:
-            self._known.popitem(last=False)
-        return media_id
-
-    def forget(self, kind: str, content: Content) -> None:
-        self._known.pop((kind, content.sha256), None)
+def _recipient(conversation: ConversationKey) -> Recipient:
+    to = conversation.id
+    if conversation.type == "group" and _CHAT_ID.fullmatch(to):
+        return Recipient(to, in_group=True)
+    # `|` joins recipients and `@all` is the whole company: neither is one person.
+    if conversation.type != "direct" or "|" in to or to.startswith("@"):
+        raise SendFailed("recipient_invalid", "neither a member of the company nor a group")
+    return Recipient(to, in_group=False)
 
 
 def _refusal(error: PlatformError) -> SendFailed:

@@ -36,7 +36,7 @@ log = structlog.get_logger()
 class Arrivals:
     """Fetches by the platform's media id, each once."""
 
-    def __init__(self, client: Client, media: Media | None) -> None:
+    def __init__(self, client: Client, media: Media) -> None:
         self._client = client
         self._media = media
         self._fetches: OrderedDict[str, asyncio.Task[Ref]] = OrderedDict()
@@ -58,12 +58,10 @@ class Arrivals:
         await asyncio.gather(*fetches.values(), return_exceptions=True)
 
     async def _settled(self, ref: Ref) -> Ref:
-        if self._media is None:
-            return _bare(ref)
         fetch = self._fetches.get(ref.id)
         if fetch is None:
             self._make_room()
-            fetch = asyncio.create_task(self._fetch(ref, self._media), name="wecom-media")
+            fetch = asyncio.create_task(self._fetch(ref), name="wecom-media")
             self._fetches[ref.id] = fetch
         done, _ = await asyncio.wait({fetch}, timeout=WAIT_S)
         if not done or fetch.cancelled():
@@ -78,12 +76,12 @@ class Arrivals:
             raise NotAccepted("too many media are being fetched")
         del self._fetches[oldest]
 
-    async def _fetch(self, ref: Ref, media: Media) -> Ref:
+    async def _fetch(self, ref: Ref) -> Ref:
         """Our own reference, or the platform's when the bytes cannot be had."""
         try:
             async with asyncio.timeout(GIVE_UP_S), self._room:
                 while True:
-                    stored = await self._try(ref, media)
+                    stored = await self._try(ref)
                     if stored is not None:
                         return stored
                     await asyncio.sleep(RETRY_S)
@@ -95,11 +93,11 @@ class Arrivals:
         log.warning("media not fetched", reason=reason)
         return _bare(ref)
 
-    async def _try(self, ref: Ref, media: Media) -> Ref | None:
+    async def _try(self, ref: Ref) -> Ref | None:
         """None when it may work in a moment."""
         try:
             async with aclosing(self._client.download(ref.id)) as chunks:
-                return await media.store(chunks)
+                return await self._media.store(chunks)
         except (NotAccepted, Unreachable, Cut):
             return None
         except PlatformError as error:

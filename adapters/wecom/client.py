@@ -104,10 +104,14 @@ class Client:
         """Whether secret, address and application are good; nothing changes by it."""
         await self._asked(lambda token: self._get("agent/get", token, {"agentid": str(agent_id)}))
 
-    async def send(self, body: dict[str, Any]) -> str:
-        """Post a message to one person; its id at the platform."""
+    async def ready(self) -> None:
+        """Have a token, so that the next call is the only one."""
+        await self._current()
+
+    async def send(self, path: str, body: dict[str, Any]) -> str:
+        """Post a message to one person or group; its id at the platform."""
         answer = await self._asked(
-            lambda token: self._post("message/send", token, {}, msgspec.json.encode(body))
+            lambda token: self._post(path, token, {}, msgspec.json.encode(body))
         )
         if answer.invaliduser:
             # Taken, and sent to nobody: there was one recipient.

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from adapters import cutting, wx_xml
+from adapters import cutting, wx_json, wx_xml
 from adapters.base import Content
 from adapters.model import (
     At,
@@ -98,7 +98,7 @@ Decoded = Inbound | Notice | PullTrigger
 def decode(plain: bytes) -> Decoded | Rejected:
     """A decrypted callback; never raises."""
     try:
-        fields = wx_xml.read(plain)
+        fields = wx_json.read(plain) if wx_json.is_json(plain) else wx_xml.read(plain)
         kind = fields["MsgType"]
         return _event(fields) if kind == "event" else _message(kind, fields)
     except KeyError as missing:
@@ -266,8 +266,11 @@ def stands_alone(segment: Segment) -> bool:
             return False
 
 
-def body(segment: Segment) -> Body:
-    """`msgtype` and its payload for what needs no upload; empty when there is no such message."""
+def body(segment: Segment, *, in_group: bool = False) -> Body:
+    """`msgtype` and its payload for what needs no upload; empty when there is no such message.
+
+    Groups take no cards of the platform's own.
+    """
     match segment:
         case Text():
             return {"msgtype": "text", "text": {"content": segment.text}}
@@ -275,7 +278,7 @@ def body(segment: Segment) -> Body:
             return {"msgtype": "markdown", "markdown": {"content": segment.text}}
         case Link():
             return _textcard(segment)
-        case Card():
+        case Card() if not in_group:
             return _card(segment)
         case _:
             return {}
@@ -307,17 +310,16 @@ def words(segment: Segment) -> Body:
     return {"msgtype": "text", "text": {"content": text}}
 
 
-def passive_text(*, to: str, sender: str, at: int, text: str) -> bytes:
+def passive_text(*, to: str, sender: str, at: int, text: str, as_json: bool) -> bytes:
     """The answer to a callback that is a text in itself, still to be sealed."""
-    return wx_xml.write(
-        {
-            "ToUserName": to,
-            "FromUserName": sender,
-            "CreateTime": at,
-            "MsgType": "text",
-            "Content": _clipped(text, MAX_TEXT_BYTES),
-        }
-    ).encode()
+    fields: dict[str, str | int] = {
+        "ToUserName": to,
+        "FromUserName": sender,
+        "CreateTime": at,
+        "MsgType": "text",
+        "Content": _clipped(text, MAX_TEXT_BYTES),
+    }
+    return wx_json.write(fields) if as_json else wx_xml.write(fields).encode()
 
 
 def _textcard(link: Link) -> Body:

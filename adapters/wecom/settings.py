@@ -32,6 +32,17 @@ class Settings(BaseModel):
         description="EncodingAESKey, under 接收消息: 43 letters and digits.",
         json_schema_extra={"pattern": KEY_PATTERN},
     )
+    previous_token: SecretStr | None = Field(
+        default=None,
+        max_length=64,
+        description="The Token before a change of keys; callbacks signed with it are still taken.",
+        json_schema_extra={"previous_of": "token"},
+    )
+    previous_encoding_aes_key: SecretStr | None = Field(
+        default=None,
+        description="The EncodingAESKey before a change of keys.",
+        json_schema_extra={"previous_of": "encoding_aes_key", "pattern": KEY_PATTERN},
+    )
     greeting: str = Field(
         default="",
         max_length=500,
@@ -45,10 +56,10 @@ class Settings(BaseModel):
         description="Where the platform's API is; another one for a private deployment.",
     )
 
-    @field_validator("encoding_aes_key")
+    @field_validator("encoding_aes_key", "previous_encoding_aes_key")
     @classmethod
-    def _is_a_key(cls, value: SecretStr) -> SecretStr:
-        if not re.fullmatch(KEY_PATTERN, value.get_secret_value()):
+    def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(KEY_PATTERN, value.get_secret_value()):
             raise ValueError("the console's EncodingAESKey has 43 letters and digits")
         return value
 
@@ -60,10 +71,21 @@ class Settings(BaseModel):
         return value
 
     @property
-    def envelope(self) -> Envelope:
-        """What seals and opens this application's callbacks."""
+    def envelopes(self) -> list[Envelope]:
+        """What seals and opens this application's callbacks: as it is now, then as it was."""
+        now = self._envelope(self.token, self.encoding_aes_key)
+        if self.previous_token is None and self.previous_encoding_aes_key is None:
+            return [now]
+        # The console changes either alone, or both.
+        before = self._envelope(
+            self.previous_token or self.token,
+            self.previous_encoding_aes_key or self.encoding_aes_key,
+        )
+        return [now, before]
+
+    def _envelope(self, token: SecretStr, key: SecretStr) -> Envelope:
         return Envelope(
-            token=self.token.get_secret_value(),
-            encoding_aes_key=self.encoding_aes_key.get_secret_value(),
+            token=token.get_secret_value(),
+            encoding_aes_key=key.get_secret_value(),
             receive_id=self.corp_id,
         )

@@ -112,7 +112,8 @@ async def change(
         channel.name = body.name
     if body.settings is not None:
         kind = settings.kind_of(channel.kind)
-        merged = channel.settings | settings.unseal(keys, channel.secrets) | body.settings
+        old = channel.settings | settings.unseal(keys, channel.secrets)
+        merged = old | settings.with_previous(kind, old, body.settings)
         fixed = settings.generated_names(kind) & body.settings.keys()
         if fixed:
             raise Conflict("generated_setting", f"{', '.join(sorted(fixed))} cannot be changed.")

@@ -62,6 +62,20 @@ def generated_names(kind: registry.Kind) -> set[str]:
     return {n for n, field in fields.items() if _extra(field.json_schema_extra).get("generated")}
 
 
+def with_previous(
+    kind: registry.Kind, old: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any]:
+    """`given`, and what it replaces where the platform goes on using that for a while."""
+    kept = {
+        name: old[of]
+        for name, field in kind.settings().model_fields.items()
+        if (of := _extra(field.json_schema_extra).get("previous_of")) in given
+        and name not in given
+        and old.get(of) not in (None, given[of])
+    }
+    return given | kept
+
+
 def secret_names(kind: registry.Kind) -> set[str]:
     """The settings that are write-only."""
     fields = kind.settings().model_fields

@@ -9,12 +9,17 @@ from pydantic import BaseModel, Field
 
 from control_plane.access.http import Call, TransactionRoute, admit, permit
 from control_plane.access.permissions import Actor, Permission
+from control_plane.access.schemas import Body
 from control_plane.ingest import dead_letters
-from control_plane.ingest.dead_letters import Replays
+from control_plane.ingest.dead_letters import Became, Choice, Replays
+from control_plane.kit.given import Moment
 from control_plane.kit.paging import Page, Window, cursor, cut
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"], route_class=TransactionRoute)
 plain = APIRouter(prefix="/dead-letters", tags=["dead letters"])
+
+# Each is a transaction of its own, so these are some seconds at most.
+MAX_REPLAYED = 100
 
 Reader = Annotated[Call, permit(Permission.CONVERSATIONS_READ)]
 WindowDep = Annotated[Window, Depends()]
@@ -54,10 +59,36 @@ class DeadLetterWholeOut(DeadLetterOut):
 
 
 class ReplayedOut(BaseModel):
-    """`waiting` in its channel's queue, or what became of the event."""
+    """`waiting` in its channel's queue, or what became of the event; `refused`: not replayed."""
 
-    became: Literal["waiting", "stored", "duplicate", "conflict", "rejected"]
+    became: Became
     reason: str | None
+
+
+class ReplayIn(Body):
+    """Which dead letters: those to which all applies that is given."""
+
+    source: Literal["callback", "event"] | None = None
+    reason: str | None = Field(default=None, max_length=200, description="Exactly this one.")
+    instance_id: UUID | None = None
+    channel_id: UUID | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+    after: UUID | None = Field(default=None, description="Where an earlier call says to go on.")
+    limit: int = Field(default=50, ge=1, le=MAX_REPLAYED)
+
+
+class ReplayedOneOut(ReplayedOut):
+    """What became of one."""
+
+    id: UUID
+
+
+class ReplayedManyOut(BaseModel):
+    """One result for each, oldest first; `next` is where to go on, null at the end."""
+
+    items: list[ReplayedOneOut]
+    next: UUID | None
 
 
 @router.get("")
@@ -77,6 +108,22 @@ async def get_dead_letter(letter_id: UUID, call: Reader) -> DeadLetterWholeOut:
     row = await dead_letters.letter(call.session, letter_id)
     raw = None if call.actor.masked else RawOut(**dead_letters.raw(row))
     return DeadLetterWholeOut(**_shown(row), raw=raw)
+
+
+@plain.post("/replay")
+async def replay_dead_letters(
+    body: ReplayIn,
+    replays: Annotated[Replays, Depends(replays_of)],
+    actor: Annotated[Actor, admit(Permission.CHANNELS_WRITE)],
+) -> ReplayedManyOut:
+    """Deal with many once more, oldest first. May be repeated: what was replayed is passed by."""
+    choice = Choice(**body.model_dump(exclude={"limit"}))
+    done, after = await replays.replay_many(choice, body.limit, actor)
+    items = [
+        ReplayedOneOut(id=letter_id, became=one.became, reason=one.reason)
+        for letter_id, one in done
+    ]
+    return ReplayedManyOut(items=items, next=after)
 
 
 @plain.post("/{letter_id}/replay")

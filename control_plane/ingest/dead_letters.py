@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
@@ -26,7 +27,7 @@ from control_plane.db.session import Database, Scope, driver
 from control_plane.ingest.commit import GroupCommit
 from control_plane.ingest.verify import Proven
 from control_plane.kit.clock import Clock
-from control_plane.kit.errors import Conflict, not_found
+from control_plane.kit.errors import Conflict, NotFound, not_found
 from control_plane.kit.ids import new_id
 from instance_agent.protocol import Event, EventBatch
 
@@ -43,6 +44,12 @@ SELECT * FROM (
 ) AS d
 """
 _LIST = f"{_ROWS} WHERE tenant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+_CHOSEN = f"""{_ROWS} WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id > $2)
+    AND ($3::text IS NULL OR source = $3) AND ($4::text IS NULL OR reason = $4)
+    AND ($5::uuid IS NULL OR instance_id = $5) AND ($6::uuid IS NULL OR channel_id = $6)
+    AND ($7::timestamptz IS NULL OR received_at >= $7)
+    AND ($8::timestamptz IS NULL OR received_at < $8)
+ORDER BY id LIMIT $9"""
 _ONE = f"{_ROWS} WHERE id = $1"
 _REVIVE = """
 UPDATE callbacks SET dead_reason = NULL, replayed_at = $2
@@ -54,15 +61,28 @@ _LAST = UUID(int=2**128 - 1)
 _SECRET = re.compile(r"authorization|cookie|secret|token|sign|password|key", re.IGNORECASE)
 MASK = "***"
 
-Became = Literal["waiting", "stored", "duplicate", "conflict", "rejected"]
+Became = Literal["waiting", "stored", "duplicate", "conflict", "rejected", "refused"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """What became of it; `reason` when it was rejected again."""
+    """What became of it; `reason` when it was rejected again, or not replayed (`refused`)."""
 
     became: Became
     reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which dead letters: those to which all applies that is given; `after` is an id."""
+
+    source: str | None = None
+    reason: str | None = None
+    instance_id: UUID | None = None
+    channel_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    after: UUID | None = None
 
 
 async def letters(
@@ -127,6 +147,37 @@ class Replays:
                 before={"source": row["source"], "reason": row["reason"]},
             )
         return Replayed(became="waiting") if row["source"] == "callback" else await self._again(row)
+
+    async def replay_many(
+        self, choice: Choice, limit: int, actor: Actor
+    ) -> tuple[list[tuple[UUID, Replayed]], UUID | None]:
+        """Replay the oldest of them, each by itself; also where to go on, None at the end.
+
+        What was replayed is dead no longer, so a repeat passes it by.
+        """
+        async with self._database.session(Scope(tenants=(actor.tenant,))) as session:
+            rows = await (await driver(session)).fetch(
+                _CHOSEN,
+                actor.tenant,
+                choice.after,
+                choice.source,
+                choice.reason,
+                choice.instance_id,
+                choice.channel_id,
+                choice.since,
+                choice.until,
+                limit + 1,
+            )
+        chosen = [row["id"] for row in rows[:limit]]
+        done = [(letter_id, await self._replayed(letter_id, actor)) for letter_id in chosen]
+        return done, chosen[-1] if len(rows) > limit else None
+
+    async def _replayed(self, letter_id: UUID, actor: Actor) -> Replayed:
+        try:
+            return await self.replay(letter_id, actor)
+        except (Conflict, NotFound) as error:
+            # Its channel is gone, or somebody else was quicker.
+            return Replayed(became="refused", reason=error.code)
 
     async def _again(self, row: Any) -> Replayed:
         event = msgspec.json.decode(row["body"], type=Event)

@@ -43,7 +43,7 @@ ON CONFLICT (instance_id, webhook_id) DO UPDATE SET received_at = batches.receiv
 RETURNING instance_id, webhook_id, sha256
 """
 _CHECKPOINTS = """
-UPDATE channels AS c SET checkpoint = i.value
+UPDATE channels AS c SET checkpoint = greatest(c.checkpoint, i.value COLLATE "C")
 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS i (instance_id, id, value)
 WHERE c.id = i.id AND c.instance_id = i.instance_id
 """
@@ -149,12 +149,13 @@ async def _remember(session: Session, group: Sequence[Pending]) -> None:
 
 
 async def _save_checkpoints(session: Session, group: Sequence[Pending]) -> None:
-    rows = [
+    """Positions only go on; the number that each begins with tells which is later."""
+    named = sorted(
         (pending.proven.instance_id, UUID(channel), value)
         for pending in group
         for channel, value in pending.batch.checkpoints.items()
-    ]
-    if rows:
+    )
+    if rows := {key[:2]: key for key in named}.values():
         await (await driver(session)).execute(_CHECKPOINTS, *map(list, zip(*rows, strict=True)))
 
 

@@ -56,6 +56,11 @@ _TENANT_FILES = {
             AS row
         FROM webhooks WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
     """,
+    "providers.json": """
+        SELECT id, jsonb_build_object('id', id, 'name', name, 'kind', kind, 'base_url', base_url,
+            'created_at', created_at)::text AS row
+        FROM providers WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
+    """,
     "contacts.json": """
         SELECT id, jsonb_build_object('id', id, 'channel_id', channel_id,
             'platform_id', platform_id, 'name', name, 'created_at', created_at)::text AS row

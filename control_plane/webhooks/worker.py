@@ -12,7 +12,7 @@
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,6 +25,7 @@ from adapters.outbound import Outbound
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, driver
+from control_plane.kit import tracing
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
@@ -65,6 +66,8 @@ FROM unnest($4::uuid[], $5::bigint[], $6::bigint[], $7::text[], $8::text[])
 """
 _MOVE = "UPDATE webhooks SET epoch = $2, seq = $3 WHERE id = $1"
 _NEXT = "SELECT min(due_at) FROM webhook_messages WHERE webhook_id = $1 AND state = 'pending'"
+# A conversation keeps the place of what its contact said last.
+_TRACES = "SELECT id, trace FROM conversations WHERE id = ANY ($1) AND trace IS NOT NULL"
 _TOOK = "UPDATE webhooks SET failing_since = NULL WHERE id = $1 AND failing_since IS NOT NULL"
 _END = """
 UPDATE webhook_messages SET state = $2, attempts = $3, due_at = $4, ended_at = $5,
@@ -80,6 +83,8 @@ class Round:
     receiver: Receiver
     messages: Sequence[WebhookMessage]
     pause: timedelta
+    places: Mapping[UUID, bytes]
+    """Where in a customer's trace a message belongs, where it is about one."""
 
 
 class Webhooks:
@@ -109,7 +114,10 @@ class Webhooks:
                 return begun
             if begun.pause:
                 return begun.pause
-            calls = (self._deliver(lease, begun.receiver, message) for message in begun.messages)
+            calls = (
+                self._deliver(lease, begun.receiver, message, begun.places.get(message.id))
+                for message in begun.messages
+            )
             # All come to their end, so that no outcome is thrown away with a lost lease.
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             for failure in filter(None, outcomes):
@@ -133,16 +141,20 @@ class Webhooks:
             messages = await _due(session, webhook.id, now)
             pause = timedelta(0) if messages or moved else await _until_next(session, webhook, now)
             receiver = receiver_of(webhook, self._keys, now=now)
-        return Round(receiver=receiver, messages=messages, pause=pause)
+            places = await _places(session, messages)
+        return Round(receiver=receiver, messages=messages, pause=pause, places=places)
 
-    async def _deliver(self, lease: Lease, receiver: Receiver, message: WebhookMessage) -> None:
-        outcome = await attempt(
-            self._outbound,
-            receiver,
-            message_id=str(message.id),
-            body=message.body,
-            now=self._clock.now(),
-        )
+    async def _deliver(
+        self, lease: Lease, receiver: Receiver, message: WebhookMessage, place: bytes | None
+    ) -> None:
+        with tracing.span("webhook", place, type=message.type, attempt=message.attempts + 1):
+            outcome = await attempt(
+                self._outbound,
+                receiver,
+                message_id=str(message.id),
+                body=message.body,
+                now=self._clock.now(),
+            )
         async with self._database.session(Scope(tenants=(lease.tenant_id,))) as session:
             await self._record(session, lease, message, outcome)
 
@@ -251,6 +263,21 @@ async def _due(session: AsyncSession, webhook_id: UUID, now: datetime) -> Sequen
         .limit(IN_FLIGHT)
     )
     return (await session.exec(query)).all()
+
+
+async def _places(session: AsyncSession, messages: Sequence[WebhookMessage]) -> dict[UUID, bytes]:
+    """Where in their traces the conversations are that these tell of."""
+    told = {message.id: json.loads(message.body)["data"] for message in messages}
+    about = {key: UUID(data["conversation_id"]) for key, data in told.items() if _is_about(data)}
+    if not about:
+        return {}
+    rows = await (await driver(session)).fetch(_TRACES, list(set(about.values())))
+    traces = {row["id"]: row["trace"] for row in rows}
+    return {key: traces[about[key]] for key in about if about[key] in traces}
+
+
+def _is_about(data: dict[str, Any]) -> bool:
+    return bool(data.get("conversation_id"))
 
 
 async def _until_next(session: AsyncSession, webhook: Webhook, now: datetime) -> timedelta:

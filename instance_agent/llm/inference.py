@@ -16,10 +16,12 @@ import msgspec
 from adapters import sse
 from adapters.outbound import Outbound, OutboundError, Refused
 from instance_agent.llm.circuits import Circuits
+from instance_agent.llm.counting import Counting
 from instance_agent.llm.dify import Dify
 from instance_agent.llm.failures import ModelFailed
 from instance_agent.llm.openai import OpenAi
 from instance_agent.llm.pieces import ConversationGone, Dialect, Piece, headers
+from instance_agent.metrics import Metrics
 from instance_agent.problems import Refusal
 from instance_agent.protocol import MAX_INFERRED, InferRequest, Llm, LlmProvider
 
@@ -39,9 +41,11 @@ class Inference:
         llm: Callable[[], Llm],
         outbound: Callable[[], Outbound],
         *,
+        metrics: Metrics,
         now: Callable[[], float],
     ) -> None:
         self._llm = llm
+        self._metrics = metrics
         self._make_outbound = outbound
         self._outbound: Outbound | None = None
         self._circuits = Circuits(now)
@@ -60,6 +64,15 @@ class Inference:
         """The answer, as it comes; raises ModelFailed, also midway."""
         llm = self._llm()
         provider = _provider(llm, ask.provider)
+        with Counting(self._metrics, provider.kind) as counting:
+            async with aclosing(self._within(llm, provider, ask)) as pieces:
+                async for piece in pieces:
+                    counting.saw(piece)
+                    yield piece
+
+    async def _within(
+        self, llm: Llm, provider: LlmProvider, ask: InferRequest
+    ) -> AsyncGenerator[Piece, None]:
         self._circuits.check(provider.id)
         now = asyncio.get_running_loop().time()
         ends_at, by = now + llm.total_s, now + min(llm.first_token_s, llm.total_s)

@@ -38,6 +38,13 @@ def decrypt(plain: str, **changes: str) -> dict[str, Any]:
     return {"kind": "decrypt_xml", "input": given, "expect": {"plaintext": plain}}
 
 
+def decrypt_json(plain: str) -> dict[str, Any]:
+    encrypt = PLATFORM.close(plain.encode())
+    body = json.dumps({"tousername": "ww1", "encrypt": encrypt, "agentid": 218})
+    given = ADDRESS | {"query": query(encrypt), "body": body}
+    return {"kind": "decrypt_json", "input": given, "expect": {"plaintext": plain}}
+
+
 def rejected(vector: dict[str, Any]) -> dict[str, Any]:
     return vector | {"kind": "reject", "expect": {"accept": False}}
 
@@ -56,12 +63,14 @@ GOOD = [
     url_verify("1616140317555161061"),
     decrypt(TEXT),
     decrypt(""),
+    decrypt_json('{"MsgType": "text"}'),
     rejected(decrypt(TEXT, nonce="another")),
     inbound(kind="message", segments=[{"type": "text", "text": "hi"}], app={"agent_id": "2"}),
     errcode(42001, "token_expired", "refresh_token_once"),
 ]
 BAD = [
     url_verify("1") | {"expect": {"status": 200, "body": "2"}},
+    decrypt_json("{}") | {"expect": {"plaintext": "another"}},
     decrypt(TEXT) | {"expect": {"plaintext": "another"}},
     rejected(decrypt(TEXT)),
     inbound(kind="message", segments=[]),

@@ -238,6 +238,7 @@ class House:
             data_dir=self._data,
             store=life.disk,
             http=http,
+            platforms=http,
             clock=self._agents_time,
             random=random.Random(1),
         )

@@ -110,6 +110,8 @@ class Installation:
             "BOTYARD_PORT": str(port),
             "BOTYARD_PUBLIC_URL": f"http://127.0.0.1:{links['public'].port}",
             "BOTYARD_CONTROL_URL": f"http://127.0.0.1:{links['agents'].port}",
+            # The stand-in of the platform is on this machine.
+            "BOTYARD_OUTBOUND_ALLOW": "127.0.0.0/8",
             "BOTYARD_DATA_DIR": str(self.folder / "data"),
         }
 

@@ -9,6 +9,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from adapters import registry
-from adapters.base import Outgoing, SendFailed, SendUnknown, Sent
+from adapters.base import Attempt, Outgoing, SendFailed, SendUnknown, Sent
 from adapters.model import ConversationKey, Text
 from control_plane.delivery.models import DeliveryState
 from control_plane.delivery.verdict import Verdict, judge
@@ -52,6 +53,9 @@ class Platform:
 
     def split(self, segments: list[Any]) -> list[list[Any]]:
         return [[segment] for segment in segments]
+
+    async def prepare(self, part: Outgoing) -> Attempt:
+        return partial(self.send, part)
 
     async def send(self, part: Outgoing) -> Sent:
         behaviour, self.behaviour = self.behaviour, "sent"

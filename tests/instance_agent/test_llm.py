@@ -22,6 +22,7 @@ from instance_agent.gate import Gate
 from instance_agent.llm.answering import Answering
 from instance_agent.llm.circuits import FAILURES
 from instance_agent.llm.inference import Inference
+from instance_agent.metrics import Metrics
 from instance_agent.problems import Refusal
 from instance_agent.process import listen
 from instance_agent.protocol import InferRequest, Llm, LlmProvider
@@ -42,12 +43,14 @@ class Bench:
 
     def __init__(self, provider: ModelProvider) -> None:
         self.now = 0.0
+        self.metrics = Metrics()
         self.gate = Gate()
         self.allow = "127.0.0.0/8"
         self.deadlines: dict[str, float] = {}
         self.inference = Inference(
             lambda: self._llm(provider),
             lambda: Outbound(networks(self.allow)),
+            metrics=self.metrics,
             now=lambda: self.now,
         )
         self.url = ""

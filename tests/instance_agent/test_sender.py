@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+from functools import partial
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -27,12 +28,22 @@ class Platform:
     def __init__(self):
         self.keys = []
         self.does = []
+        self.refuses = None
+        self.preparing, self.ready = asyncio.Event(), asyncio.Event()
+        self.ready.set()
         self.called = asyncio.Event()
         self.answer = asyncio.Event()
         self.answer.set()
 
     def split(self, segments):
         return [[segment] for segment in segments]
+
+    async def prepare(self, part):
+        self.preparing.set()
+        await self.ready.wait()
+        if self.refuses:
+            raise self.refuses
+        return partial(self.send, part)
 
     async def send(self, part):
         self.keys.append(part.idempotency_key)
@@ -50,7 +61,9 @@ class Bench:
         self.now = 1000.0
         self.platform = Platform()
         self.journal = Journal(store)
-        scope = SimpleNamespace(adapter=self.platform, spec=SimpleNamespace(kind="hour", id=1))
+        self.scope = scope = SimpleNamespace(
+            adapter=self.platform, spec=SimpleNamespace(kind="hour", id=1)
+        )
         self.sender = Sender(
             journal=self.journal,
             supervisor=SimpleNamespace(scope={CHANNEL: scope}.get),
@@ -121,6 +134,37 @@ class TestSend:
         bench.platform.answer.set()
         assert await first == await again
         assert bench.platform.keys == [f"{request.message_id}:0"]
+
+    async def test_what_fails_before_the_attempt_leaves_nothing_in_doubt(self, bench):
+        request = bench.request()
+        bench.platform.refuses = SendFailed("secret_invalid", "no token", 5.0)
+        [part] = (await bench.sender.send(request)).parts
+        assert (part.outcome, part.error_class) == ("failed", "secret_invalid")
+        assert await bench.journal.entries(request.message_id) == {}
+        for refusal in (ValueError("a bug"), TimeoutError()):
+            bench.platform.refuses = refusal
+            [part] = (await bench.sender.send(request)).parts
+            assert (part.outcome, part.error_class) == ("failed", "server_busy")
+        bench.platform.refuses = None
+        assert await bench.outcomes(request) == ["sent"]
+
+    async def test_a_death_before_the_attempt_leaves_nothing_in_doubt(self, bench):
+        request = bench.request()
+        bench.platform.ready.clear()
+        sending = asyncio.create_task(bench.sender._send(request, bench.scope))
+        await bench.platform.preparing.wait()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        bench.platform.ready.set()
+        assert await bench.journal.entries(request.message_id) == {}
+        assert await bench.outcomes(request) == ["sent"]
+
+    async def test_what_fails_before_an_attempt_does_not_settle_an_unknown_one(self, bench):
+        bench.platform.does = [SendUnknown("cut")]
+        request = bench.request()
+        assert await bench.outcomes(request) == ["unknown"]
+        bench.platform.refuses = SendFailed("server_busy", "away")
+        assert await bench.outcomes(request, attempt=2) == ["unknown"]
 
     async def test_what_is_unknown_is_tried_again_once_when_a_person_insists(self, bench):
         bench.platform.does = [SendUnknown("cut"), SendUnknown("cut again")]

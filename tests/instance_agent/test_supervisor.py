@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from adapters import registry
-from adapters.base import ChannelRefused
+from adapters.base import ChannelRefused, Control, NotAccepted
 from instance_agent import supervisor as module
 from instance_agent.metrics import Metrics
 from instance_agent.supervisor import ChannelSpec, Supervisor, Surroundings, SwapFailed
@@ -116,15 +116,12 @@ def statuses():
 
 @pytest.fixture
 async def supervisor(statuses):
-    async def report(channel_id, messages):
-        pass
-
     async with httpx2.AsyncClient() as http:
         around = Surroundings(
             http=http,
-            control_url="http://control",
+            control=Control(url="http://control", http=http),
             media=None,
-            report=report,
+            intake=None,
             metrics=Metrics(),
             clock=lambda: 1000.0,
             random=Never(),
@@ -176,6 +173,15 @@ class TestScope:
         await statuses.until((CHANNEL, "failed", "the adapter returned"))
         Account.hosts["a"].connected()
         assert [status.state for status in supervisor.statuses()] == ["failed"]
+
+    async def test_an_adapter_that_has_ended_moves_no_position(
+        self, supervisor, statuses, monkeypatch
+    ):
+        monkeypatch.setattr(Never, "uniform", lambda self, a, b: b)
+        await supervisor.swap([spec("a", behaviour="return")])
+        await statuses.until((CHANNEL, "failed", "the adapter returned"))
+        with pytest.raises(NotAccepted):
+            await Account.hosts["a"].report([], position="7")
 
     async def test_a_channel_that_was_removed_is_not_heard(self, supervisor, statuses):
         await supervisor.swap([spec("a")])

@@ -5,11 +5,22 @@ import httpx2
 import pytest
 
 from adapters import standard_webhooks
-from adapters.base import ChannelRefused, NotAccepted, Outgoing, SendFailed, SendUnknown, Sent
+from adapters.base import (
+    ChannelRefused,
+    Control,
+    NotAccepted,
+    Outgoing,
+    SendFailed,
+    SendUnknown,
+    Sent,
+)
 from adapters.model import ConversationKey, RawCallback, Text
+from adapters.outbound import Door, networks
 from adapters.webchat import adapter as webchat
 from adapters.webchat import callback
 from adapters.webchat.settings import Settings
+from instance_agent.client import platform_client
+from tests.adapters.sending import send
 
 SETTINGS = Settings(secret="s" * 32)
 NOW = 1_700_000_000
@@ -27,17 +38,17 @@ PART = Outgoing(
 class Host:
     """An agent that keeps what it hears; `platform` answers the adapter's calls."""
 
-    control_url = "http://control"
     media = None
 
     def __init__(self, platform):
         self.http = httpx2.AsyncClient(transport=httpx2.MockTransport(platform))
+        self.control = Control(url="http://control", http=self.http)
         self.reported = []
         self.accepts = True
         self.proofs = 0
         self.proven = asyncio.Event()
 
-    async def report(self, messages):
+    async def report(self, messages, *, position=None):
         if not self.accepts:
             raise NotAccepted
         self.reported += messages
@@ -160,7 +171,7 @@ class TestSend:
             seen.append(json.loads(request.content))
             return httpx2.Response(200, json={"id": "p1"})
 
-        assert await made(Host(platform)).send(PART) == Sent(platform_message_id="p1")
+        assert await send(made(Host(platform)), PART) == Sent(platform_message_id="p1")
         assert seen == [
             {
                 "to": "v1",
@@ -184,12 +195,12 @@ class TestSend:
     )
     async def test_a_refusal_has_a_class(self, status, error_class):
         with pytest.raises(SendFailed) as failed:
-            await made(answering(status)).send(PART)
+            await send(made(answering(status)), PART)
         assert failed.value.error_class == error_class
 
     async def test_a_limit_says_how_long_to_wait(self):
         with pytest.raises(SendFailed) as failed:
-            await made(answering(429, **{"retry-after": "7"})).send(PART)
+            await send(made(answering(429, **{"retry-after": "7"})), PART)
         assert failed.value.retry_after_s == 7
 
     @pytest.mark.parametrize(
@@ -197,7 +208,7 @@ class TestSend:
     )
     async def test_without_a_connection_nothing_was_sent(self, error):
         with pytest.raises(SendFailed) as failed:
-            await made(failing(error)).send(PART)
+            await send(made(failing(error)), PART)
         assert failed.value.error_class == "server_busy"
 
     @pytest.mark.parametrize(
@@ -206,11 +217,28 @@ class TestSend:
     )
     async def test_a_call_that_was_cut_has_no_known_end(self, error):
         with pytest.raises(SendUnknown):
-            await made(failing(error)).send(PART)
+            await send(made(failing(error)), PART)
 
     async def test_an_answer_that_cannot_be_read_has_no_known_end(self):
         with pytest.raises(SendUnknown):
-            await made(answering(200, {"what": 1})).send(PART)
+            await send(made(answering(200, {"what": 1})), PART)
+
+    async def test_an_address_inside_our_network_is_the_settings_fault(self):
+        host = answering(200)
+        settings = Settings(secret="s" * 32, base_url="http://169.254.169.254")
+        door = Door(networks("127.0.0.0/8"))
+        async with platform_client(door) as host.http:
+            with pytest.raises(ChannelRefused) as refused:
+                await made(host, settings).probe()
+            assert refused.value.path == "/base_url"
+            with pytest.raises(SendFailed, match="not on the internet"):
+                await send(made(host, settings), PART)
+        door.close()
+
+    async def test_our_own_control_plane_needs_no_door(self):
+        host = answering(200, {"id": "p1"})
+        host.http = None
+        assert (await send(made(host), PART)).platform_message_id == "p1"
 
     async def test_a_platform_that_hangs_up_after_the_request_has_no_known_end(self):
         async def hang_up(reader, writer):
@@ -223,4 +251,4 @@ class TestSend:
         settings = Settings(secret="s" * 32, base_url=f"http://127.0.0.1:{port}")
         async with server, httpx2.AsyncClient() as host.http:
             with pytest.raises(SendUnknown):
-                await made(host, settings).send(PART)
+                await send(made(host, settings), PART)

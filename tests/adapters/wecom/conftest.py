@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from adapters.base import Content, MediaRefused, NotAccepted
+from adapters.base import Content, Control, MediaRefused, NotAccepted
 from adapters.model import Inbound, Ref
 from adapters.simulators.wecom import WeCom
 from adapters.wecom.adapter import Adapter
@@ -66,16 +66,15 @@ class Store:
 class Host:
     """An agent that keeps what it hears."""
 
-    control_url = "http://control"
-
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self.http = http
+        self.control = Control(url="http://control", http=http)
         self.media = Store()
         self.reported: list[Inbound] = []
         self.accepts = True
         self.proven = asyncio.Event()
 
-    async def report(self, messages):
+    async def report(self, messages, *, position=None):
         if not self.accepts:
             raise NotAccepted("not now")
         self.reported += messages

@@ -1,11 +1,14 @@
 import asyncio
+import json
 from urllib.parse import urlencode
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 
 from adapters.base import ChannelRefused, NotAccepted, Outgoing, SendFailed, SendUnknown
 from adapters.model import (
+    Card,
     ConversationKey,
     File,
     Image,
@@ -17,10 +20,13 @@ from adapters.model import (
     Video,
     Voice,
 )
+from adapters.outbound import Door, networks
 from adapters.wecom import adapter as module
-from adapters.wecom import arrivals
+from adapters.wecom import arrivals, codec, uploads
 from adapters.wecom.adapter import Adapter
 from adapters.wecom.codec import MEDIA
+from instance_agent.client import platform_client
+from tests.adapters.sending import send
 
 PNG = b"\x89PNG" + bytes(100)
 AMR = b"#!AMR\n" + bytes(100)
@@ -180,6 +186,31 @@ class TestCallback:
         assert [(seen.user, seen.id) for seen in wecom.seen] == [("zhangsan", "passive")]
         assert (await bring("event", Event="subscribe")).body == b""
 
+    async def test_json_is_answered_in_json(self, made, wecom, clock):
+        event = {
+            "FromUserName": "zhangsan",
+            "CreateTime": int(clock()),
+            "MsgType": "event",
+            "Event": "subscribe",
+        }
+        encrypt = wecom.seal.close(json.dumps(event).encode())
+        raw = RawCallback(
+            method="POST",
+            path="/",
+            query=urlencode(wecom._query(encrypt)),
+            headers={},
+            body=json.dumps({"encrypt": encrypt}).encode(),
+            received_at=clock(),
+        )
+        answer = await made(greeting="您好").callback(raw, verified=False)
+        closed = json.loads(answer.body)
+        expected = wecom.seal.signature(
+            str(closed["timestamp"]), closed["nonce"], closed["encrypt"]
+        )
+        assert closed["msgsignature"] == expected
+        said = json.loads(wecom.seal.open(closed["encrypt"]))
+        assert (said["ToUserName"], said["Content"]) == ("zhangsan", "您好")
+
     async def test_the_check_of_the_address_is_answered(self, adapter, wecom, clock):
         encrypt = wecom.seal.close(b"42")
         query = urlencode(wecom._query(encrypt) | {"echostr": encrypt})
@@ -187,6 +218,28 @@ class TestCallback:
             method="GET", path="/", query=query, headers={}, body=b"", received_at=clock()
         )
         assert (await adapter.callback(raw, verified=False)).body == b"42"
+
+
+class TestDoor:
+    async def test_an_address_inside_our_network_is_the_settings_fault(self, host, made):
+        door = Door()
+        async with platform_client(door) as host.http:
+            inside = made(base_url="https://10.0.0.1")
+            for begin in (inside.probe(), inside.run()):
+                with pytest.raises(ChannelRefused) as refused:
+                    await begin
+                assert refused.value.path == "/base_url"
+            assert await error_class(send(inside, part(Text(text="hi")))) == "no_permission"
+            picture = Image(ref=host.media.put(PNG))
+            assert await error_class(send(inside, part(picture))) == "no_permission"
+        door.close()
+
+    async def test_an_allowed_network_is_called(self, host, made, wecom):
+        door = Door(networks("127.0.0.0/8"))
+        async with platform_client(door) as host.http:
+            await send(made(), part(Text(text="hi")))
+        door.close()
+        assert [seen.text for seen in wecom.seen] == ["hi"]
 
 
 class TestArrivals:
@@ -222,7 +275,7 @@ class TestArrivals:
         [segment] = host.reported[0].segments
         assert (segment.ref.via, segment.name) == ("media", "a.pdf")
 
-    @pytest.mark.parametrize("why", ["refused", "forgotten", "no store", "too long", "a bug"])
+    @pytest.mark.parametrize("why", ["refused", "forgotten", "too long", "a bug"])
     async def test_what_cannot_be_had_is_reported_with_the_platforms_reference(
         self, bring, host, wecom, made, monkeypatch, why
     ):
@@ -231,8 +284,6 @@ class TestArrivals:
             host.media.max_bytes = 1
         elif why == "forgotten":
             wecom.media.clear()
-        elif why == "no store":
-            del host.media
         elif why == "too long":
             monkeypatch.setattr(arrivals, "GIVE_UP_S", 0)
         else:
@@ -256,13 +307,13 @@ class TestArrivals:
 
 class TestSend:
     async def test_a_text_reaches_the_customer(self, adapter, wecom):
-        sent = await adapter.send(part(Text(text="您好")))
+        sent = await send(adapter, part(Text(text="您好")))
         assert [(seen.id, seen.text) for seen in wecom.seen] == [(sent.platform_message_id, "您好")]
 
     async def test_every_part_of_a_long_text_reaches_the_customer_whole(self, adapter, wecom):
         text = "花" * 2000
         for segments in adapter.split([Text(text=text)]):
-            await adapter.send(part(*segments))
+            await send(adapter, part(*segments))
         assert "".join(wecom.told("zhangsan")) == text
 
     @pytest.mark.parametrize(
@@ -273,40 +324,73 @@ class TestSend:
         ],
     )
     async def test_what_has_a_form_of_its_own_keeps_it(self, adapter, wecom, segment, msgtype):
-        await adapter.send(part(segment))
+        await send(adapter, part(segment))
         assert [seen.msgtype for seen in wecom.seen] == [msgtype]
 
     @pytest.mark.parametrize(
         ("to", "kind"),
-        [("@all", "direct"), ("zhangsan|lisi", "direct"), ("zhangsan", "group")],
+        [("@all", "direct"), ("zhangsan|lisi", "direct"), ("a|b", "group"), ("x", "channel")],
     )
     async def test_nobody_can_be_made_to_speak_to_many(self, adapter, wecom, to, kind):
         wecom.members |= {"lisi", "@all"}
-        call = adapter.send(part(Text(text="x"), to=to, kind=kind))
+        call = send(adapter, part(Text(text="x"), to=to, kind=kind))
         assert await error_class(call) == "recipient_invalid"
         assert wecom.calls["message/send"] == 0
 
+    async def test_a_group_that_the_application_made_gets_it(self, adapter, wecom, host):
+        wecom.groups.add("group1")
+        for segment in (Text(text="您好"), Image(ref=host.media.put(PNG))):
+            await send(adapter, part(segment, to="group1", kind="group"))
+        seen = [(seen.user, seen.msgtype) for seen in wecom.seen]
+        assert seen == [("group1", "text"), ("group1", "image")]
+        assert wecom.calls["message/send"] == 0
+
+    async def test_a_group_takes_no_card_of_the_platform_and_gets_its_words(self, adapter, wecom):
+        wecom.groups.add("group1")
+        card = Card(format=codec.TEMPLATE_CARD, data='{"card_type": "x"}', text="订单已发货")
+        await send(adapter, part(card, to="group1", kind="group"))
+        assert [seen.text for seen in wecom.seen] == ["订单已发货"]
+
+    async def test_another_group_is_gone_for_us(self, adapter):
+        call = send(adapter, part(Text(text="x"), to="group2", kind="group"))
+        assert await error_class(call) == "chat_gone"
+
+    async def test_token_and_upload_come_before_the_attempt(self, adapter, wecom, host):
+        attempt = await adapter.prepare(part(Image(ref=host.media.put(PNG))))
+        assert wecom.calls == {"gettoken": 1, "media/upload": 1}
+        await attempt()
+        assert wecom.calls == {"gettoken": 1, "media/upload": 1, "message/send": 1}
+
+    async def test_without_a_token_there_is_no_attempt(self, made, wecom):
+        with pytest.raises(SendFailed) as failed:
+            await made(secret=SecretStr("wrong")).prepare(part(Text(text="x")))
+        assert failed.value.error_class == "secret_invalid"
+        wecom.faults.answer_500 = 1
+        with pytest.raises(SendFailed) as failed:
+            await made().prepare(part(Text(text="x")))
+        assert failed.value.error_class == "server_busy"
+
     async def test_a_refusal_has_a_class(self, adapter, wecom):
-        call = adapter.send(part(Text(text="x"), to="nobody"))
+        call = send(adapter, part(Text(text="x"), to="nobody"))
         assert await error_class(call) == "recipient_invalid"
         wecom.faults.rate_limit = 1
-        assert await error_class(adapter.send(part(Text(text="x")))) == "rate_limited"
+        assert await error_class(send(adapter, part(Text(text="x")))) == "rate_limited"
         wecom.faults.busy = 1
-        assert await error_class(adapter.send(part(Text(text="x")))) == "server_busy"
+        assert await error_class(send(adapter, part(Text(text="x")))) == "server_busy"
 
     async def test_a_platform_that_is_away_took_nothing(self, made):
-        call = made(base_url="http://127.0.0.1:1").send(part(Text(text="x")))
+        call = send(made(base_url="http://127.0.0.1:1"), part(Text(text="x")))
         assert await error_class(call) == "server_busy"
 
     async def test_a_reply_that_was_dropped_leaves_the_end_unknown(self, adapter, wecom):
         wecom.faults.drop_reply = 1
         with pytest.raises(SendUnknown):
-            await adapter.send(part(Text(text="x")))
+            await send(adapter, part(Text(text="x")))
         assert wecom.told("zhangsan") == ["x"]
 
     async def test_the_same_words_said_twice_are_heard_twice(self, adapter, wecom):
         for _ in range(2):
-            await adapter.send(part(Text(text="好的")))
+            await send(adapter, part(Text(text="好的")))
         assert wecom.told("zhangsan") == ["好的", "好的"]
         assert wecom.silenced == []
 
@@ -327,7 +411,7 @@ class TestSendMedia:
         self, adapter, host, wecom, make, body, content_type, msgtype
     ):
         ref = host.media.put(body, name="a", content_type=content_type)
-        await adapter.send(part(make(ref=ref)))
+        await send(adapter, part(make(ref=ref)))
         [seen] = wecom.seen
         assert seen.msgtype == msgtype
         assert wecom.media[seen.payload["media_id"]].body == body
@@ -337,52 +421,52 @@ class TestSendMedia:
     ):
         ref = host.media.put(PNG)
         for _ in range(3):
-            await adapter.send(part(Image(ref=ref)))
+            await send(adapter, part(Image(ref=ref)))
         assert wecom.calls["media/upload"] == 1
-        clock.time += module.UPLOAD_KEPT_S
-        await adapter.send(part(Image(ref=ref)))
+        clock.time += uploads.KEPT_S
+        await send(adapter, part(Image(ref=ref)))
         assert wecom.calls["media/upload"] == 2
         assert [seen.msgtype for seen in wecom.seen] == ["image"] * 4
 
     async def test_an_upload_that_was_forgotten_early_is_made_again(self, adapter, host, wecom):
         ref = host.media.put(PNG)
-        await adapter.send(part(Image(ref=ref)))
+        await send(adapter, part(Image(ref=ref)))
         wecom.media.clear()
-        await adapter.send(part(Image(ref=ref)))
+        await send(adapter, part(Image(ref=ref)))
         assert [seen.msgtype for seen in wecom.seen] == ["image", "image"]
 
     async def test_what_cannot_be_sent_is_said(self, adapter, host, wecom):
         tiny = host.media.put(b"12345")
         gone, foreign = Ref(via="media", id="gone"), Ref(via="qq.url", id="x")
         for ref in (tiny, gone, foreign):
-            await adapter.send(part(File(ref=ref, name="价格.pdf")))
+            await send(adapter, part(File(ref=ref, name="价格.pdf")))
         assert wecom.told("zhangsan") == ["[file 价格.pdf]"] * 3
 
     async def test_bytes_that_the_platform_does_not_take_for_what_they_say_are_said(
         self, adapter, host, wecom
     ):
         ref = host.media.put(b"GIF89a" + bytes(9), content_type="image/png")
-        call = adapter.send(part(Image(ref=ref)))
+        call = send(adapter, part(Image(ref=ref)))
         assert await error_class(call) == "content_invalid"
         assert wecom.seen == []
 
     async def test_a_store_that_is_away_is_waited_for(self, adapter, host):
         ref = host.media.put(PNG)
         host.media.away = 1
-        assert await error_class(adapter.send(part(Image(ref=ref)))) == "server_busy"
+        assert await error_class(send(adapter, part(Image(ref=ref)))) == "server_busy"
 
     async def test_an_upload_without_an_answer_sent_nothing(self, adapter, host, wecom):
         await adapter.probe()
         wecom.faults.answer_500 = 1
         ref = host.media.put(PNG)
-        assert await error_class(adapter.send(part(Image(ref=ref)))) == "server_busy"
+        assert await error_class(send(adapter, part(Image(ref=ref)))) == "server_busy"
         assert wecom.seen == []
 
     async def test_only_so_many_uploads_are_remembered(self, adapter, host, wecom, monkeypatch):
-        monkeypatch.setattr(module, "MAX_UPLOADS", 1)
+        monkeypatch.setattr(uploads, "MAX_KEPT", 1)
         first, second = host.media.put(PNG), host.media.put(PNG + b"2")
         for ref in (first, second, first):
-            await adapter.send(part(Image(ref=ref)))
+            await send(adapter, part(Image(ref=ref)))
         assert wecom.calls["media/upload"] == 3
 
 
@@ -391,7 +475,7 @@ class TestControl:
         async def tell(order):
             return await host.http.post(f"{wecom.url}/control", json=order)
 
-        await adapter.send(part(Text(text="您好")))
+        await send(adapter, part(Text(text="您好")))
         assert (await tell({"faults": {"rate_limit": 2}})).status_code == 200
         assert wecom.faults.rate_limit == 2
         state: httpx2.Response = await host.http.get(f"{wecom.url}/control")

@@ -1,12 +1,14 @@
+import json
 from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from adapters.model import Challenge, RawCallback, Rejected, Verified
 from adapters.simulators.wecom_seal import Seal
-from adapters.wecom.callback import WINDOW_S, unseal, verify
+from adapters.wecom.callback import WINDOW_S, Opened, unseal, verify
 from adapters.wecom.settings import Settings
 from adapters.wx_xml import MAX_BYTES
 
@@ -44,6 +46,12 @@ def check(echo: bytes) -> RawCallback:
     return request("GET", urlencode(query(encrypt, echostr=encrypt)))
 
 
+def opened(given: RawCallback, settings: Settings = SETTINGS, *, now: float | None = NOW) -> bytes:
+    found = unseal(given, settings, now=now)
+    assert isinstance(found, Opened), found
+    return found.message
+
+
 class TestVerify:
     def test_a_delivery_is_answered_with_nothing(self):
         found = verify(delivery(), SETTINGS, now=NOW)
@@ -66,7 +74,7 @@ class TestVerify:
     @pytest.mark.parametrize("off", [WINDOW_S + 1, -WINDOW_S - 1])
     def test_what_is_too_old_or_from_the_future_is_refused(self, off):
         assert isinstance(verify(delivery(at=NOW - off), SETTINGS, now=NOW), Rejected)
-        assert unseal(delivery(at=NOW - off), SETTINGS, now=None) == b"<xml/>"
+        assert opened(delivery(at=NOW - off), now=None) == b"<xml/>"
 
     @pytest.mark.parametrize("off", [WINDOW_S, -WINDOW_S])
     def test_the_window_has_its_edges(self, off):
@@ -116,4 +124,75 @@ class TestVerify:
 
     @given(st.binary(max_size=100))
     def test_whatever_the_platform_seals_is_read(self, message):
-        assert unseal(delivery(message), SETTINGS, now=NOW) == message
+        assert opened(delivery(message)) == message
+
+    def test_a_body_in_json_is_read_as_one_in_xml(self):
+        encrypt = PLATFORM.close(b"{}")
+        body = json.dumps({"tousername": "ww", "encrypt": encrypt, "agentid": 218}).encode()
+        found = unseal(request("POST", urlencode(query(encrypt)), body), SETTINGS, now=NOW)
+        assert isinstance(found, Opened)
+        assert (found.message, found.is_json) == (b"{}", True)
+
+    def test_json_without_a_ciphertext_is_refused(self):
+        for body in (b"{}", b'{"encrypt": ["x"]}', b"{", b'{"encrypt":' + b"[" * 100_000):
+            assert isinstance(
+                verify(request("POST", urlencode(query("x")), body), SETTINGS, now=NOW), Rejected
+            )
+
+
+class TestChangeOfKeys:
+    OTHER = "a" * 42 + "Q"
+
+    @pytest.mark.parametrize(
+        "before",
+        [
+            {"previous_token": "Tk9xYz", "token": "new"},
+            {"previous_encoding_aes_key": KEY, "encoding_aes_key": OTHER},
+            {
+                "previous_token": "Tk9xYz",
+                "token": "new",
+                "previous_encoding_aes_key": KEY,
+                "encoding_aes_key": OTHER,
+            },
+        ],
+    )
+    def test_what_is_still_sealed_as_before_is_taken_and_answered_as_before(self, before):
+        plain = {
+            "corp_id": SETTINGS.corp_id,
+            "agent_id": 1,
+            "secret": "s",
+            "token": "Tk9xYz",
+            "encoding_aes_key": KEY,
+        }
+        changed = Settings.model_validate(plain | before)
+        found = unseal(delivery(), changed, now=NOW)
+        assert isinstance(found, Opened)
+        assert found.envelope == SETTINGS.envelopes[0]
+        assert isinstance(verify(delivery(), changed, now=NOW), Verified)
+        now = Seal(
+            changed.token.get_secret_value(),
+            changed.encoding_aes_key.get_secret_value(),
+            changed.corp_id,
+        )
+        encrypt = now.close(b"new")
+        signature = now.signature(str(NOW), "n", encrypt)
+        asked = {"msg_signature": signature, "timestamp": str(NOW), "nonce": "n"}
+        body = f"<xml><Encrypt>{encrypt}</Encrypt></xml>".encode()
+        assert opened(request("POST", urlencode(asked), body), changed) == b"new"
+
+    def test_without_the_previous_keys_it_is_not_ours(self):
+        changed = SETTINGS.model_copy(update={"token": SecretStr("new")})
+        assert isinstance(verify(delivery(), changed, now=NOW), Rejected)
+
+    def test_a_previous_key_is_a_key(self):
+        with pytest.raises(ValueError, match="43 letters"):
+            Settings.model_validate(
+                {
+                    "corp_id": "ww1",
+                    "agent_id": 1,
+                    "secret": "s",
+                    "token": "t",
+                    "encoding_aes_key": KEY,
+                    "previous_encoding_aes_key": "short",
+                }
+            )

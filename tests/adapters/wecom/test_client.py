@@ -12,6 +12,8 @@ from adapters.wecom.client import Client, Cut, PlatformError, Unreachable
 PNG = b"\x89PNG" + bytes(100)
 PICTURE = Content(body=PNG, name="价格 表.PNG", content_type="image/png", sha256="ab" * 32)
 
+SEND = "message/send"
+
 
 @pytest.fixture
 def client(wecom, host, clock):
@@ -79,9 +81,9 @@ class TestToken:
         assert wecom.calls["gettoken"] == 2
 
     async def test_that_ended_early_is_renewed_once_and_the_call_repeated(self, client, wecom):
-        await client.send(text(wecom))
+        await client.send(SEND, text(wecom))
         wecom.expire_tokens()
-        await asyncio.gather(*(client.send(text(wecom, str(n))) for n in range(5)))
+        await asyncio.gather(*(client.send(SEND, text(wecom, str(n))) for n in range(5)))
         assert wecom.calls["gettoken"] == 2
         assert sorted(wecom.told("zhangsan")) == ["0", "1", "2", "3", "4", "您好"]
 
@@ -94,8 +96,8 @@ class TestToken:
     async def test_a_failed_renewal_is_tried_by_the_next_caller(self, client, wecom):
         wecom.faults.answer_500 = 1
         with pytest.raises(Unreachable):
-            await client.send(text(wecom))
-        await client.send(text(wecom))
+            await client.send(SEND, text(wecom))
+        await client.send(SEND, text(wecom))
         assert wecom.told("zhangsan") == ["您好"]
 
 
@@ -111,7 +113,7 @@ class TestErrors:
         assert (error.error_class, error.address) == ("ip_not_allowed", "203.0.113.7")
 
     async def test_somebody_who_is_no_member(self, client, wecom):
-        error = await refused(client.send(text(wecom, to="nobody")))
+        error = await refused(client.send(SEND, text(wecom, to="nobody")))
         assert error.error_class == "recipient_invalid"
 
     async def test_taken_for_nobody_is_a_refusal(self, wecom, clock):
@@ -122,12 +124,14 @@ class TestErrors:
         )
         async with httpx2.AsyncClient(transport=httpx2.MockTransport(platform)) as http:
             client = made(wecom, http, clock)
-            classes = [(await refused(client.send(text(wecom)))).error_class for _ in range(2)]
+            classes = [
+                (await refused(client.send(SEND, text(wecom)))).error_class for _ in range(2)
+            ]
         assert classes == ["recipient_invalid", "no_permission"]
 
     async def test_too_often_is_said_in_two_ways(self, client, wecom, clock):
         wecom.faults.rate_limit = 1
-        assert (await refused(client.send(text(wecom)))).error_class == "rate_limited"
+        assert (await refused(client.send(SEND, text(wecom)))).error_class == "rate_limited"
         platform = answering(b"", status=429)
         async with httpx2.AsyncClient(transport=httpx2.MockTransport(platform)) as http:
             error = await refused(made(wecom, http, clock).look(1))
@@ -137,16 +141,16 @@ class TestErrors:
         await client.look(wecom.agent_id)
         wecom.faults.drop_reply = 1
         with pytest.raises(Cut):
-            await client.send(text(wecom))
+            await client.send(SEND, text(wecom))
         wecom.faults.answer_500 = 1
         with pytest.raises(Cut):
-            await client.send(text(wecom))
+            await client.send(SEND, text(wecom))
         assert wecom.told("zhangsan") == ["您好"]
 
     async def test_without_a_connection_nothing_was_done(self, wecom, host, clock):
         client = made(wecom, host.http, clock, base_url="http://127.0.0.1:1")
         with pytest.raises(Unreachable):
-            await client.send(text(wecom))
+            await client.send(SEND, text(wecom))
 
     @pytest.mark.parametrize(
         "platform",
@@ -173,7 +177,7 @@ class TestErrors:
             for fault in ("answer_500", "drop_reply", "rate_limit"):
                 setattr(wecom.faults, fault, 1)
                 with pytest.raises((Cut, PlatformError)) as error:
-                    await client.send(text(wecom))
+                    await client.send(SEND, text(wecom))
                 errors.append(error.value)
         chained = [repr((e, str(e), e.__cause__, e.__suppress_context__)) for e in errors]
         said = caplog.text + "".join(chained)

@@ -52,6 +52,20 @@ def segments(kind, **fields):
 
 
 class TestDecode:
+    def test_json_says_the_same_as_xml(self):
+        said = {
+            "ToUserName": "ww1",
+            "FromUserName": "zhangsan",
+            "CreateTime": 1348831860,
+            "MsgType": "text",
+            "Content": "hello",
+            "MsgId": 7300000000000000001,
+            "AgentID": 1000002,
+        }
+        assert decode(json.dumps(said).encode()) == decode(message(Content="hello"))
+        assert isinstance(decode(b'{"MsgType": "text"}'), Rejected)
+        assert isinstance(decode(b"{nonsense"), Rejected)
+
     def test_a_text_with_all_that_stands_around_it(self):
         assert decode(message(Content=" 你好\n]]>")) == Inbound(
             dedupe_key="7300000000000000001",

@@ -212,6 +212,7 @@ async def house_at_work(parts: Parts, port: int, tmp_path: Path) -> AsyncIterato
         mint=parts.bootstraps.mint,
         clock=parts.house.clock,
         command=(sys.executable, "-P", "-c", RUN_AGENT),
+        outbound_allow="127.0.0.0/8",
     )
     parts.provisioner = provisioner
     deciding, working = asyncio.Event(), asyncio.Event()

@@ -175,3 +175,70 @@ class TestCallbacks:
         for asked in (stranger.get(path), stranger.post(f"{path}/replay")):
             answer: httpx2.Response = await asked
             assert answer.status_code == 404
+
+
+class TestMany:
+    async def test_are_replayed_by_what_is_asked_for_with_a_result_for_each(
+        self, bot: Bot, commits: GroupCommit, superuser: asyncpg.Connection
+    ) -> None:
+        [result] = await post(bot, malformed(bot, text="x"))
+        assert result.status == "rejected"
+        first = await dead_callback(superuser, bot)
+        second = await dead_callback(superuser, bot)
+        await superuser.execute(
+            "UPDATE callbacks SET dead_reason = 'another' WHERE id = $1", second
+        )
+
+        async def replay(**chosen: Any) -> dict[str, Any]:
+            answer = await bot.owner.post("/dead-letters/replay", chosen)
+            assert answer.status_code == 200, answer.text
+            found: dict[str, Any] = answer.json()
+            return found
+
+        assert await replay(source="callback", reason="too old") == {
+            "items": [{"id": str(first), "became": "waiting", "reason": None}],
+            "next": None,
+        }
+        [event] = (await replay(source="event", instance_id=str(bot.instance_id)))["items"]
+        assert (event["became"], event["reason"]) == ("rejected", "malformed")
+        nobody = await replay(channel_id=str(bot.instance_id))
+        assert nobody == {"items": [], "next": None}
+        late = await replay(since="2100-01-01T00:00:00Z")
+        assert late["items"] == (await replay(until="2000-01-01T00:00:00Z"))["items"] == []
+        # What was replayed is passed by.
+        assert (await replay(reason="too old"))["items"] == []
+        assert [row["reason"] for row in await listed(bot.owner)] == ["another", "malformed"]
+        audited = await superuser.fetch(
+            "SELECT target_id FROM audit WHERE action = 'dead_letter.replay' ORDER BY seq"
+        )
+        assert [row["target_id"] for row in audited] == [str(first), event["id"]]
+
+    async def test_go_on_where_the_last_call_ended(
+        self, bot: Bot, superuser: asyncpg.Connection
+    ) -> None:
+        letters = [str(await dead_callback(superuser, bot)) for _ in range(3)]
+        body: dict[str, Any] = {"limit": 2}
+        done = (await bot.owner.post("/dead-letters/replay", body)).json()
+        assert ([one["id"] for one in done["items"]], done["next"]) == (letters[:2], letters[1])
+        done = (await bot.owner.post("/dead-letters/replay", body | {"after": done["next"]})).json()
+        assert ([one["id"] for one in done["items"]], done["next"]) == (letters[2:], None)
+
+    async def test_one_whose_channel_is_gone_holds_up_no_other(
+        self, bot: Bot, superuser: asyncpg.Connection
+    ) -> None:
+        letter_id = await dead_callback(superuser, bot)
+        await superuser.execute("UPDATE channels SET deleted_at = now()")
+        done = (await bot.owner.post("/dead-letters/replay", {})).json()
+        assert done["items"] == [
+            {"id": str(letter_id), "became": "refused", "reason": "channel_deleted"}
+        ]
+
+    async def test_are_a_tenants_own_and_for_those_who_may_change_channels(
+        self, bot: Bot, people, superuser: asyncpg.Connection
+    ) -> None:
+        await dead_callback(superuser, bot)
+        member = await people.member(bot.tenant_id, Role.MEMBER)
+        stranger = await people.owner()
+        assert (await member.post("/dead-letters/replay", {})).status_code == 403
+        assert (await stranger.post("/dead-letters/replay", {})).json()["items"] == []
+        assert (await bot.owner.post("/dead-letters/replay", {"limit": 101})).status_code == 422

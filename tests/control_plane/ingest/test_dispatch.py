@@ -127,6 +127,17 @@ class TestCheckpoints:
         assert await superuser.fetchval("SELECT checkpoint FROM channels") == "cursor-1"
         assert await kept.count("messages") == 1
 
+    async def test_only_go_on_whatever_comes_late_or_together(
+        self, agent, dispatcher, superuser: asyncpg.Connection
+    ) -> None:
+        channel = str(agent.channel_id)
+        for texts in (["0002:b", "0003:c"], ["0003:c", "0001:a"]):
+            await dispatcher.write(
+                [agent.pending(agent.beat(), checkpoints={channel: text}) for text in texts]
+            )
+
+        assert await superuser.fetchval("SELECT checkpoint FROM channels") == "0003:c"
+
     async def test_do_not_move_when_the_events_are_not_stored(
         self, agents, agent, dispatcher, kept, superuser: asyncpg.Connection
     ) -> None:

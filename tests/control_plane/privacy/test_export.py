@@ -12,6 +12,7 @@ from control_plane.privacy import export
 from control_plane.privacy.archive import Files, zipped
 from tests.control_plane.conversations.scene import Bot, make_bot
 
+MODEL_KEY = "sk-key-of-the-models"
 SECRET = "a-secret-that-nobody-is-to-see-1234567"
 
 
@@ -47,6 +48,9 @@ class TestTenant:
         )
         hook = {"url": "https://hooks.example.com", "events": ["message.received"]}
         hook_secret = (await bot.owner.post("/webhooks", hook)).json()["secret"]
+        account = {"name": "Models", "kind": "openai", "base_url": "https://models.example.com/v1"}
+        made = await bot.owner.post("/providers", account | {"api_key": MODEL_KEY})
+        assert made.status_code == 201
 
         answer = await bot.owner.get("/export")
         files = read(answer.content)
@@ -60,11 +64,12 @@ class TestTenant:
             "revisions.json": 0,
             "answers.json": 1,
             "webhooks.json": 1,
+            "providers.json": 1,
             "contacts.json": 2,
             "conversations.json": 2,
             "messages.json": 5,
             "media.json": 0,
-            "audit.json": 6,
+            "audit.json": 7,
         }
         texts = [row["segments"][0]["text"] for row in files["messages.json"]]
         assert texts == ["one", "two", "three", "five", "four"]
@@ -72,6 +77,8 @@ class TestTenant:
         everything = json.dumps(files)
         assert SECRET not in everything
         assert hook_secret not in everything
+        assert MODEL_KEY not in everything
+        assert files["providers.json"][0].items() >= account.items()
         assert bot.token not in everything
 
     async def test_is_the_owners_and_written_down(self, bot, people) -> None:

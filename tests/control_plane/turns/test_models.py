@@ -29,6 +29,7 @@ from instance_agent import app as agent_app
 from instance_agent.gate import Gate
 from instance_agent.llm.answering import Answering
 from instance_agent.llm.inference import Inference
+from instance_agent.metrics import Metrics
 from instance_agent.problems import Refusal
 from instance_agent.protocol import Document, InferRequest, Llm, Persona
 from tests.conftest import PUBLIC_URL
@@ -69,7 +70,10 @@ class ModelAgent:
         self._bot = bot
         self._llm = Llm()
         self.inference = Inference(
-            lambda: self._llm, lambda: Outbound(LOOPBACK), now=lambda: self.now
+            lambda: self._llm,
+            lambda: Outbound(LOOPBACK),
+            metrics=Metrics(),
+            now=lambda: self.now,
         )
         self.now = 0.0
         self.url = ""

@@ -6,17 +6,20 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from control_plane.db import leases
 from control_plane.db.leases import LeaseLost
 from control_plane.db.session import Scope
+from control_plane.kit import tracing
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
 from control_plane.webhooks import worker as module
 from control_plane.webhooks.schedule import FAILING_FOR, MAX_ATTEMPTS, MAX_REST, WAITS
 from control_plane.webhooks.worker import IDLE, WORK
-from tests.control_plane.conversations.scene import PATIENCE_S
+from tests.control_plane.conversations.scene import PATIENCE_S, make_bot
 from tests.control_plane.webhooks.conftest import CHANGED, cancelled, taken_over
 
 OK = (200, {})
@@ -448,3 +451,27 @@ class TestSuspendedTenant:
         await teller.all()
 
         assert told(receiver) == [1]
+
+
+class TestTrace:
+    async def test_a_call_is_a_span_in_the_trace_of_the_message_that_it_tells_of(
+        self, parts, people, make_hook, teller, superuser: asyncpg.Connection
+    ) -> None:
+        bot = await make_bot(parts, await people.owner())
+        await make_hook("message.received", CHANGED, owner=bot.owner)
+        conversation_id = await bot.hears("你好")
+        place = b"t" * 16 + b"s" * 8
+        await superuser.execute(
+            "UPDATE conversations SET trace = $2 WHERE id = $1", conversation_id, place
+        )
+        spans = InMemorySpanExporter()
+        tracing.collect("test", SimpleSpanProcessor(spans))
+        try:
+            await teller.all()
+        finally:
+            tracing.collect("test", None)
+
+        [span] = [each for each in spans.get_finished_spans() if each.name == "webhook"]
+        assert span.context.trace_id == int.from_bytes(place[:16], "big")
+        assert span.parent.span_id == int.from_bytes(place[16:], "big")
+        assert dict(span.attributes) == {"type": "message.received", "attempt": 1}

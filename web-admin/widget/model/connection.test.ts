@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { Connection, retryDelay } from './connection'
+import { Connection, hintedDelay, retryDelay } from './connection'
 import type { Link } from './connection'
 import { FakeNetwork } from './socket.fixture'
 
@@ -16,6 +16,23 @@ describe('retryDelay', () => {
     expect(retryDelay(0, () => 0)).toBe(500)
     expect(retryDelay(0, () => 1)).toBe(1_000)
     expect(retryDelay(9, () => 1)).toBe(20_000)
+  })
+})
+
+describe('hintedDelay', () => {
+  it('is what a restarting server asks for, with a little more', () => {
+    expect(hintedDelay(1012, 'restarting, again in 3.2 s', () => 0)).toBe(3_200)
+    expect(hintedDelay(1012, 'restarting, again in 3.2 s', () => 1)).toBe(3_700)
+    expect(hintedDelay(1012, 'restarting, again in 999 s', () => 0)).toBe(20_000)
+  })
+
+  it.each([
+    [1012, ''],
+    [1012, 'restarting, again in ages s'],
+    [1006, 'restarting, again in 3 s'],
+    [4410, 'again in 3 s'],
+  ])('is nothing for %i %s', (code, reason) => {
+    expect(hintedDelay(code, reason, () => 0)).toBeNull()
   })
 })
 
@@ -43,8 +60,8 @@ describe('Connection', () => {
     vi.useRealTimers()
   })
 
-  function close(code: number): void {
-    network.last.onclose?.({ code })
+  function close(code: number, reason = ''): void {
+    network.last.onclose?.({ code, reason })
   }
 
   it('says where it stopped and is live after the welcome only', () => {
@@ -83,6 +100,28 @@ describe('Connection', () => {
     expect(network.sockets).toHaveLength(3)
   })
 
+  it('comes back when a restarting server asks it to, and not all at once', () => {
+    network.last.welcome()
+    vi.advanceTimersByTime(10_000)
+    close(1012, 'restarting, again in 7.5 s')
+    vi.advanceTimersByTime(7_999)
+    expect(network.sockets).toHaveLength(1)
+    vi.advanceTimersByTime(1)
+    expect(network.sockets).toHaveLength(2)
+  })
+
+  it('takes a hint only from a link that lived, so a server that always restarts is not hammered', () => {
+    for (const delay of [1_000, 2_000, 4_000]) {
+      const before = network.sockets.length
+      network.last.welcome()
+      close(1012, 'restarting, again in 0.0 s')
+      vi.advanceTimersByTime(delay - 1)
+      expect(network.sockets).toHaveLength(before)
+      vi.advanceTimersByTime(1)
+      expect(network.sockets).toHaveLength(before + 1)
+    }
+  })
+
   it.each([
     [4403, 'closed'],
     [4404, 'unknown'],
@@ -116,7 +155,7 @@ describe('Connection', () => {
     network.last.welcome()
     connection.reconnect()
     expect(old?.isClosed).toBe(true)
-    old?.onclose?.({ code: 4404 })
+    old?.onclose?.({ code: 4404, reason: '' })
     network.last.welcome()
     expect(links).toEqual(['connecting', 'live', 'connecting', 'live'])
   })

@@ -16,6 +16,12 @@ const WELCOME_WITHIN_MS = 10_000
 /** Only a link that lived this long starts the back-off anew; else a failing server is hammered. */
 const STABLE_AFTER_MS = 10_000
 
+/** The server restarts; its reason says when to come back, each page at another moment. */
+const RESTARTING = 1012
+const AGAIN_IN = /again in (\d{1,3}(?:\.\d{1,3})?) s/
+/** Added at most: pages that were told the same moment still come one after another. */
+const HINT_JITTER_MS = 500
+
 const FINAL_CODES: Record<number, Link> = { 4403: 'closed', 4404: 'unknown', 4410: 'closed' }
 
 export interface ConnectionOptions {
@@ -31,6 +37,14 @@ export interface ConnectionOptions {
 export function retryDelay(failures: number, random: () => number): number {
   const ceiling = Math.min(RETRY_CAP_MS, RETRY_FLOOR_MS * 2 ** (failures + 1))
   return RETRY_FLOOR_MS + random() * (ceiling - RETRY_FLOOR_MS)
+}
+
+/** How long a restarting server asks us to wait; null where it says nothing that can be meant. */
+export function hintedDelay(code: number, reason: string, random: () => number): number | null {
+  const hint = code === RESTARTING ? AGAIN_IN.exec(reason) : null
+  if (!hint) return null
+  const asked = Math.min(Number(hint[1]) * 1_000, RETRY_CAP_MS)
+  return asked + random() * HINT_JITTER_MS
 }
 
 export class Connection {
@@ -70,11 +84,11 @@ export class Connection {
       const frame = parseFrame(data)
       if (frame) this.#receive(frame)
     }
-    socket.onclose = ({ code }) => {
-      this.#closed(code)
+    socket.onclose = ({ code, reason }) => {
+      this.#closed(code, reason)
     }
     this.#timer = setTimeout(() => {
-      this.#closed(0)
+      this.#closed(0, '')
     }, WELCOME_WITHIN_MS)
   }
 
@@ -87,7 +101,7 @@ export class Connection {
     this.options.onFrame(frame)
   }
 
-  #closed(code: number): void {
+  #closed(code: number, reason: string): void {
     const wasStable =
       this.#link === 'live' && this.options.now() - this.#liveSince >= STABLE_AFTER_MS
     this.#release()
@@ -97,11 +111,13 @@ export class Connection {
       return
     }
     if (wasStable) this.#failures = 0
+    const { random } = this.options
+    const hinted = wasStable ? hintedDelay(code, reason, random) : null
     this.#timer = setTimeout(
       () => {
         this.#open()
       },
-      retryDelay(this.#failures, this.options.random),
+      hinted ?? retryDelay(this.#failures, random),
     )
     this.#failures += 1
     this.#enter('waiting')

@@ -1,0 +1,68 @@
+"""What the platform keeps for us: media ids by content, and a pace of their own for uploads.
+
+The platform counts calls of one kind for the whole company, over all its applications. Whoever
+sends a hundred pictures must not use that up, and never holds up words.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
+
+from adapters.base import Content, SendFailed
+from adapters.wecom.client import Client, PlatformError
+
+# The platform keeps an upload for three days; the last hour is for sends under way.
+KEPT_S = 3 * 86_400 - 3_600
+# Uploads remembered: a company's price lists and pictures, sent again and again.
+MAX_KEPT = 500
+# Uploads of one application within a minute; one picture sent to many is one.
+PER_MINUTE = 60
+_MINUTE_S = 60.0
+
+
+class Uploads:
+    """Each content is uploaded once, for as long as the platform keeps it."""
+
+    def __init__(self, client: Client, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._clock = clock
+        self._known: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+        self._begun: deque[float] = deque(maxlen=PER_MINUTE)
+        self._closed_until = 0.0
+
+    async def media_id(self, kind: str, content: Content) -> str:
+        """The id of these bytes at the platform; raises SendFailed while it is too early."""
+        key = (kind, content.sha256)
+        known = self._known.get(key)
+        if known is not None and self._clock() < known[1]:
+            self._known.move_to_end(key)
+            return known[0]
+        begun = self._keep_pace()
+        try:
+            media_id = await self._client.upload(kind, content)
+        except PlatformError as error:
+            if error.error_class == "rate_limited":
+                self._closed_until = self._clock() + _MINUTE_S
+            raise
+        self._known[key] = (media_id, begun + KEPT_S)
+        self._known.move_to_end(key)
+        if len(self._known) > MAX_KEPT:
+            self._known.popitem(last=False)
+        return media_id
+
+    def forget(self, body: dict[str, Any]) -> None:
+        """The platform does not know the medium of this message any more."""
+        payload = body.get(body.get("msgtype", ""), {})
+        gone = [key for key, known in self._known.items() if known[0] == payload.get("media_id")]
+        for key in gone:
+            del self._known[key]
+
+    def _keep_pace(self) -> float:
+        now = self._clock()
+        free_at = self._closed_until
+        if len(self._begun) == self._begun.maxlen:
+            free_at = max(free_at, self._begun[0] + _MINUTE_S)
+        if now < free_at:
+            raise SendFailed("rate_limited", "too many uploads within a minute", free_at - now)
+        self._begun.append(now)
+        return now
