@@ -71,7 +71,9 @@ class Placement:
     """Where and how agents run in one cell.
 
     `name` begins every namespace and marks what is ours; the control plane is found in
-    `control_namespace`, in `control_networks`, or both.
+    `control_namespace`, in `control_networks`, or both. Pods go to nodes with the labels of
+    `nodes`, also to those that are tainted with one of `taints`. `command` is the image's own
+    where it is empty.
     """
 
     name: str
@@ -83,6 +85,9 @@ class Placement:
     metrics_namespace: str | None = None
     outbound_allow: tuple[Network, ...] = ()
     pod_security: str = "v1.30"
+    nodes: tuple[tuple[str, str], ...] = ()
+    taints: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?", self.name):
@@ -305,7 +310,9 @@ def _pod(wish: Wish, placement: Placement) -> Document:
             # A node that is away for a minute is replaced, as a silent agent is.
             _tolerated("node.kubernetes.io/not-ready"),
             _tolerated("node.kubernetes.io/unreachable"),
+            *({"key": taint, "operator": "Exists"} for taint in placement.taints),
         ],
+        **({"nodeSelector": dict(placement.nodes)} if placement.nodes else {}),
         "containers": [_container(wish, placement)],
         "volumes": [
             {"name": "data", "emptyDir": {"sizeLimit": _DATA}},
@@ -320,6 +327,7 @@ def _container(wish: Wish, placement: Placement) -> Document:
     return {
         "name": "agent",
         "image": placement.image,
+        **({"command": list(placement.command)} if placement.command else {}),
         "args": [
             *("--instance-id", str(wish.instance_id), "--generation", str(wish.generation)),
             *("--control-url", placement.control_url, "--data-dir", "/data/agent"),
