@@ -5,6 +5,7 @@ document carries the wish that it was made from, so that whoever reads it can ma
 see what was changed by hand.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ PLACE = "botyard.dev/place"
 TENANT = "botyard.dev/tenant"
 INSTANCE = "botyard.dev/instance"
 GENERATION = "botyard.dev/generation"
+SHAPE = "botyard.dev/shape"
+"""On a pod: a digest of all that it was made from."""
 ENDING = "botyard.dev/ending"
 """On a namespace that goes: the instance that was the last in it."""
 WISH = "botyard.dev/wish"
@@ -253,6 +256,8 @@ def service_account(wish: Wish, placement: Placement) -> Document:
 def deployment(wish: Wish, placement: Placement) -> Document:
     """At most one pod by a roll-out; where a node lost touch, sessions decide who acts."""
     made = _agents("apps/v1", "Deployment", wish, placement)
+    pod = _pod(wish, placement)
+    shape = hashlib.sha256(msgspec.json.encode(pod)).hexdigest()[:16]
     made["spec"] = {
         "replicas": 1 if wish.up else 0,
         "revisionHistoryLimit": 1,
@@ -261,9 +266,10 @@ def deployment(wish: Wish, placement: Placement) -> Document:
         "selector": {"matchLabels": {INSTANCE: str(wish.instance_id)}},
         "template": {
             "metadata": {
-                "labels": _labels(wish, placement) | {GENERATION: str(wish.generation)},
+                "labels": _labels(wish, placement)
+                | {GENERATION: str(wish.generation), SHAPE: shape},
             },
-            "spec": _pod(wish, placement),
+            "spec": pod,
         },
     }
     return made

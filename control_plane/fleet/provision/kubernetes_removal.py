@@ -19,6 +19,9 @@ from control_plane.fleet.provision.kubernetes_manifests import (
 _POD_GRACE_S = 1
 """At once, and yet not forced: a pod that is forced away may go on running on a lost node."""
 
+_LONG_S = 3600
+"""For a pod that does not say how long it may take."""
+
 _MAX_WORDS = 300
 
 
@@ -39,15 +42,14 @@ class Removal:
             left = [f"pod {each['metadata']['name']}" for each in pods] or ["its Deployment"]
             return _waits(", ".join(left))
         ending = f"{self._placement.selector},{ENDING}={instance_id}"
-        homes = (await self._cluster.list(path("Namespace"), ending)).items
-        accounts = (await self._cluster.list(path("ServiceAccount"), mine)).items
-        for account in accounts:
-            home = account["metadata"]["namespace"]
-            if await self._only(instance_id, home):
-                return await self._leave(instance_id, home)
-            await self._cluster.delete(path("ServiceAccount", home, agent_name(instance_id)), {})
-        for home in homes:
+        for home in (await self._cluster.list(path("Namespace"), ending)).items:
             return await self._empty(home)
+        for account in (await self._cluster.list(path("ServiceAccount"), mine)).items:
+            home_name = account["metadata"]["namespace"]
+            if await self._only(instance_id, home_name):
+                return await self._leave(instance_id, home_name)
+            where = path("ServiceAccount", home_name, agent_name(instance_id))
+            await self._cluster.delete(where, {})
         return ABSENT
 
     async def _end(self, deployments: list[Document], pods: list[Document]) -> None:
@@ -62,7 +64,9 @@ class Removal:
                 )
         for each in pods:
             meta = each["metadata"]
-            if meta.get("deletionGracePeriodSeconds", _POD_GRACE_S + 1) > _POD_GRACE_S:
+            # One that nobody ends yet would be made again while its Deployment still looks.
+            ends = "deletionTimestamp" in meta or not deployments
+            if ends and meta.get("deletionGracePeriodSeconds", _LONG_S) > _POD_GRACE_S:
                 where = path("Pod", meta["namespace"], meta["name"])
                 await self._cluster.delete(
                     where,

@@ -8,8 +8,8 @@ from uuid import UUID
 from control_plane.fleet.provision.base import ABSENT, Workload, WorkloadState
 from control_plane.fleet.provision.kubernetes_compare import covers
 from control_plane.fleet.provision.kubernetes_manifests import (
-    GENERATION,
     INSTANCE,
+    SHAPE,
     TENANT,
     Document,
     Placement,
@@ -27,13 +27,17 @@ _SIGNALLED = 128
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deployed:
-    """A Deployment of ours; `generation` is the server's count of its changes."""
+    """A Deployment of ours; `generation` is the server's count of its changes.
+
+    `shape` is that of the pods that it makes now.
+    """
 
     instance_id: UUID
     tenant_id: UUID
     namespace: str
     uid: str
     generation: int
+    shape: str
     wish: Wish | None
     aligned: bool
     going: bool
@@ -56,7 +60,7 @@ class Pod:
     namespace: str
     name: str
     uid: str
-    generation: int
+    shape: str
     created_at: datetime
     restarts: int
     running_since: datetime | None
@@ -94,6 +98,7 @@ def read_deployment(
         namespace=meta["namespace"],
         uid=meta["uid"],
         generation=meta.get("generation") or 0,
+        shape=(live["spec"]["template"]["metadata"].get("labels") or {}).get(SHAPE, ""),
         wish=wish,
         aligned=wish is not None and holds(deployment(wish, placement), live),
         going="deletionTimestamp" in meta,
@@ -113,7 +118,7 @@ def read_pod(live: Document) -> Pod:
         namespace=meta["namespace"],
         name=meta["name"],
         uid=meta["uid"],
-        generation=_number(meta["labels"].get(GENERATION)),
+        shape=meta["labels"].get(SHAPE, ""),
         created_at=datetime.fromisoformat(meta["creationTimestamp"]),
         restarts=container.get("restartCount") or 0,
         running_since=_time(running.get("startedAt")) if running else None,
@@ -128,7 +133,7 @@ def newest(pods: Collection[Pod]) -> Pod | None:
     """The pod that counts: one that stays before one that goes, then the youngest."""
     return max(
         pods,
-        key=lambda pod: (not pod.going, not pod.failed, pod.generation, pod.created_at, pod.uid),
+        key=lambda pod: (not pod.going, not pod.failed, pod.created_at, pod.uid),
         default=None,
     )
 
@@ -153,7 +158,7 @@ def workload(deployed: Deployed | None, pods: Collection[Pod]) -> Workload:
             return replace(seen, state=WorkloadState.EXITED, ref=wish.ended, exit_code=0)
         waits = f"waits for pod {pod.name}"
         return replace(seen, state=WorkloadState.STOPPING, ref=pod.ref, waits_for=waits)
-    if pod is None or pod.going or pod.failed or pod.generation != seen.generation:
+    if pod is None or pod.going or pod.failed or pod.shape != deployed.shape:
         waits = f"waits for pod {pod.name} to go" if pod else deployed.trouble
         return replace(seen, waits_for=waits)
     return _of_pod(seen, pod)
@@ -194,7 +199,3 @@ def _unscheduled(status: Document) -> str:
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() else 0

@@ -128,7 +128,7 @@ class TestWorkload:
         assert (seen.state, seen.ref, seen.exit_code) == (WorkloadState.RUNNING, "p.3", None)
 
     def test_of_an_older_generation_that_goes_is_starting(self) -> None:
-        older = pod(RUNNING, labels={"botyard.dev/generation": "2"})
+        older = pod(RUNNING, labels={"botyard.dev/shape": "another"})
         seen = workload(deployed(), [older])
         assert (seen.state, seen.generation) == (WorkloadState.STARTING, 3)
         assert seen.waits_for == "waits for pod p to go"
