@@ -70,6 +70,12 @@ def ensure_redis() -> None:
         subprocess.run(["apt-get", *words], stdout=subprocess.DEVNULL, check=False)
 
 
+def ensure_cluster(part: str) -> None:
+    """Tests of what runs on Kubernetes start a real one; building it takes minutes, once."""
+    if not part or {"cluster", "fleet"} & set(Path(part).parts):
+        subprocess.run([tool("python"), "-m", "tests.cluster", "build"], cwd=ROOT, check=False)
+
+
 def main(arguments: Sequence[str]) -> int:
     if shutil.which("npm") is None:
         print("Node 20 or newer is needed for the web pages and their checks.")
@@ -79,6 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     steps = checks() if only_checks or not part else []
     if not only_checks:
         ensure_redis()
+        ensure_cluster(part)
         steps = [*steps, *tests(part)]
     failed = run(steps)
     if failed:

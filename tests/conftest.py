@@ -43,6 +43,9 @@ from control_plane.media.storage import Storage, folder
 from control_plane.parts import Parts, build
 from control_plane.tenants import service as tenants
 from control_plane.tenants.models import Member, TenantState
+from tests.cluster.api import server_of
+from tests.cluster.fixtures import cluster, cluster_prefix  # noqa: F401
+from tests.cluster.handle import GIVEN
 from tests.redis_server import RedisServer
 
 PUBLIC_URL = "http://botyard.test"
@@ -60,6 +63,8 @@ GROUPS = r"SELECT rolname FROM pg_roles WHERE rolname LIKE 'botyard\_%' AND NOT 
 def pytest_configure() -> None:
     if url := os.environ.get("BOTYARD_TEST_DATABASE_URL"):
         LOOPBACK.add(make_url(url).host)
+    if kubeconfig := os.environ.get(GIVEN):
+        LOOPBACK.add(httpx2.URL(server_of(Path(kubeconfig))).host)
     sys.addaudithook(_stay_here)
 
 
