@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,11 +20,13 @@ from control_plane.access import account, reseal, trail
 from control_plane.db import migrate as migrations
 from control_plane.db.postgres_process import EmbeddedPostgresError
 from control_plane.db.session import Database
+from control_plane.fleet.provision.base import ProvisionError
 from control_plane.kit import tracing
 from control_plane.kit.clock import SystemClock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BotyardError
 from control_plane.parts import AtOnce, Background, Parts, Stoppable, build
+from control_plane.places import agents_place, known_to_api
 from control_plane.seed import FILE, FirstRun, make_operator
 from control_plane.serve import HttpServer, PortTaken
 from control_plane.settings import Settings
@@ -111,7 +114,7 @@ def worker() -> None:
 
 @cli.command()
 def controller(data_dir: DataDir = None) -> None:
-    """Make instances what they should be, with agents as processes of this machine: one per cell.
+    """Make instances what they should be, as processes of this machine (one per cell) or as pods.
 
     Needs BOTYARD_DATABASE_URL and BOTYARD_SECRET_KEYS, the same for all processes.
     """
@@ -250,19 +253,26 @@ class Terminal:
 
 
 async def _api(settings: Settings) -> None:
-    from control_plane.app import create_app
-
     parts = _parts(settings)
     with serve.listen(settings.host, settings.port) as listener:
-        app = create_app(parts, web_pages=settings.web_pages)
-        http = HttpServer(app, listener, parts.sockets, trusted_proxies=settings.trusted_proxies)
         try:
-            bus = Background("bus", parts.bus.run())
-            # What came in is answered before those that answer it end; hints go until the last.
-            groups: list[list[Stoppable]] = [[http, parts.realtime], [parts.commits], [bus]]
-            await serve.run(groups, parts.house.draining, notice_s=settings.drain_notice_s)
+            async with known_to_api(settings, parts):
+                await _serve_api(settings, parts, listener)
+        except ProvisionError as error:
+            _fail(str(error))
         finally:
             await parts.close()
+
+
+async def _serve_api(settings: Settings, parts: Parts, listener: socket.socket) -> None:
+    from control_plane.app import create_app
+
+    app = create_app(parts, web_pages=settings.web_pages)
+    http = HttpServer(app, listener, parts.sockets, trusted_proxies=settings.trusted_proxies)
+    bus = Background("bus", parts.bus.run())
+    # What came in is answered before those that answer it end; hints go until the last.
+    groups: list[list[Stoppable]] = [[http, parts.realtime], [parts.commits], [bus]]
+    await serve.run(groups, parts.house.draining, notice_s=settings.drain_notice_s)
 
 
 async def _with_parts(settings: Settings, act: Callable[[Parts], Awaitable[Result]]) -> Result:
@@ -314,20 +324,13 @@ async def _serve_probes(settings: Settings, parts: Parts, chosen: list[Stoppable
 
 
 async def _controller(settings: Settings) -> None:
-    from control_plane.fleet.provision.process import ProcessProvisioner
-
     parts = _parts(settings)
-    provisioner = ProcessProvisioner(
-        settings.data_dir.absolute() / "instances",
-        control_url=settings.control_url or settings.base_url,
-        outbound_allow=settings.outbound_allow,
-        mint=parts.bootstraps.mint,
-        clock=parts.house.clock,
-    )
     try:
-        await _serve_probes(settings, parts, parts.controllers(provisioner, settings.cell))
+        async with agents_place(settings, parts) as provisioner:
+            await _serve_probes(settings, parts, parts.controllers(provisioner, settings.cell))
+    except ProvisionError as error:
+        _fail(str(error))
     finally:
-        await provisioner.close()
         await parts.close()
 
 

@@ -16,6 +16,8 @@ from sqlalchemy.exc import ArgumentError
 from adapters.egress import Network
 from adapters.outbound import networks
 from control_plane.access.limits import Rates
+from control_plane.fleet.provision.kubernetes_manifests import Placement
+from control_plane.fleet.provision.kubernetes_settings import KubernetesSettings
 from control_plane.kit.crypto import MIN_KEY_LENGTH
 from control_plane.media import storage
 from control_plane.media.storage import Storage
@@ -107,6 +109,13 @@ class Settings(BaseSettings):
         description="Conversations that one worker delivers to at a time.",
     )
     cell: str = Field(default="", description="The cell whose instances this process looks after.")
+    provisioner: Literal["process", "kubernetes"] = Field(
+        default="process",
+        description="Where agents run: as processes beside the controller, or as pods.",
+    )
+    kubernetes: KubernetesSettings = Field(
+        default=KubernetesSettings(), description="For agents as pods; see docs/fleet.md."
+    )
     approval: Literal["manual", "automatic"] = Field(
         default="manual", description="Whether registrations wait for an operator's approval."
     )
@@ -208,6 +217,20 @@ class Settings(BaseSettings):
         if (self.media_key is None) != (self.media_secret is None):
             raise ValueError("set both BOTYARD_MEDIA_KEY and BOTYARD_MEDIA_SECRET, or neither")
         return self
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> "Settings":
+        if self.provisioner == "kubernetes":
+            self.placement(self.cell)
+        return self
+
+    def placement(self, cell: str) -> Placement:
+        """Where agents of a cell run as pods; raises ValueError for what cannot be."""
+        return self.kubernetes.placement(
+            cell,
+            control_url=self.control_url or self.base_url,
+            outbound_allow=self.outbound_networks,
+        )
 
     @property
     def media_storage(self) -> Storage:

@@ -161,7 +161,7 @@ class _Agents:
 
 
 async def _stop_agents(provisioner: Provisioner) -> None:
-    ids = [item.instance_id async for item in provisioner.inventory()]
+    ids = [item.instance_id async for item in provisioner.inventory() if item.instance_id]
     stops = [provisioner.stop(instance_id, grace=AGENT_GRACE) for instance_id in ids]
     for outcome in await asyncio.gather(*stops, return_exceptions=True):
         if isinstance(outcome, ProvisionError):

@@ -1,8 +1,14 @@
-"""The exchange that makes a process an agent: a single-use token for a session and its secrets."""
+"""The exchange that makes a process an agent: a proof of one start for a session and its secrets.
 
+A proof names tenant, instance and generation. A process shows a token that was minted for its
+start and works once; a pod shows the token that its node gave it, which the cluster vouches for
+and which ends with the pod.
+"""
+
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -31,6 +37,7 @@ _USE = """
 INSERT INTO credentials (id, kind, sha256, tenant_id, instance_id, created_at, expires_at)
 VALUES ($1, 'bootstrap', $2, $3, $4, $5, $6) ON CONFLICT (sha256) DO NOTHING
 """
+_WHERE = "SELECT tenant_id, cell FROM work WHERE kind = $1 AND key = $2"
 _SECRETS = """
 SELECT sealed FROM credentials
 WHERE instance_id = $1 AND kind = 'webhook' AND revoked_at IS NULL ORDER BY id DESC LIMIT 2
@@ -49,8 +56,28 @@ SELECT id, checkpoint FROM channels WHERE instance_id = $1 AND checkpoint IS NOT
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """Whose agent somebody is, and of which start."""
+
+    tenant_id: UUID
+    instance_id: UUID
+    generation: int
+
+
+class Voucher(Protocol):
+    """Vouches for starts that it watches itself."""
+
+    async def vouch(
+        self, instance_id: UUID, tenant_id: UUID, cell: str, token: str
+    ) -> Proof | None:
+        """Whose token this is; None when it is nobody's here. Raises Unavailable."""
+
+
 class Bootstraps:
-    """Makes tokens for new agents and exchanges them."""
+    """Makes tokens for new agents and exchanges what proves a start."""
+
+    voucher: Voucher | None = None
 
     def __init__(self, database: Database, keys: Keyring, clock: Clock) -> None:
         self._database = database
@@ -69,18 +96,20 @@ class Bootstraps:
 
     async def exchange(self, instance_id: UUID, token: str, request: BootstrapRequest) -> Bootstrap:
         """Raises Unauthorized (bad token), Forbidden (used) or Gone (an older generation)."""
-        payload = self._keys.load(_SALT, token, max_age_s=int(TOKEN_LIFE.total_seconds()))
-        if payload is None or payload["instance"] != str(instance_id):
+        minted = self._minted(token)
+        proof = minted or await self._vouched(instance_id, token)
+        if proof is None or proof.instance_id != instance_id:
             raise Unauthorized("invalid_bootstrap_token", "The bootstrap token is not valid.")
-        tenant_id = UUID(payload["tenant"])
+        tenant_id = proof.tenant_id
         now = self._clock.now()
         async with self._database.session(Scope(tenants=(tenant_id,))) as session:
-            await self._use(session, token, tenant_id, instance_id, now)
+            if minted is not None:
+                await self._use(session, token, tenant_id, instance_id, now)
             try:
                 instance = await instances.get(session, instance_id, lock=True)
             except NotFound:
                 raise Gone("instance_gone", "The instance does not exist any more.") from None
-            if instance.generation != payload["generation"] or instance.desired != "running":
+            if instance.generation != proof.generation or instance.desired != "running":
                 raise Gone("stale_generation", "A newer generation of the instance is wanted.")
             opened, api_token = await sessions.open_session(
                 session,
@@ -104,6 +133,26 @@ class Bootstraps:
             last_good=last_good,
             checkpoints={str(row["id"]): row["checkpoint"] for row in checkpoints},
         )
+
+    def _minted(self, token: str) -> Proof | None:
+        payload = self._keys.load(_SALT, token, max_age_s=int(TOKEN_LIFE.total_seconds()))
+        if payload is None:
+            return None
+        return Proof(
+            tenant_id=UUID(payload["tenant"]),
+            instance_id=UUID(payload["instance"]),
+            generation=payload["generation"],
+        )
+
+    async def _vouched(self, instance_id: UUID, token: str) -> Proof | None:
+        if self.voucher is None:
+            return None
+        async with self._database.session() as session:
+            row = await (await driver(session)).fetchrow(_WHERE, instances.WORK, instance_id)
+        if row is None:
+            return None
+        # No session is open now: the cluster may take its time.
+        return await self.voucher.vouch(instance_id, row["tenant_id"], row["cell"], token)
 
     async def _use(
         self,

@@ -7,7 +7,9 @@ Invariants:
 3. An agent that ends by itself is started again after `backoff`; `CRASH_LOOP` failures in a row
    are shown as such, and it is still started again.
 4. Configuration is pushed until the agent runs it, refuses it, or asks for a restart.
-5. A running agent of the right generation may use what the plan gives, also after the plan changed.
+5. A running agent of the right generation may use what the plan gives, also after the plan changed,
+   and what lies around it is as its place would make it now.
+6. An agent that its place starts again by itself is left to it.
 """
 
 from dataclasses import dataclass, replace
@@ -88,7 +90,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Refit:
-    """Let the running agent use what the plan gives now."""
+    """Let the running agent have what the plan gives now, and repair what lies around it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +143,8 @@ def plan(desired: Desired, seen: Observed, now: datetime) -> list[Action]:
 
 def account(starts: Starts, workload: Workload, now: datetime) -> Starts:
     """`starts` after looking at a workload: an end that was not counted yet counts once."""
-    if workload.state != WorkloadState.EXITED or workload.ref == starts.ended_ref:
+    ended = workload.state == WorkloadState.EXITED or _starts_again(workload)
+    if not ended or workload.ref == starts.ended_ref:
         return starts
     ended_at = workload.exited_at or now
     steady = workload.started_at is not None and ended_at - workload.started_at >= STEADY_AFTER
@@ -181,9 +184,10 @@ def _run(desired: Desired, seen: Observed, now: datetime) -> list[Action]:
         return []
     if (workload.generation or 0) < desired.generation:
         return [*_end_all(seen), Start()]
-    if workload.generation == desired.generation and workload.allowance != desired.allowance:
+    fits = workload.allowance == desired.allowance and workload.aligned
+    if workload.generation == desired.generation and not fits:
         return [Refit()]
-    return _serve(desired, seen, now)
+    return [] if _starts_again(workload) else _serve(desired, seen, now)
 
 
 def _serve(desired: Desired, seen: Observed, now: datetime) -> list[Action]:
@@ -203,6 +207,11 @@ def _serve(desired: Desired, seen: Observed, now: datetime) -> list[Action]:
     if desired.config not in (seen.applied, seen.rejected):
         return [PushConfig()]
     return []
+
+
+def _starts_again(workload: Workload) -> bool:
+    """Whether it ended and its place starts it again by itself."""
+    return workload.state == WorkloadState.STARTING and workload.exited_at is not None
 
 
 def _silent(session: SessionView, now: datetime) -> bool:

@@ -98,6 +98,7 @@ class Reconciler:
 
     async def look(self, lease: Lease) -> timedelta | None:
         """Work handler: bring one instance closer to what it should be."""
+        before: tuple[Workload, list[Action]] | None = None
         for _ in range(_ROUNDS):
             view = await self._load(lease)
             if view is None:
@@ -107,8 +108,10 @@ class Reconciler:
             starts = forgive(account(view.starts, workload, now), workload, now)
             actions = plan(view.desired, view.seen(workload, starts), now)
             await self._write(lease, view, workload, starts)
-            if not actions:
+            if not actions or (workload, actions) == before:
+                # Asking again at once would not hurry what takes its time.
                 return self._next(view, workload, starts)
+            before = (workload, actions)
             for action in actions:
                 await self._act(lease, view, action, workload)
         return timedelta(0)

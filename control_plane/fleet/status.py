@@ -85,7 +85,10 @@ def _workload(desired: Desired, seen: Observed) -> Condition:
         reason = "crash_loop" if starts.failures >= CRASH_LOOP else "ended"
         message = f"ended {starts.failures} times in a row\n" + "\n".join(starts.last_lines)
         return Condition(type="WorkloadRunning", status=up, reason=reason, message=message)
-    return Condition(type="WorkloadRunning", status=False, reason=str(workload.state), message="")
+    reason = str(workload.state)
+    return Condition(
+        type="WorkloadRunning", status=False, reason=reason, message=workload.waits_for
+    )
 
 
 def _agent(desired: Desired, seen: Observed, now: datetime) -> Condition:

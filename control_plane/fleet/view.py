@@ -88,7 +88,12 @@ async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View 
             want=_want(instance.desired, tenant["state"]),
             generation=instance.generation,
             config=_name(update.revision, update.sha256) or "",
-            allowance=Allowance(cpu=quotas["pod_cpu"], memory=quotas["pod_memory"]),
+            allowance=Allowance(
+                cpu=quotas["pod_cpu"],
+                memory=quotas["pod_memory"],
+                bots=quotas["instances"],
+                egress=tuple(quotas["egress_allow"]),
+            ),
         ),
         state=state,
         sessions=tuple(_session(row) for row in sessions),

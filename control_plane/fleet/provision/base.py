@@ -5,7 +5,7 @@ Every call is idempotent and may be repeated after a crash; nothing here decides
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
@@ -30,10 +30,16 @@ class Stale(ProvisionError):
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """What one agent may use, by its tenant's plan: thousandths of a processor, and bytes."""
+    """What one agent may use, by its tenant's plan: thousandths of a processor, and bytes.
+
+    `bots` is how many agents the tenant may have; `egress` are the names and networks that they
+    may reach beside the public internet.
+    """
 
     cpu: int
     memory: int
+    bots: int = 1
+    egress: tuple[str, ...] = ()
 
 
 SMALLEST = Allowance(cpu=250, memory=128 * 2**20)
@@ -60,10 +66,12 @@ class WorkloadState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What runs. `ref` names one start (a process or a pod), never two.
+    """What runs. `ref` names one start (a process, or a container in a pod), never two.
 
     `exit_code` is negative for a signal, as in `subprocess`; `last_lines` is the end of the log of
-    a workload that exited.
+    a workload that exited. One that is starting although it exited is started again by the place
+    itself. `aligned` is false when something around it is not as `ensure` would make it now;
+    `waits_for` says in words what it waits for.
     """
 
     state: WorkloadState
@@ -74,6 +82,8 @@ class Workload:
     exit_code: int | None = None
     exited_at: datetime | None = None
     last_lines: tuple[str, ...] = ()
+    aligned: bool = True
+    waits_for: str = ""
 
 
 ABSENT = Workload(state=WorkloadState.ABSENT)
@@ -81,10 +91,14 @@ ABSENT = Workload(state=WorkloadState.ABSENT)
 
 @dataclass(frozen=True, kw_only=True)
 class Ownership:
-    """One thing that exists, for finding orphans."""
+    """One thing that exists, for finding orphans.
 
-    instance_id: UUID
+    Without an instance it is what a tenant has left where none of its agents lives any more.
+    """
+
+    instance_id: UUID | None
     ref: str | None
+    tenant_id: UUID | None = field(default=None, compare=False)
 
 
 class Mint(Protocol):
@@ -100,15 +114,15 @@ class Provisioner(Protocol):
         """Make an agent of this generation run.
 
         An older generation is stopped first and replaced; an exited one is started again; a
-        running one of this generation is left alone, but for what it may use. Raises Stale when
-        a newer one is there.
+        running one of this generation is left alone, but for what it may use and what lies around
+        it. Need not wait until it runs. Raises Stale when a newer one is there.
         """
 
     async def observe(self, ids: Collection[UUID]) -> Mapping[UUID, Workload]:
         """What runs for these instances; unknown ids observe as absent."""
 
     async def stop(self, instance_id: UUID, *, grace: timedelta) -> Workload:
-        """Ask the agent to drain, end it after `grace`; keeps what it had on disk."""
+        """Ask the agent to drain, end it after `grace`; repeat until it is not up any more."""
 
     async def destroy(self, instance_id: UUID) -> Workload:
         """End it at once and remove everything; repeat until absent."""

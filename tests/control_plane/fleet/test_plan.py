@@ -84,6 +84,7 @@ def observed(work: Workload, *sessions: SessionView, **more) -> Observed:
 
 RUNNING = workload()
 EXITED = workload(WorkloadState.EXITED, code=1)
+STARTS_AGAIN = replace(EXITED, state=WorkloadState.STARTING)
 STARTING = workload(WorkloadState.STARTING)
 STOPPING = workload(WorkloadState.STOPPING)
 OLDER = workload(generation=1)
@@ -186,11 +187,33 @@ class TestWhatItMayUse:
         fitted = replace(work, allowance=self.MORE)
         assert plan(wanted, observed(fitted, agent()), NOW) == [PushConfig()]
 
+    @pytest.mark.parametrize("work", [STARTING, RUNNING], ids=lambda w: str(w.state))
+    def test_what_lies_around_it_is_repaired(self, work: Workload) -> None:
+        edited = replace(work, aligned=False)
+
+        assert plan(desired(), observed(edited, agent()), NOW) == [Refit()]
+
     @pytest.mark.parametrize("work", [STOPPING, EXITED, workload(generation=3)], ids=repr)
     def test_is_left_alone_where_it_does_not_run_or_is_newer(self, work: Workload) -> None:
         wanted = replace(desired(), allowance=self.MORE)
 
         assert Refit() not in plan(wanted, observed(work), NOW)
+
+
+class TestAnAgentThatItsPlaceStartsAgain:
+    """Invariant 6."""
+
+    def test_is_left_to_it_however_silent_it_is(self) -> None:
+        silent = agent(silent_for=SILENT_AFTER * 10)
+
+        assert plan(desired(), observed(STARTS_AGAIN, silent), NOW) == []
+
+    def test_is_replaced_by_a_newer_generation(self) -> None:
+        assert plan(desired(generation=3), observed(STARTS_AGAIN), NOW) == [Start()]
+
+    def test_is_stopped_when_asked(self) -> None:
+        stopping = plan(desired(Want.STOPPED), observed(STARTS_AGAIN), NOW)
+        assert stopping == [Stop(reason="stop asked for")]
 
 
 class TestStopAndDelete:
@@ -367,6 +390,13 @@ class TestAccount:
         ended = replace(EXITED, started_at=None, exited_at=None)
 
         assert account(Starts(failures=1), ended, NOW).not_before == NOW + TICK
+
+    def test_an_end_after_which_its_place_starts_it_again_counts_once(self) -> None:
+        once = account(Starts(), STARTS_AGAIN, NOW)
+
+        assert (once.failures, once.ended_ref) == (1, "run-1")
+        assert account(once, STARTS_AGAIN, NOW + TICK) == once
+        assert account(once, replace(STARTS_AGAIN, ref="run-2"), NOW + TICK).failures == 2
 
     @pytest.mark.parametrize("work", [ABSENT, STARTING, RUNNING, STOPPING], ids=lambda w: w.state)
     def test_only_ends_count(self, work: Workload) -> None:

@@ -15,7 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.db.leases import LeaseLost
 from control_plane.db.session import Database, Scope
 from control_plane.fleet.plan import CRASH_LOOP, SILENT_AFTER, START_WITHIN, STEADY_AFTER
-from control_plane.fleet.provision.base import Allowance, Transient, Workload, WorkloadState
+from control_plane.fleet.provision.base import Transient, Workload, WorkloadState
 from control_plane.fleet.provision.fake import FakePlace, FakeProvisioner
 from control_plane.fleet.status import RESYNC, UNDER_WAY
 from control_plane.instances.client import AgentRefused
@@ -106,7 +106,7 @@ class TestPlan:
         assert await superuser.fetchval(due, instance_id)
         await fleet.look(instance_id)
 
-        more = Allowance(cpu=1500, memory=2**29)
+        more = replace(before.allowance, cpu=1500, memory=2**29)
         assert fleet.place.get(instance_id) == replace(before, allowance=more)
         assert await fleet.phase(instance_id) == "running"
 
