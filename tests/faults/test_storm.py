@@ -39,8 +39,9 @@ COLLEAGUES_PAUSE_S = (1.0, 6.0) if FULL else (0.05, 0.8)
 MAX_SAID = 100_000 if FULL else PER_MINUTE - BURST
 """Of one person: more answers within a minute would wait for the next."""
 
-REST_S = 600.0 if FULL else 240.0
-"""Until all is done afterwards: leases end after 15 s, retries come up to some minutes apart."""
+REST_S = 1800.0 if FULL else 240.0
+"""Until all is done afterwards: leases end after 15 s, retries come up to some minutes
+apart, and what a long storm has left of callbacks is passed on one at a time."""
 
 _SHOWN = """
 SELECT count(*) FROM webchat_messages
