@@ -7,6 +7,7 @@ which costs a tenth of it.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -206,7 +207,9 @@ async def _give_up(connection: asyncpg.Connection) -> None:
             await connection.execute("ROLLBACK")
     except (Exception, asyncio.CancelledError):
         # The driver's own errors, too: a server that was killed leaves it in the middle of a word.
-        connection.terminate()
+        # The pool may have taken one that was lost by then; what went wrong is said by our caller.
+        with contextlib.suppress(asyncpg.InterfaceError):
+            connection.terminate()
 
 
 def _begin(scope: Scope) -> str:

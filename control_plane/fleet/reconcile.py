@@ -172,14 +172,15 @@ class Reconciler:
 
     async def _activate(self, lease: Lease, view: View, action: Activate) -> None:
         async with self._database.session(self._scope(lease)) as session:
+            # In the order of all who lock these: lanes, instances, callbacks, the looks at them.
+            await leases.call_tenant(session, "lane", lease.tenant_id)
             epoch = await sessions.activate(
                 session, instance_id=lease.key, session_id=action.session_id
             )
             _note(session, view, "agent.active", f"agent active, epoch {epoch}", self._clock.now())
             await session.flush()
+            await leases.call_tenant(session, "callback", lease.tenant_id)
             await leases.hold(session, lease)
-            for kind in ("callback", "lane"):
-                await leases.call_tenant(session, kind, lease.tenant_id)
 
     async def _push(self, lease: Lease, view: View) -> None:
         if view.agent is None:

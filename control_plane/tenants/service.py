@@ -27,8 +27,8 @@ from control_plane.tenants.schemas import RegisterIn, TenantPatch, TenantSetting
 
 # A rest for work of a tenant that is not active; to resume it calls all of it.
 _REST = timedelta(hours=1)
-# What waits while a tenant is not active.
-_KINDS = ("instance", "turn", "callback", "lane", stream.FOLLOWER)
+# What waits while a tenant is not active, in the order in which such rows are locked.
+_KINDS = ("turn", "lane", "callback", "instance", stream.FOLLOWER)
 
 _NO_BOTS = "SELECT NOT EXISTS (SELECT FROM instances WHERE tenant_id = $1 AND phase <> 'deleted')"
 _STATE = "SELECT state FROM tenants WHERE id = $1"
@@ -189,10 +189,11 @@ async def change_plan(
     session.add(tenant)
     await session.flush()
     entries = await quota.crossed(session, standing, now=now)
+    # What its pods may use has perhaps changed.
+    await leases.call_tenant(session, "instance", tenant_id)
     await _changed(
         session, tenant, "change_plan", before=before, actor=actor, now=now, entries=entries
     )
-    await leases.call_tenant(session, "instance", tenant_id)
     return tenant
 
 

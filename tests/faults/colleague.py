@@ -13,8 +13,6 @@ from control_plane.kit.ids import new_token
 from tests.faults.customers import draw, known_by
 from tests.faults.installation import BOSS, Installation, sign_in
 
-# Between two things that they do.
-PAUSE_S = (0.05, 0.8)
 # Tries of one request, a moment apart: whoever is told nothing asks again.
 _TRIES = 60
 _MOMENT_S = 0.5
@@ -33,6 +31,8 @@ class Colleague:
     house: Installation
     http: httpx2.AsyncClient
     random: Random
+    pause_s: tuple[float, float]
+    """Between two things that they do."""
     said: dict[str, bool] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -53,7 +53,7 @@ class Colleague:
                 await self._one(hand, random, end)
             except NotDone:
                 self.counts["refused"] += 1
-            await _pause(random, end)
+            await self._pause(random, end)
 
     async def _one(self, hand: int, random: Random, end: asyncio.Event) -> None:
         every = await self._conversations()
@@ -65,9 +65,9 @@ class Colleague:
         await self._ask("POST", f"{path}/take-over")
         self.counts["taken over"] += 1
         for _ in range(random.randint(0, 2)):
-            await _pause(random, end)
+            await self._pause(random, end)
             await self._answer(chosen, random)
-        await _pause(random, end)
+        await self._pause(random, end)
         await self._ask("POST", f"{path}/hand-back")
         self.counts["given back"] += 1
 
@@ -109,9 +109,8 @@ class Colleague:
             await asyncio.sleep(_MOMENT_S)
         raise NotDone("never answered")
 
-
-async def _pause(random: Random, end: asyncio.Event) -> None:
-    try:
-        await asyncio.wait_for(end.wait(), random.uniform(*PAUSE_S))
-    except TimeoutError:
-        return
+    async def _pause(self, random: Random, end: asyncio.Event) -> None:
+        try:
+            await asyncio.wait_for(end.wait(), random.uniform(*self.pause_s))
+        except TimeoutError:
+            return

@@ -28,17 +28,20 @@ from tests.redis_server import RedisServer
 
 FULL = os.environ.get("SCALE") == "full"
 STORM_S = float(os.environ.get("STORM_S") or (900.0 if FULL else 35.0))
-PEOPLE = 8 if FULL else 4
+PEOPLE = 6 if FULL else 4
 """On each platform."""
 
-PAUSE_S = (1.0, 8.0) if FULL else (0.3, 2.5)
+PAUSE_S = (3.0, 12.0) if FULL else (0.3, 2.5)
 """Between messages of one person; over minutes, within what the platform takes for one member."""
+
+COLLEAGUES_PAUSE_S = (1.0, 6.0) if FULL else (0.05, 0.8)
 
 MAX_SAID = 100_000 if FULL else PER_MINUTE - BURST
 """Of one person: more answers within a minute would wait for the next."""
 
-REST_S = 600.0 if FULL else 240.0
-"""Until all is done afterwards: leases end after 15 s, retries come up to some minutes apart."""
+REST_S = 1800.0 if FULL else 240.0
+"""Until all is done afterwards: leases end after 15 s, retries come up to some minutes
+apart, and what a long storm has left of callbacks is passed on one at a time."""
 
 _SHOWN = """
 SELECT count(*) FROM webchat_messages
@@ -112,7 +115,7 @@ class TestStorm:
         try:
             async with guests(house.webchat_url, PEOPLE) as visitors, house.client() as http:
                 await sign_in(http, BOSS)
-                colleague = Colleague(house, http, Random(random.random()))
+                colleague = Colleague(house, http, Random(random.random()), COLLEAGUES_PAUSE_S)
                 people: list[Member | Guest] = [*members, *visitors]
                 await self._live_through(storm, seed, people, colleague, random)
                 found = await self._rests(house, visitors, people, colleague)

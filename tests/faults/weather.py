@@ -1,7 +1,7 @@
 """What will go wrong, drawn from a seed before anything happens, so that a seed says all of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 PARTS = {"api": "api", "worker-1": "worker", "worker-2": "worker", "controller": "controller"}
@@ -45,6 +45,11 @@ AHEAD_S = (-600.0, -45.0, 45.0, 600.0)
 """By how much a clock is wrong: less and more than signatures and sessions bear."""
 
 
+AGENTS_REST_S = 120.0
+AGENTS_DEATHS = 2
+"""So many in so long: one that ends more often is started again after minutes, by design."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """One thing that goes wrong; `amount` is a share, `count` so many times."""
@@ -73,15 +78,26 @@ def forecast(seed: str, seconds: float) -> list[Gust]:
     random = Random(f"{seed} storm")
     gusts: list[Gust] = []
     deck: list[str] = []
+    deaths: list[float] = []
     passed = 0.0
     while passed < seconds:
         count = random.choice([1, 1, 2])
         if len(deck) < count:
             deck += random.sample(list(KINDS), len(KINDS))
-        faults = tuple(_fault(random, deck.pop()) for _ in range(count))
+        faults = tuple(_bearable(_fault(random, deck.pop()), deaths, passed) for _ in range(count))
         gusts.append(Gust(calm_s=random.uniform(*CALM_S), faults=faults))
         passed += gusts[-1].calm_s + max(fault.lasts_s for fault in faults)
     return gusts
+
+
+def _bearable(fault: Fault, deaths: list[float], now: float) -> Fault:
+    """The same, but an agent that has died often is paused."""
+    if fault.target != "agent" or not fault.kind.startswith("kill"):
+        return fault
+    if sum(now - at < AGENTS_REST_S for at in deaths) >= AGENTS_DEATHS:
+        return replace(fault, kind="pause")
+    deaths.append(now)
+    return fault
 
 
 def _fault(random: Random, kind: str) -> Fault:

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_plane.db import leases
 from control_plane.db.leases import LeaseLost
 from control_plane.db.session import Database, Scope
 from control_plane.fleet.plan import CRASH_LOOP, SILENT_AFTER, START_WITHIN, STEADY_AFTER
@@ -20,8 +21,10 @@ from control_plane.fleet.provision.fake import FakePlace, FakeProvisioner
 from control_plane.fleet.status import RESYNC, UNDER_WAY
 from control_plane.instances.client import AgentRefused
 from control_plane.instances.sessions import DEAD_AFTER
+from control_plane.kit.ids import new_id
 from instance_agent.protocol import ConfigOutcome, DocumentError
 from tests.conftest import People
+from tests.control_plane.conversations.scene import until_blocked
 
 PATIENCE_S = 20.0
 """Longest wait for something that must happen."""
@@ -286,6 +289,27 @@ class TestWishes:
             await fleet.look(instance_id)
         assert await fleet.phase(instance_id) == "deleting"
         assert await fleet.look(instance_id) is None
+
+
+class TestActivation:
+    async def test_and_a_callback_that_is_kept_never_lock_both_up(
+        self, fleet, database: Database, superuser: asyncpg.Connection
+    ) -> None:
+        instance_id = await fleet.create()
+        await fleet.look(instance_id)
+        await fleet.bootstrap(instance_id)
+        channel = (new_id(), fleet.owner.tenant_id)
+        async with asyncio.timeout(PATIENCE_S):
+            async with database.plain() as keeping:
+                await leases.call(keeping, "callback", [channel])
+            async with database.plain() as keeping:
+                await leases.call(keeping, "callback", [channel])
+                looking = asyncio.create_task(fleet.look(instance_id))
+                await until_blocked(superuser)
+                await leases.call(keeping, "instance", [(instance_id, fleet.owner.tenant_id)])
+            await looking
+
+        assert await fleet.sessions(instance_id) == [("active", 1)]
 
 
 class TestTenant:
