@@ -211,7 +211,7 @@ class TestMany:
         audited = await superuser.fetch(
             "SELECT target_id FROM audit WHERE action = 'dead_letter.replay' ORDER BY seq"
         )
-        assert [row["target_id"] for row in audited] == [str(first), event["id"]]
+        assert [str(row["target_id"]) for row in audited] == [str(first), event["id"]]
 
     async def test_go_on_where_the_last_call_ended(
         self, bot: Bot, superuser: asyncpg.Connection
