@@ -65,7 +65,7 @@ class ReplayedOut(BaseModel):
     reason: str | None
 
 
-class ReplayIn(Body):
+class DeadLettersIn(Body):
     """Which dead letters: those to which all applies that is given."""
 
     source: Literal["callback", "event"] | None = None
@@ -74,7 +74,9 @@ class ReplayIn(Body):
     channel_id: UUID | None = None
     since: Moment | None = None
     until: Moment | None = None
-    after: UUID | None = Field(default=None, description="Where an earlier call says to go on.")
+    cursor: str | None = Field(
+        default=None, max_length=500, description="Where an earlier call says to go on."
+    )
     limit: int = Field(default=50, ge=1, le=MAX_REPLAYED)
 
 
@@ -88,7 +90,7 @@ class ReplayedManyOut(BaseModel):
     """One result for each, oldest first; `next` is where to go on, null at the end."""
 
     items: list[ReplayedOneOut]
-    next: UUID | None
+    next: str | None
 
 
 @router.get("")
@@ -112,18 +114,19 @@ async def get_dead_letter(letter_id: UUID, call: Reader) -> DeadLetterWholeOut:
 
 @plain.post("/replay")
 async def replay_dead_letters(
-    body: ReplayIn,
+    body: DeadLettersIn,
     replays: Annotated[Replays, Depends(replays_of)],
     actor: Annotated[Actor, admit(Permission.CHANNELS_WRITE)],
 ) -> ReplayedManyOut:
     """Deal with many once more, oldest first. May be repeated: what was replayed is passed by."""
-    choice = Choice(**body.model_dump(exclude={"limit"}))
+    chosen = body.model_dump(exclude={"limit", "cursor"})
+    choice = Choice(**chosen, after=Window(cursor=body.cursor).after_id())
     done, after = await replays.replay_many(choice, body.limit, actor)
     items = [
         ReplayedOneOut(id=letter_id, became=one.became, reason=one.reason)
         for letter_id, one in done
     ]
-    return ReplayedManyOut(items=items, next=after)
+    return ReplayedManyOut(items=items, next=cursor(after) if after else None)
 
 
 @plain.post("/{letter_id}/replay")

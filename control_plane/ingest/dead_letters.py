@@ -50,6 +50,10 @@ _CHOSEN = f"""{_ROWS} WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id > $2)
     AND ($7::timestamptz IS NULL OR received_at >= $7)
     AND ($8::timestamptz IS NULL OR received_at < $8)
 ORDER BY id LIMIT $9"""
+_THERE = {
+    "instance": "SELECT true FROM instances WHERE id = $1",
+    "channel": "SELECT true FROM channels WHERE id = $1",
+}
 _ONE = f"{_ROWS} WHERE id = $1"
 _REVIVE = """
 UPDATE callbacks SET dead_reason = NULL, replayed_at = $2
@@ -156,7 +160,11 @@ class Replays:
         What was replayed is dead no longer, so a repeat passes it by.
         """
         async with self._database.session(Scope(tenants=(actor.tenant,))) as session:
-            rows = await (await driver(session)).fetch(
+            connection = await driver(session)
+            for what, named in (("instance", choice.instance_id), ("channel", choice.channel_id)):
+                if named and not await connection.fetchval(_THERE[what], named):
+                    raise not_found(what)
+            rows = await connection.fetch(
                 _CHOSEN,
                 actor.tenant,
                 choice.after,

@@ -34,6 +34,7 @@ from control_plane.kit.ids import fingerprint, new_id, new_token
 from control_plane.tenants import service as tenants
 from control_plane.webchat import frames, store
 from control_plane.webchat.frames import BadFrame, Resume, Write
+from control_plane.webchat.lookout import Lookout, Page
 from control_plane.webchat.models import Welcome
 from control_plane.webchat.store import Place
 
@@ -92,6 +93,7 @@ class Sockets:
     def __init__(self, house: House, callbacks: Callbacks) -> None:
         self._house = house
         self._callbacks = callbacks
+        self._lookout = Lookout(house.database)
         self._open = 0
         self._stopping = asyncio.Event()
 
@@ -297,14 +299,23 @@ class Sockets:
         )
 
     async def _tell(self, socket: WebSocket, guest: Guest) -> None:
-        """Show new messages and who answers, whenever a hint or the poll says look."""
+        """Show new messages and who answers, whenever a hint or the lookout says look."""
         visitor_id = await self._visitor(guest)
         told = store.topic(visitor_id)
         owned = conversations.topic(guest.place.channel_id, str(visitor_id))
+        place = guest.place
         with self._house.bus.listen(told, owned) as wake:
-            while True:
-                if not await self._show_news(socket, guest, visitor_id):
-                    await wake.wait()
+            page = Page(
+                tenant_id=place.tenant_id,
+                channel_id=place.channel_id,
+                visitor_id=visitor_id,
+                shown=guest,
+                wake=wake,
+            )
+            with self._lookout.watching(page):
+                while True:
+                    if not await self._show_news(socket, guest, visitor_id):
+                        await wake.wait(_TENANT_POLL_S)
 
     async def _visitor(self, guest: Guest) -> UUID:
         """Who this is, as soon as they have written, here or in another tab."""

@@ -163,6 +163,7 @@ SCRIPT = (
     Step("delivery.resend", "owner", "POST", "/deliveries/{delivery_id}/resend"),
     Step("delivery.resend", "owner", "POST", "/deliveries/resend", {"state": "expired"}),
     Step("dead_letter.replay", "owner", "POST", "/dead-letters/{letter_id}/replay"),
+    Step("dead_letter.replay", "owner", "POST", "/dead-letters/replay", {"limit": 1}),
     Step("contact.erase", "owner", "POST", "/contacts/{contact_id}/erase"),
     # And its end.
     Step(
@@ -208,6 +209,7 @@ async def scene(parts, people: People, superuser) -> tuple[dict[str, Person], di
         "contact_id": contact,
         "delivery_id": lost,
         "letter_id": await dead_callback(superuser, bot),
+        "other_letter_id": await dead_callback(superuser, bot),
     }
     named["webhook_id"] = (await owner.post("/webhooks", WEBHOOK)).json()["id"]
     named["message_id"] = await superuser.fetchval(

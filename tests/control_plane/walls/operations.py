@@ -146,6 +146,10 @@ BODIES: dict[tuple[str, str], Callable[[Tenant], Any]] = {
     ("POST", "/api/v1/conversations/{conversation_id}/take-over"): lambda _: {},
     ("POST", "/api/v1/conversations/{conversation_id}/hand-back"): lambda _: {},
     ("POST", "/api/v1/conversations/{conversation_id}/close"): lambda _: {},
+    ("POST", "/api/v1/dead-letters/replay"): lambda t: {
+        "instance_id": str(t.ids["instance_id"]),
+        "channel_id": str(t.ids["channel_id"]),
+    },
     ("POST", "/api/v1/deliveries/resend"): lambda _: {"state": "failed"},
     ("POST", "/api/v1/deliveries/{delivery_id}/settle"): lambda _: {"outcome": "sent"},
     ("PUT", "/api/v1/answers"): lambda _: {"items": [{"question": "New?", "answer": "New."}]},

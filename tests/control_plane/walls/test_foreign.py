@@ -25,6 +25,8 @@ READS = [one for one in OPERATIONS if one.method == "GET" and one.path.startswit
 SPOKEN: dict[tuple[str, str], Any] = {
     ("LoginIn", "tenant_id"): ("POST", "/api/v1/auth/login"),
     ("SwitchIn", "tenant_id"): ("POST", "/api/v1/auth/switch"),
+    ("DeadLettersIn", "channel_id"): ("POST", "/api/v1/dead-letters/replay"),
+    ("DeadLettersIn", "instance_id"): ("POST", "/api/v1/dead-letters/replay"),
     ("InvitationIn", "role"): ("POST", "/api/v1/invitations"),
     ("MemberPatch", "role"): ("PATCH", "/api/v1/members/{member_id}"),
 }
