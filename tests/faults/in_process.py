@@ -4,7 +4,8 @@ What a process keeps in memory goes with it; PostgreSQL, the agent's file and th
 """
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -67,6 +68,25 @@ class Disk(Store):
         failed = StoreFailed("disk I/O error")
         return await self._points.effect(
             self._process, "disk", lambda: commit(job), fails=failed, unheard=failed
+        )
+
+
+class Lone:
+    """A connection each of whose changing statements commits by itself, which is an effect."""
+
+    def __init__(self, connection: Any, points: Points, process: Process) -> None:
+        self._connection = connection
+        self._points = points
+        self._process = process
+        self.fetchrow = connection.fetchrow
+
+    async def fetch(self, *given: Any) -> Any:
+        return await self._points.effect(
+            self._process,
+            "commit",
+            lambda: self._connection.fetch(*given),
+            fails=_CUT,
+            unheard=_CUT,
         )
 
 
@@ -282,7 +302,8 @@ class House:
 
     # --- what happens ---
 
-    def watched(self) -> Any:
+    @contextmanager
+    def watched(self) -> Iterator[None]:
         """For as long as this lasts, commits are effects."""
         owners, points = self._owners, self.points
 
@@ -299,7 +320,22 @@ class House:
             kind.__name__: type(kind.__name__, (Watched, kind), {})
             for kind in (AsyncSession, session.Transaction)
         }
-        return mock.patch.multiple(session, **watched)
+        lone = session.Database.lone
+
+        @asynccontextmanager
+        async def watched_lone(database: session.Database) -> AsyncIterator[session.Transaction]:
+            async with lone(database) as transaction:
+                process = owners.get(database.engine)
+                if process is not None and points.watching:
+                    given = transaction.connection
+                    transaction.connection = Lone(given, points, process)
+                yield transaction
+
+        with (
+            mock.patch.multiple(session, **watched),
+            mock.patch.object(session.Database, "lone", watched_lone),
+        ):
+            yield
 
     async def tells_wecom(self, user: str, text: str, message_id: str) -> bool:
         """A member writes; whether the platform heard that it was received."""
