@@ -165,7 +165,7 @@ def first_that_works(folder: Path) -> Iterator[Cluster]:
     with ExitStack() as stack:
         if given := os.environ.get(GIVEN):
             cluster = at(Path(given))
-        elif shutil.which("docker"):
+        elif _has_docker():
             cluster = stack.enter_context(_in_a_container(folder))
         else:
             cluster = local(stack.enter_context(keeper.used(folder)))
@@ -201,9 +201,16 @@ def load_agent(plan: Plan) -> str:
     return packed.reference
 
 
+def _has_docker() -> bool:
+    """A client alone is none."""
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+
 @contextmanager
 def _in_a_container(folder: Path) -> Iterator[Cluster]:
-    from testcontainers.k3s import K3SContainer
+    from testcontainers.community.k3s import K3SContainer
 
     packed = image.pack(CHECKOUT)
     folder.mkdir(parents=True, exist_ok=True)
