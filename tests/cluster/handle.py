@@ -12,7 +12,6 @@ from typing import Any
 
 from tests.cluster.api import Api
 from tests.cluster.substrate import build, image, keeper
-from tests.cluster.substrate.packages import UnavailableError
 from tests.cluster.substrate.plan import KIND, NODE_ADDRESS, SIMULATED, Plan
 from tests.cluster.substrate.relay import COMMAND
 
@@ -174,8 +173,6 @@ def first_that_works(folder: Path) -> Iterator[Cluster]:
 
 def at(kubeconfig: Path) -> Cluster:
     """A cluster that runs already; one of `python -m tests.cluster up` is known for what it is."""
-    if not kubeconfig.exists():
-        raise UnavailableError(f"{GIVEN} names {kubeconfig}, which is not there")
     if (kubeconfig.parent / "plan.json").exists():
         return local(Plan.read(kubeconfig.parent))
     return Cluster(kubeconfig, agent=os.environ.get(AGENT))
