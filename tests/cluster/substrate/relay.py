@@ -14,6 +14,7 @@ from contextlib import suppress
 
 CLONE_NEWNET = 0x40000000
 CHUNK = 65536
+HERE = "/proc/self/ns/net"
 COMMAND = (sys.executable, "-m", "tests.cluster.substrate.relay")
 
 
@@ -22,10 +23,6 @@ def enter(namespace: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(namespace, CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
-
-
-def namespace(name: str) -> int:
-    return os.open("/proc/self/ns/net" if name == "-" else name, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def address(text: str) -> tuple[str, int]:
@@ -60,10 +57,12 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def main(listen_in: str, listen_at: str, connect_in: str, connect_to: str) -> None:
-    there, beyond = namespace(listen_in), namespace(connect_in)
-    enter(there)
+    home = os.open(HERE, os.O_RDONLY)
+    if listen_in != "-":
+        enter(os.open(listen_in, os.O_RDONLY))
     listening = socket.create_server(address(listen_at))
-    enter(beyond)
+    if connect_in != listen_in:
+        enter(home if connect_in == "-" else os.open(connect_in, os.O_RDONLY))
     print(listening.getsockname()[1], flush=True)
     asyncio.run(serve(listening, address(connect_to)))
 
