@@ -25,7 +25,7 @@ from control_plane.kit.errors import Invalid, Unavailable
 MIN_TEXT = 2
 # And at most; a longer text is looked for by its beginning.
 MAX_TEXT = 200
-# Milliseconds that one search may keep the database busy.
+# Milliseconds that each of the two statements of a search may keep the database busy.
 TIME_LIMIT_MS = 3000
 # Messages not indexed yet that are looked through: seconds of a flood. Of more, the newest.
 MAX_FRESH = 10_000
