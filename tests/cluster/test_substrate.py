@@ -199,6 +199,7 @@ class TestOfficialClient:
         async with official.ApiClient(configuration) as api:
             found = await official.CoreV1Api(api).read_namespace(ground.namespace)
 
+        assert found.metadata is not None
         assert found.metadata.name == ground.namespace
 
 

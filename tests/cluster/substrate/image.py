@@ -67,6 +67,10 @@ FILES = {
 """What the C library looks into."""
 
 
+KEPT = 4
+"""Archives and layers; 125 MB each."""
+
+
 @dataclass(frozen=True)
 class Image:
     """An archive to import, and the name that pods use."""
@@ -86,10 +90,16 @@ def pack(checkout: Path) -> Image:
         archive = kept / f"agent-{digest}.tar"
         reference = f"localhost/botyard-agent:{digest}"
         if not archive.exists():
-            for old in kept.glob("agent-*.tar"):
-                old.unlink()
             _write(archive, reference, [(kept / base).read_bytes(), top])
+        _keep_newest(archive, "agent-*.tar")
     return Image(reference, archive)
+
+
+def _keep_newest(used: Path, pattern: str) -> None:
+    """Other checkouts use the same folder, perhaps at this moment."""
+    used.touch()
+    for old in sorted(used.parent.glob(pattern), key=lambda file: file.stat().st_mtime)[:-KEPT]:
+        old.unlink()
 
 
 # --- what is in it ---------------------------------------------------------------------------
@@ -108,9 +118,8 @@ def _base(kept: Path, checkout: Path) -> str:
             root = Path(folder) / "root"
             _furnish(root, distributions)
             (Path(folder) / "layer").write_bytes(_layer({"": root}))
-            for old in kept.glob("layer-*.tar"):
-                old.unlink()
             (Path(folder) / "layer").rename(kept / name)
+    _keep_newest(kept / name, "layer-*.tar")
     return name
 
 
