@@ -25,14 +25,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from instance_agent.protocol import (
-    Bootstrap,
-    EventBatch,
-    EventResult,
-    EventResults,
-    Revision,
-    digest,
-)
+from instance_agent.document import digest
+from instance_agent.protocol import Bootstrap, EventBatch, EventResult, EventResults, Revision
 
 NAMES = ("agent_idle_memory", "agent_spawn_to_connected")
 # Agent and bare process take turns; the medians of this many rounds count.

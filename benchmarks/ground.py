@@ -35,7 +35,8 @@ from control_plane.kit.ids import new_id
 from control_plane.media.storage import folder
 from control_plane.parts import Parts, build
 from control_plane.tenants import service as tenants
-from instance_agent.protocol import SCHEMA_VERSION, BootstrapRequest
+from instance_agent.document import SCHEMA_VERSION
+from instance_agent.protocol import BootstrapRequest
 
 ROOT = Path(__file__).parents[1]
 # `SCALE=full`: more rounds of what takes long.

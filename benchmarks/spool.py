@@ -30,7 +30,7 @@ _SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 _TAKER = """
 import sys
 import msgspec, uvicorn
-from instance_agent.protocol import EventBatch, EventResult, EventResults
+from instance_agent.protocol import (EventBatch, EventResult, EventResults)
 
 async def app(scope, receive, send):
     body, more = b"", True

@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import re
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from random import SystemRandom
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -30,6 +32,7 @@ from control_plane.ingest import media_routes as agent_media
 from control_plane.ingest.app import PATH as INGEST_PATH
 from control_plane.ingest.app import IngestApp
 from control_plane.ingest.dead_letters import Replays
+from control_plane.ingest.shares import Shares
 from control_plane.instances import routes as instances
 from control_plane.kit.errors import BadRequest, TooLarge, not_found
 from control_plane.kit.problems import problem_response
@@ -167,7 +170,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     for path, folder in (("/webchat-assets", "webchat"), ("/api-docs-assets", "api-docs")):
         app.mount(path, StaticFiles(directory=web_pages / folder, check_dir=False))
     openapi.install(app)
-    ingest = IngestApp(parts.verifier, parts.commits, parts.house.clock)
+    shares = Shares(parts.house.rates.events, now=time.monotonic, random=SystemRandom())
+    ingest = IngestApp(parts.verifier, parts.commits, parts.house.clock, shares)
     return Application(app, Gateway(Front(app, ingest), parts.house))
 
 

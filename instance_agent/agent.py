@@ -23,13 +23,7 @@ from instance_agent.journal import Journal
 from instance_agent.llm.inference import Inference
 from instance_agent.media import MediaStore
 from instance_agent.metrics import Metrics
-from instance_agent.protocol import (
-    Bootstrap,
-    ChannelStatus,
-    EventType,
-    Health,
-    Heartbeat,
-)
+from instance_agent.protocol import Bootstrap, ChannelStatus, EventType, Health, Heartbeat
 from instance_agent.reporter import Reporter
 from instance_agent.sender import Sender
 from instance_agent.spool import Spool

@@ -16,23 +16,25 @@ from pydantic import ValidationError
 from adapters import egress, registry
 from adapters.base import ChannelRefused
 from adapters.outbound import Door
-from instance_agent import documents
-from instance_agent.problems import Refusal
-from instance_agent.protocol import (
+from instance_agent import last_good as last_good_document
+from instance_agent.document import (
     RELOADS,
     ChannelConfig,
+    Document,
+    DocumentError,
+    Llm,
+    digest,
+    document_errors,
+)
+from instance_agent.problems import Refusal
+from instance_agent.protocol import (
     ConfigApplied,
     ConfigOutcome,
     ConfigRejected,
     ConfigState,
     ConfigUpdate,
-    Document,
-    DocumentError,
     EventType,
-    Llm,
     Revision,
-    digest,
-    document_errors,
 )
 from instance_agent.spool import Spool
 from instance_agent.store import Store
@@ -112,7 +114,7 @@ class Configs:
     async def boot(self, newest: Revision | None, last_good: Revision | None) -> None:
         """Apply the newest document, else a good one; without any, wait for an update."""
         async with self._lock:
-            kept = await documents.load_last_good(self._store)
+            kept = await last_good_document.load(self._store)
             good = last_good or kept
             self._last_good = good.number if good else None
             for revision in (newest, last_good, kept):
@@ -246,7 +248,7 @@ class Configs:
         self._last_good, self.ready = revision.number, True
         if self._rejected is not None and self._rejected < revision.number:
             self._rejected, self._errors = None, []
-        await documents.save_last_good(self._store, revision)
+        await last_good_document.save(self._store, revision)
         log.info("configuration applied", revision=revision.number)
         await self._record(
             "config.applied", ConfigApplied(revision=revision.number, sha256=revision.sha256)

@@ -20,7 +20,8 @@ from instance_agent import session
 from instance_agent.agent import Agent
 from instance_agent.app import create_app
 from instance_agent.client import new_client, platform_client
-from instance_agent.protocol import PROTOCOL_VERSION, SCHEMA_VERSION, Bootstrap, BootstrapRequest
+from instance_agent.document import SCHEMA_VERSION
+from instance_agent.protocol import PROTOCOL_VERSION, Bootstrap, BootstrapRequest
 from instance_agent.settings import Settings
 from instance_agent.store import Store
 

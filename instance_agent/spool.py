@@ -8,7 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from instance_agent.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Limits
+from instance_agent.document import Limits
+from instance_agent.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from instance_agent.store import Store, StoreFailed
 
 # Answers by how many rows and bytes the spool grew.

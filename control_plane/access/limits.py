@@ -65,6 +65,11 @@ class Rates(BaseModel):
         "Per address: platforms' callbacks and agents' bootstraps. A platform calls for all its "
         "tenants from a few addresses and punishes refusals, so this only stops a flood.",
     )
+    events: RateSetting = _rate(
+        "2000/second",
+        "Per tenant and process: events of its agents. One process stores some thousands a second; "
+        "no tenant has more than a share of that, and a batch over it waits and comes again.",
+    )
     media: RateSetting = _rate(
         "6000/minute",
         "Per address: links to pictures and files, and agents that ask for them. A page shows "

@@ -10,7 +10,7 @@ from adapters.registry import UnknownKind
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Invalid
 from control_plane.kit.ids import new_token
-from instance_agent.protocol import document_errors
+from instance_agent.document import document_errors
 
 
 def kind_of(name: str) -> registry.Kind:

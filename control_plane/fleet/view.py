@@ -17,8 +17,8 @@ from control_plane.kit.crypto import Keyring
 from control_plane.revisions import dialects, documents
 from control_plane.revisions import service as revisions
 from control_plane.revisions.models import ConfigState
-from instance_agent import protocol
-from instance_agent.protocol import SCHEMA_VERSION as NEWEST
+from instance_agent.document import SCHEMA_VERSION as NEWEST
+from instance_agent.document import digest
 from instance_agent.protocol import ConfigUpdate
 
 _SESSIONS = """
@@ -117,7 +117,7 @@ async def compiled(
         session, keys, instance_id, await revisions.document_of(session, instance_id, number)
     )
     document = dialects.spoken(whole, schema_version)
-    return ConfigUpdate(revision=number, sha256=protocol.digest(document), document=document)
+    return ConfigUpdate(revision=number, sha256=digest(document), document=document)
 
 
 def starts_from(value: dict[str, Any]) -> Starts:

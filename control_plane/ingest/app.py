@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from control_plane.ingest import batch as batches
 from control_plane.ingest.batch import Batch
 from control_plane.ingest.commit import GroupCommit
+from control_plane.ingest.shares import Shares
 from control_plane.ingest.verify import Verifier
 from control_plane.kit.clock import Clock
 from control_plane.kit.errors import BadRequest, BotyardError, TooLarge, not_found
@@ -31,10 +32,13 @@ class _Left(Exception):
 class IngestApp:
     """Verify, decode, hand to the group commit, answer 202 after it."""
 
-    def __init__(self, verifier: Verifier, commits: GroupCommit, clock: Clock) -> None:
+    def __init__(
+        self, verifier: Verifier, commits: GroupCommit, clock: Clock, shares: Shares
+    ) -> None:
         self._verifier = verifier
         self._commits = commits
         self._clock = clock
+        self._shares = shares
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -67,6 +71,8 @@ class IngestApp:
         if len(batch.events) > MAX_BATCH_EVENTS:
             raise BadRequest("too_many_events", f"A batch has at most {MAX_BATCH_EVENTS} events.")
         _check_checkpoints(batch)
+        # What came in a batch without events costs as much as one.
+        self._shares.take(proven.tenant_id, max(len(batch.events), 1))
         results = await self._commits.submit(proven, batch, self._clock.now())
         return _encoder.encode(EventResults(results=results))
 

@@ -13,6 +13,7 @@ from collections import Counter as Counts
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from random import Random, SystemRandom
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -31,6 +32,8 @@ WORTH_JOINING = 100
 MAX_GROUP_EVENTS = 1_000
 # Batches that may wait; past that the agents are told to come back.
 MAX_WAITING = 2_000
+# Seconds until they do, drawn anew for each, or all would come back at once.
+BUSY_S = (1.0, 5.0)
 
 GROUP_EVENTS = Histogram(
     "botyard_ingest_group_events", "Events per group.", buckets=(1, 2, 5, 10, 50, 100, 500, 1000)
@@ -60,8 +63,9 @@ class GroupCommit:
 
     name = "ingest"
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, *, random: Random | None = None) -> None:
         self._write = write
+        self._random = random or SystemRandom()
         self._waiting: list[Pending] = []
         self._news = asyncio.Event()
         self._stopping = False
@@ -74,7 +78,11 @@ class GroupCommit:
         if self._stopping:
             raise Unavailable("shutting_down", "This process is stopping.", retry_after_s=1)
         if len(self._waiting) >= MAX_WAITING:
-            raise TooMany("ingest_busy", "Too many batches are waiting.", retry_after_s=1)
+            raise TooMany(
+                "ingest_busy",
+                "Too many batches are waiting.",
+                retry_after_s=self._random.uniform(*BUSY_S),
+            )
         loop = asyncio.get_running_loop()
         pending = Pending(
             proven=proven, batch=batch, received_at=received_at, done=loop.create_future()

@@ -27,11 +27,11 @@ from control_plane.kit.ids import new_id
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
 from control_plane.tenants import quota
+from instance_agent.document import DocumentError
 from instance_agent.protocol import (
     ChannelStatus,
     ConfigApplied,
     ConfigRejected,
-    DocumentError,
     EventResult,
     Heartbeat,
 )

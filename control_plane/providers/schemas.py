@@ -15,7 +15,7 @@ from pydantic import (
 
 from control_plane.access.schemas import Body
 from control_plane.instances.schemas import Name
-from instance_agent.protocol import ProviderKind
+from instance_agent.document import ProviderKind
 
 # Characters of an address, and of a key; real ones have some dozens.
 MAX_URL = 1000

@@ -13,8 +13,7 @@ from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Invalid
 from control_plane.providers import service as model_providers
 from control_plane.tenants import quota
-from instance_agent import protocol
-from instance_agent.protocol import Document, document_errors
+from instance_agent.document import Document, DocumentError, canonical, document_errors
 
 # Bytes of one document; the largest that a person would write by hand is far below.
 MAX_DOCUMENT_BYTES = 256 * 1024
@@ -27,7 +26,7 @@ _TENANT = "SELECT tenant_id FROM instances WHERE id = $1"
 
 def check(given: dict[str, Any]) -> dict[str, Any]:
     """The document with its defaults filled in; raises Invalid with the path of each error."""
-    if len(protocol.canonical(given)) > MAX_DOCUMENT_BYTES:
+    if len(canonical(given)) > MAX_DOCUMENT_BYTES:
         raise Invalid("document_too_large", f"A document has at most {MAX_DOCUMENT_BYTES} bytes.")
     errors = [{"path": e.path, "code": e.code, "message": e.message} for e in _schema_errors(given)]
     errors += [_managed_elsewhere("channels")] if "channels" in given else []
@@ -105,7 +104,7 @@ def _invalid(errors: list[dict[str, str]]) -> Invalid:
     return Invalid("invalid_document", "The document is not valid.", errors=errors)
 
 
-def _schema_errors(given: dict[str, Any]) -> list[protocol.DocumentError]:
+def _schema_errors(given: dict[str, Any]) -> list[DocumentError]:
     try:
         Document.model_validate({k: v for k, v in given.items() if k not in _NO_SECTIONS})
     except ValidationError as error:

@@ -10,7 +10,7 @@ from adapters import egress
 from control_plane.access import passwords
 from control_plane.access.permissions import ROLE_PERMISSIONS, Permission, Role
 from control_plane.access.schemas import Body, Email, Password
-from instance_agent.protocol import MAX_EGRESS
+from instance_agent.document import MAX_EGRESS
 
 Company = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
 # An idle agent has 55 MiB; with less than this one cannot ask a model over TLS.

@@ -30,7 +30,8 @@ from control_plane.turns import context, steps
 from control_plane.turns.context import Said
 from control_plane.turns.documents import Documents
 from control_plane.turns.running import Attempt, Running
-from instance_agent.protocol import ChatMessage, Document, InferRequest, LlmModel
+from instance_agent.document import Document, LlmModel
+from instance_agent.protocol import ChatMessage, InferRequest
 
 # While an agent starts or gets its configuration, a turn waits for it so long, looking this often.
 AGENT_PATIENCE = timedelta(seconds=60)

@@ -21,7 +21,7 @@ from control_plane.tenants import service as tenants
 from control_plane.turns import deciding, ending
 from control_plane.turns.documents import Documents
 from control_plane.turns.running import Locked, has_news, opened
-from instance_agent.protocol import Document
+from instance_agent.document import Document
 
 # Messages that one turn looks at; a burst that is longer is answered by its end.
 MAX_MESSAGES = 50

@@ -7,7 +7,8 @@ four others are one. That is more than most models count, so the budget errs to 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from instance_agent.protocol import ChatMessage, Persona
+from instance_agent.document import Persona
+from instance_agent.protocol import ChatMessage
 
 # Estimated tokens of what was said; the smallest context of a model still in use is 8,000.
 BUDGET = 6_000

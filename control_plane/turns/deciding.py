@@ -7,7 +7,7 @@ from control_plane.db.session import Session
 from control_plane.turns import answers
 from control_plane.turns.answers import Match
 from control_plane.turns.running import Decision
-from instance_agent.protocol import Document
+from instance_agent.document import Document
 
 OVER_QUOTA = Decision(answer=None, question=None, score=0.0, reason="over_quota")
 

@@ -7,7 +7,7 @@ import msgspec
 
 from control_plane.db.session import Session, driver
 from control_plane.kit.errors import not_found
-from instance_agent.protocol import Document
+from instance_agent.document import Document
 
 # Documents remembered; a revision never changes.
 MAX_KEPT = 256

@@ -20,7 +20,7 @@ from control_plane.db.session import Session, driver, hint
 from control_plane.delivery.lanes import Outgoing
 from control_plane.stream.log import Entry
 from control_plane.turns.running import Attempt, Decision, Locked, Running, concluded, outcome
-from instance_agent.protocol import Document
+from instance_agent.document import Document
 
 # Ends that need a word of why.
 _REASONED = frozenset({"handed_over", "fell_back"})

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from control_plane.conversations.models import Owner
 from control_plane.kit.ids import new_id
-from instance_agent.protocol import Document
+from instance_agent.document import Document
 
 
 @dataclass(frozen=True, kw_only=True)

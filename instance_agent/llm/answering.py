@@ -11,14 +11,7 @@ from starlette.types import Receive, Scope, Send
 from instance_agent.gate import Gate
 from instance_agent.llm.failures import ModelFailed
 from instance_agent.llm.pieces import Piece
-from instance_agent.protocol import (
-    ChatMessage,
-    Choice,
-    Completion,
-    Delta,
-    Problem,
-    Usage,
-)
+from instance_agent.protocol import ChatMessage, Choice, Completion, Delta, Problem, Usage
 
 # What a reader may be slower than the model, in seconds; then the connection is cut.
 _SLOWER_S = 5.0

@@ -15,6 +15,7 @@ import msgspec
 
 from adapters import sse
 from adapters.outbound import Outbound, OutboundError, Refused
+from instance_agent.document import Llm, LlmProvider
 from instance_agent.llm.circuits import Circuits
 from instance_agent.llm.counting import Counting
 from instance_agent.llm.dify import Dify
@@ -23,7 +24,7 @@ from instance_agent.llm.openai import OpenAi
 from instance_agent.llm.pieces import ConversationGone, Dialect, Piece, headers
 from instance_agent.metrics import Metrics
 from instance_agent.problems import Refusal
-from instance_agent.protocol import MAX_INFERRED, InferRequest, Llm, LlmProvider
+from instance_agent.protocol import MAX_INFERRED, InferRequest
 
 # Bytes of one streamed answer: each token comes in some hundred bytes of JSON.
 MAX_STREAM_BYTES = 16 * 1024 * 1024

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from adapters.sse import ServerEvent
+from instance_agent.document import LlmProvider
 from instance_agent.llm.failures import ModelFailed
-from instance_agent.protocol import InferRequest, LlmProvider, Usage
+from instance_agent.protocol import InferRequest, Usage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from control_plane.fleet.provision.base import InstanceSpec
 from control_plane.kit.ids import new_id
 from control_plane.parts import Parts
 from control_plane.revisions.dialects import spoken
-from instance_agent.protocol import SCHEMA_VERSION, Document, digest, event_id
+from instance_agent.document import SCHEMA_VERSION, Document, digest
+from instance_agent.protocol import event_id
 from tests.compat.recorded import VERSIONS, Recorded
 from tests.conftest import Person
 

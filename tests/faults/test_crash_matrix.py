@@ -19,7 +19,7 @@ import pytest
 from control_plane.bus import loop
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
-from instance_agent.protocol import Persona
+from instance_agent.document import Persona
 from tests.faults.in_process import House
 from tests.faults.points import Fate
 

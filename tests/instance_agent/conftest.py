@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adapters import standard_webhooks
+from instance_agent.document import digest
 from instance_agent.protocol import (
     CALLBACK_HEADER,
     Bootstrap,
@@ -36,7 +37,6 @@ from instance_agent.protocol import (
     EventResults,
     Revision,
     SendRequest,
-    digest,
 )
 
 ROOT = Path(__file__).parents[2]

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from adapters.outbound import Outbound, networks
 from instance_agent import app as agent_app
+from instance_agent.document import Llm, LlmProvider
 from instance_agent.gate import Gate
 from instance_agent.llm.answering import Answering
 from instance_agent.llm.circuits import FAILURES
@@ -25,7 +26,7 @@ from instance_agent.llm.inference import Inference
 from instance_agent.metrics import Metrics
 from instance_agent.problems import Refusal
 from instance_agent.process import listen
-from instance_agent.protocol import InferRequest, Llm, LlmProvider
+from instance_agent.protocol import InferRequest
 from tests.model_provider import KEY, ModelProvider, providing
 
 PATIENCE_S = 15.0

@@ -32,10 +32,10 @@ from control_plane.instances import client as agent_client
 from control_plane.instances.sessions import activate, end_others
 from control_plane.kit.ids import new_id
 from control_plane.parts import Parts
+from instance_agent.document import SCHEMA_VERSION
 from instance_agent.protocol import (
     ANSWER_HEADER,
     CALLBACK_HEADER,
-    SCHEMA_VERSION,
     BootstrapRequest,
     CallbackMeta,
     Problem,

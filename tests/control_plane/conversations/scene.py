@@ -23,14 +23,8 @@ from control_plane.ingest.verify import Proven
 from control_plane.instances import sessions
 from control_plane.kit.ids import new_id
 from control_plane.parts import Parts
-from instance_agent.protocol import (
-    SCHEMA_VERSION,
-    BootstrapRequest,
-    Event,
-    EventBatch,
-    MessageReceived,
-    event_id,
-)
+from instance_agent.document import SCHEMA_VERSION
+from instance_agent.protocol import BootstrapRequest, Event, EventBatch, MessageReceived, event_id
 
 PATIENCE_S = 20.0
 """Longest wait for something that must happen."""

@@ -25,8 +25,8 @@ from control_plane.ingest.dispatch import Dispatcher
 from control_plane.ingest.verify import Proven
 from control_plane.kit.ids import new_id
 from control_plane.parts import Parts
+from instance_agent.document import SCHEMA_VERSION
 from instance_agent.protocol import (
-    SCHEMA_VERSION,
     Bootstrap,
     BootstrapRequest,
     ChannelStatus,

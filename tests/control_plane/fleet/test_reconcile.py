@@ -22,7 +22,8 @@ from control_plane.fleet.status import RESYNC, UNDER_WAY
 from control_plane.instances.client import AgentRefused
 from control_plane.instances.sessions import DEAD_AFTER
 from control_plane.kit.ids import new_id
-from instance_agent.protocol import ConfigOutcome, DocumentError
+from instance_agent.document import DocumentError
+from instance_agent.protocol import ConfigOutcome
 from tests.conftest import People
 from tests.control_plane.conversations.scene import until_blocked
 

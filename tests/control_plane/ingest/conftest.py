@@ -20,8 +20,8 @@ from control_plane.ingest.verify import Proven
 from control_plane.instances.sessions import activate
 from control_plane.kit.ids import new_id
 from control_plane.parts import Parts
+from instance_agent.document import SCHEMA_VERSION
 from instance_agent.protocol import (
-    SCHEMA_VERSION,
     BootstrapRequest,
     ConfigState,
     Event,

@@ -11,6 +11,7 @@ import pytest
 from adapters import standard_webhooks
 from adapters.model import Text
 from adapters.standard_webhooks import SIGNATURE, TIMESTAMP, TOLERANCE_S
+from control_plane.access.limits import Rate, Rates
 from control_plane.ingest import commit
 from control_plane.kit.ids import new_id
 from instance_agent.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
@@ -323,7 +324,18 @@ class TestBounds:
         answer = await agent.post(agent.message("k1"))
 
         assert code(answer) == (429, "ingest_busy")
-        assert answer.headers["retry-after"] == "1"
+        assert 1 <= int(answer.headers["retry-after"]) <= 5
+
+    @pytest.mark.parametrize("rates", [Rates(events=Rate(1, 3600))])
+    async def test_a_tenants_flood_is_told_when_to_come_back(self, agents) -> None:
+        agent, other = await agents.make(), await agents.make()
+        assert (await agent.post(agent.message("k1"))).status_code == 202
+
+        answer = await agent.post(agent.message("k2"))
+
+        assert code(answer) == (429, "too_many_events_of_tenant")
+        assert 3600 <= int(answer.headers["retry-after"]) <= 7200
+        assert (await other.post(other.message("k1"))).status_code == 202
 
 
 class TestOrder:

@@ -176,7 +176,7 @@ class TestBounds:
         with pytest.raises(TooMany) as refused:
             await desk.submit("c")
 
-        assert refused.value.retry_after_s == 1
+        assert 1 <= refused.value.retry_after_s <= 5
         held[0].set_result(None)
         _, go_on = await desk.begun()
         go_on.set_result(None)

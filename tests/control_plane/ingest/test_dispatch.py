@@ -11,13 +11,8 @@ from control_plane.ingest.commit import GroupCommit
 from control_plane.ingest.dispatch import Dispatcher
 from control_plane.kit.errors import Conflict, Gone
 from control_plane.kit.ids import new_id
-from instance_agent.protocol import (
-    ChannelStatus,
-    ConfigApplied,
-    ConfigRejected,
-    DocumentError,
-    EventResult,
-)
+from instance_agent.document import DocumentError
+from instance_agent.protocol import ChannelStatus, ConfigApplied, ConfigRejected, EventResult
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from control_plane.turns import context
 from control_plane.turns.context import Said
-from instance_agent.protocol import Persona
+from instance_agent.document import Persona
 
 
 def said(*texts: str, first: int = 1) -> list[Said]:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane.turns.matching import MAX_LENGTH, grams
-from instance_agent.protocol import Rules
+from instance_agent.document import Rules
 
 THRESHOLD = Rules().answer_threshold
 

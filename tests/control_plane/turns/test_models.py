@@ -26,12 +26,13 @@ from control_plane.serve import listen
 from control_plane.turns.asking import AGENT_PATIENCE
 from control_plane.turns.worker import Turns
 from instance_agent import app as agent_app
+from instance_agent.document import Document, Llm, Persona
 from instance_agent.gate import Gate
 from instance_agent.llm.answering import Answering
 from instance_agent.llm.inference import Inference
 from instance_agent.metrics import Metrics
 from instance_agent.problems import Refusal
-from instance_agent.protocol import Document, InferRequest, Llm, Persona
+from instance_agent.protocol import InferRequest
 from tests.conftest import PUBLIC_URL
 from tests.control_plane.conversations.scene import PATIENCE_S, Bot, Worker
 from tests.model_provider import KEY, ModelProvider, _Server, providing

@@ -9,7 +9,7 @@ import pytest
 
 from control_plane.db.leases import Lease, LeaseLost
 from control_plane.turns.worker import Turns
-from instance_agent.protocol import Persona
+from instance_agent.document import Persona
 from tests.control_plane.conversations.scene import Bot, Worker
 
 HAND_OVER = Persona().hand_over_text

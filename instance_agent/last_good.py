@@ -8,7 +8,7 @@ from instance_agent.protocol import Revision
 from instance_agent.store import Store
 
 
-async def save_last_good(store: Store, revision: Revision) -> None:
+async def save(store: Store, revision: Revision) -> None:
     body = msgspec.json.encode(revision)
 
     def job(connection: sqlite3.Connection) -> None:
@@ -17,7 +17,7 @@ async def save_last_good(store: Store, revision: Revision) -> None:
     await store.run(job)
 
 
-async def load_last_good(store: Store) -> Revision | None:
+async def load(store: Store) -> Revision | None:
     def job(connection: sqlite3.Connection) -> bytes | None:
         row = connection.execute("SELECT revision FROM documents WHERE role = 'last_good'")
         found = row.fetchone()
