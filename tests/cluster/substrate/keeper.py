@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
@@ -39,18 +39,17 @@ DIE_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"]
 @contextmanager
 def used(folder: Path) -> Iterator[Plan]:
     """The cluster of a folder: started for its first user, gone after its last."""
-    with build.locked(folder.with_name(f"{folder.name}.lock")):
-        lease = _join(folder)
-        if not (folder / "ready").exists():
-            start(folder)
-        raise_failure(folder)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with build.locked(folder.with_name(f"{folder.name}.lock")):
+            lease = stack.enter_context(_join(folder))
+            if not (folder / "ready").exists():
+                start(folder)
+            raise_failure(folder)
         yield Plan.read(folder)
-    finally:
-        with lease:
-            last = _take(lease)
-        if last:
-            wait(lambda: not folder.exists() or (folder / "failed").exists(), STOP_WITHIN_S)
+        last = _take(lease)
+    if last:
+        wait(lambda: not folder.exists() or (folder / "failed").exists(), STOP_WITHIN_S)
 
 
 def start(folder: Path, *, stay: bool = False) -> None:
@@ -152,15 +151,15 @@ def keep(folder: Path, *, stay: bool) -> None:
             if plan.real:
                 cgroups.make(plan.cgroup)
             _run(plan, running)
-            while all(process.poll() is None for process in running):
-                if not stay and plan.ready.exists() and _take(lease):
-                    break
+            while stay or not plan.ready.exists() or not _take(lease):
+                if any(process.poll() is not None for process in running):
+                    raise_failure(folder)
+                    raise UnavailableError("the cluster ended by itself")
                 time.sleep(LOOK_EVERY_S)
-        except Exception as error:
-            (folder / "failed").write_text(str(error), encoding="utf-8")
-            raise
         finally:
-            _clear(plan, running)
+            _end(plan, running)
+        # After a failure the logs stay, for whoever reads why.
+        shutil.rmtree(folder)
 
 
 def _run(plan: Plan, running: list[subprocess.Popen[bytes]]) -> None:
@@ -182,18 +181,12 @@ def _run(plan: Plan, running: list[subprocess.Popen[bytes]]) -> None:
     started(*COMMAND, "-", here, f"/proc/{inner}/ns/net", here)
 
 
-def _clear(plan: Plan, running: list[subprocess.Popen[bytes]]) -> None:
+def _end(plan: Plan, running: list[subprocess.Popen[bytes]]) -> None:
     for process in reversed(running):
         process.kill()
         process.wait()
     if plan.real:
         cgroups.remove(plan.cgroup)
-    failed = plan.root / "failed"
-    if failed.exists() or not plan.ready.exists():
-        # Whoever waits for it reads why, and clears the rest.
-        failed.touch()
-        return
-    shutil.rmtree(plan.root)
 
 
 def _plan(folder: Path) -> Plan:
@@ -237,4 +230,9 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stop)
-    keep(Path(sys.argv[1]), stay="--stay" in sys.argv)
+    place = Path(sys.argv[1])
+    try:
+        keep(place, stay="--stay" in sys.argv)
+    except Exception as error:
+        (place / "failed").write_text(str(error), encoding="utf-8")
+        raise
