@@ -12,6 +12,7 @@ from control_plane.fleet.provision.kubernetes_manifests import (
     AUDIENCE,
     GENERATION,
     INSTANCE,
+    PORT,
     Document,
     Placement,
     agent_name,
@@ -72,7 +73,17 @@ async def _review(
     labels = pod["metadata"].get("labels") or {}
     if labels.get(INSTANCE) != str(instance_id) or not labels.get(GENERATION, "").isdigit():
         return None
-    return Proof(tenant_id=tenant_id, instance_id=instance_id, generation=int(labels[GENERATION]))
+    address = (pod.get("status") or {}).get("podIP")
+    if not address:
+        return None
+    # Where a pod says that it is could be anywhere; the cluster knows.
+    host = f"[{address}]" if ":" in address else address
+    return Proof(
+        tenant_id=tenant_id,
+        instance_id=instance_id,
+        generation=int(labels[GENERATION]),
+        endpoint=f"https://{host}:{PORT}",
+    )
 
 
 def pod_of(said: Document, user: str) -> tuple[str, str] | None:

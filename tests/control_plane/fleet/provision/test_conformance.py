@@ -9,6 +9,7 @@ import pytest
 
 from control_plane.fleet.provision.base import (
     ABSENT,
+    SMALLEST,
     Allowance,
     InstanceSpec,
     Ownership,
@@ -25,7 +26,8 @@ PATIENCE_S = 30
 
 @pytest.fixture
 def spec() -> InstanceSpec:
-    return InstanceSpec(instance_id=uuid4(), tenant_id=uuid4(), generation=3)
+    some = replace(SMALLEST, bots=5)
+    return InstanceSpec(instance_id=uuid4(), tenant_id=uuid4(), generation=3, allowance=some)
 
 
 async def observed(provisioner: Provisioner, instance_id: UUID) -> Workload:
@@ -216,7 +218,9 @@ class TestInventory:
     async def test_lists_exactly_what_exists(self, bench, spec):
         provisioner = bench.caller()
         others = [replace(spec, instance_id=uuid4()) for _ in range(3)]
-        workloads = {each.instance_id: await up(bench, provisioner, each) for each in [spec, *others]}
+        workloads = {
+            each.instance_id: await up(bench, provisioner, each) for each in [spec, *others]
+        }
         await gone(provisioner, spec.instance_id)
         await down(bench, provisioner, others[0].instance_id)
         assert await inventory(bench.caller()) == sorted(
