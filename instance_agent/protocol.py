@@ -31,12 +31,10 @@ PROTOCOL_VERSION = 1
 SCHEMA_VERSION = 3
 # Events in one signed batch: 100 per post carry 73 times as many as one; more gains little.
 MAX_BATCH_EVENTS = 100
-# Bytes of one signed batch.
-MAX_BATCH_BYTES = 4 * 1024 * 1024
+MAX_BATCH_BYTES = 4 * 1024 * 1024  # of one signed batch
 # Host names and networks that a plan opens: each is looked at in every call.
 MAX_EGRESS = 50
-# Bytes of one picture, voice, film or file: the most that the platforms take.
-MAX_MEDIA_BYTES = 20 * 1024 * 1024
+MAX_MEDIA_BYTES = 20 * 1024 * 1024  # of one file: the most that the platforms take
 
 CALLBACK_HEADER = "x-botyard-callback"  # base64url of a CallbackMeta, beside the raw body
 ANSWER_HEADER = "x-botyard-answer"  # the platform's status; without it the agent itself failed

@@ -126,10 +126,10 @@ async def live(cluster: Cluster, pods: PodBench, provisioner, door: Door, spec) 
 
 def pids(cluster: Cluster, uid: str) -> list[int]:
     """Of the agent, but not of the pause container."""
-    found = []
-    for file in cluster.cgroup("pids", uid).rglob("cgroup.procs"):
-        for pid in map(int, file.read_text().split()):
-            if b"instance_agent" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
+    files = cluster.cgroup("pids", uid).rglob("cgroup.procs")
+    every = [int(pid) for file in files for pid in file.read_text().split()]
+    found = [
+        pid for pid in every if b"instance_agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     assert found
     return found
