@@ -128,8 +128,6 @@ def pids(cluster: Cluster, uid: str) -> list[int]:
     """Of the agent, but not of the pause container."""
     files = cluster.cgroup("pids", uid).rglob("cgroup.procs")
     every = [int(pid) for file in files for pid in file.read_text().split()]
-    found = [
-        pid for pid in every if b"instance_agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    found = [pid for pid in every if b"instance_agent" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert found
     return found
