@@ -1,5 +1,7 @@
 """A pod's token proves one start of one agent, to us alone, for as long as the pod lives."""
 
+import base64
+import json
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -8,7 +10,7 @@ import pytest
 from control_plane.fleet.bootstrap import Proof
 from control_plane.fleet.provision.base import InstanceSpec
 from control_plane.fleet.provision.kubernetes_manifests import AUDIENCE, PORT, agent_name
-from control_plane.fleet.provision.kubernetes_reviews import MAX_TOKEN, Reviews, pod_of
+from control_plane.fleet.provision.kubernetes_reviews import MAX_TOKEN, Reviews, claims, pod_of
 from control_plane.kit.errors import Unavailable
 from tests.control_plane.fleet.provision.pods import PodBench
 
@@ -112,6 +114,35 @@ class TestAPodsToken:
         cluster._configuration.host = "https://127.0.0.1:1"
         with pytest.raises(Unavailable):
             await desk.show(token)
+
+
+def token_of(claimed: object) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claimed).encode()).decode().rstrip("=")
+    return f"head.{payload}.signature"
+
+
+class TestClaims:
+    def test_are_what_a_token_says_of_itself(self) -> None:
+        assert claims(token_of({"sub": USER, "aud": [AUDIENCE]}), USER)
+
+    @pytest.mark.parametrize(
+        "claimed",
+        [
+            {"sub": f"{USER}x", "aud": [AUDIENCE]},
+            {"sub": USER, "aud": ["another"]},
+            {"sub": USER, "aud": 7},
+            {"sub": USER},
+            [],
+            "x",
+        ],
+    )
+    def test_of_anything_else_are_none(self, claimed: object) -> None:
+        assert not claims(token_of(claimed), USER)
+
+    async def test_of_a_stranger_are_not_asked_about(self, desk: Desk) -> None:
+        cluster, _ = desk.reviews._clusters[""]
+        cluster._configuration.host = "https://127.0.0.1:1"
+        assert await desk.show(token_of({"sub": USER, "aud": [AUDIENCE]})) is None
 
 
 def said(**changes: object) -> dict:
