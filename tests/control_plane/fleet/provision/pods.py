@@ -7,7 +7,7 @@ from uuid import UUID
 from control_plane.fleet.provision.base import Provisioner, Workload, WorkloadState
 from control_plane.fleet.provision.kubernetes import KubernetesProvisioner
 from control_plane.fleet.provision.kubernetes_api import Cluster as Way
-from control_plane.fleet.provision.kubernetes_manifests import Placement
+from control_plane.fleet.provision.kubernetes_manifests import INSTANCE, Placement
 from tests.cluster.handle import Cluster
 from tests.cluster.substrate.plan import KIND
 
@@ -99,7 +99,7 @@ class PodBench:
 
     async def pod(self, instance_id: UUID) -> dict:
         async with self.cluster.api() as api:
-            found = await api.get(f"{_PODS}?labelSelector=botyard.dev/instance={instance_id}")
+            found = await api.get(_PODS, labelSelector=f"{INSTANCE}={instance_id}")
         (pod,) = [each for each in found["items"] if "deletionTimestamp" not in each["metadata"]]
         return pod
 
