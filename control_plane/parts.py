@@ -36,6 +36,7 @@ from control_plane.fleet.upkeep import Leader, Round
 from control_plane.ingest.commit import GroupCommit
 from control_plane.ingest.dispatch import Dispatcher
 from control_plane.ingest.verify import Verifier
+from control_plane.instances.authority import Authority
 from control_plane.instances.client import AgentClient
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
@@ -202,7 +203,7 @@ def build(
         outbound=outbound,
         providers=Providers(outbound, clock),
     )
-    agents = AgentClient()
+    agents = AgentClient(trust=Authority(keys).trust())
     incoming = Callbacks(database, keys, clock, agents)
     return Parts(
         house=house,

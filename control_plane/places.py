@@ -35,7 +35,7 @@ async def known_to_api(settings: Settings, parts: Parts) -> AsyncIterator[None]:
     if settings.provisioner != "kubernetes":
         yield
         return
-    from control_plane.fleet.reviews import Reviews
+    from control_plane.fleet.provision.kubernetes_reviews import Reviews
 
     kubernetes = settings.kubernetes
     async with AsyncExitStack() as stack:

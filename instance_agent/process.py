@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
+import ipaddress
 import os
 import signal
 import socket
@@ -10,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from random import Random, SystemRandom
+from typing import TYPE_CHECKING
 
 import httpx2
 import structlog
@@ -24,6 +27,9 @@ from instance_agent.document import SCHEMA_VERSION
 from instance_agent.protocol import PROTOCOL_VERSION, Bootstrap, BootstrapRequest
 from instance_agent.settings import Settings
 from instance_agent.store import Store
+
+if TYPE_CHECKING:
+    from instance_agent.tls import Identity
 
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
@@ -82,6 +88,7 @@ async def run(settings: Settings, token: str) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     listener = listen(settings.listen_host, settings.listen_port)
+    tls = _tls(settings)
     random: Random = SystemRandom()
     store = Store(settings.data_dir / "agent.db")
     door = Door(settings.outbound_allow)
@@ -98,8 +105,9 @@ async def run(settings: Settings, token: str) -> int:
                 random=random,
                 door=door,
             )
-            async with _served(agent, listener):
-                code = await _until(stop, _live(agent, settings, token, listener, http, random))
+            async with _served(agent, listener, tls):
+                life = _live(agent, settings, token, listener, tls, http, random)
+                code = await _until(stop, life)
                 log.info("draining")
                 await agent.drain()
     finally:
@@ -126,10 +134,13 @@ async def _live(
     settings: Settings,
     token: str,
     listener: socket.socket,
+    tls: "Identity | None",
     http: httpx2.AsyncClient,
     random: Random,
 ) -> None:
-    identity = await _identity(agent, settings, token, listener, http, random)
+    identity = await _identity(agent, settings, token, listener, tls, http, random)
+    if tls is not None and identity.certificate:
+        tls.take(identity.certificate)
     log.info("identity taken", session_id=str(identity.session_id))
     await agent.run(identity)
 
@@ -139,17 +150,20 @@ async def _identity(
     settings: Settings,
     token: str,
     listener: socket.socket,
+    tls: "Identity | None",
     http: httpx2.AsyncClient,
     random: Random,
 ) -> Bootstrap:
     host, port = listener.getsockname()[:2]
+    scheme = "http" if tls is None else "https"
     request = BootstrapRequest(
         protocol=PROTOCOL_VERSION,
         schema_version=SCHEMA_VERSION,
         version=agent.version,
-        endpoint=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
+        endpoint=f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}",
         journal_id=agent.journal.id,
         generation=settings.generation,
+        public_key="" if tls is None else tls.public_key,
     )
     url = f"{settings.control_url}/api/v1/instances/{settings.instance_id}/bootstrap"
     return await session.bootstrap(http, url, token, request, random=random)
@@ -174,7 +188,9 @@ async def _until(stop: asyncio.Event, life: Awaitable[None]) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _served(agent: Agent, listener: socket.socket) -> AsyncIterator[None]:
+async def _served(
+    agent: Agent, listener: socket.socket, tls: "Identity | None"
+) -> AsyncIterator[None]:
     config = uvicorn.Config(
         create_app(agent),
         http="httptools",
@@ -187,6 +203,9 @@ async def _served(agent: Agent, listener: socket.socket) -> AsyncIterator[None]:
         timeout_graceful_shutdown=CLOSE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
+    if tls is not None:
+        config.load()
+        config.ssl = tls.context
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     try:
@@ -203,7 +222,22 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _tls(settings: Settings) -> "Identity | None":
+    """None on loopback, where nobody listens in."""
+    if ipaddress.ip_address(settings.listen_host).is_loopback:
+        return None
+    # A few megabytes that agents on loopback do without.
+    from instance_agent.tls import Identity
+
+    return Identity(settings.data_dir)
+
+
 def _take_token(file: Path) -> str:
     token = file.read_text().strip()
-    file.unlink()
+    try:
+        file.unlink()
+    except OSError as error:
+        # A node's own volume: it renews the token and takes it back by itself.
+        if error.errno != errno.EROFS:
+            raise
     return token

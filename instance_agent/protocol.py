@@ -82,6 +82,7 @@ class BootstrapRequest(Struct, frozen=True, kw_only=True):
     endpoint: str
     journal_id: UUID
     generation: int
+    public_key: str = ""  # PEM; of an agent that is called by TLS
 
 
 class Bootstrap(Struct, frozen=True, kw_only=True):
@@ -95,6 +96,7 @@ class Bootstrap(Struct, frozen=True, kw_only=True):
     newest: Revision | None
     last_good: Revision | None
     checkpoints: dict[str, str] = field(default_factory=dict)
+    certificate: str = ""  # PEM; for the public key of the request
 
 
 # --- events up -------------------------------------------------------------------------------

@@ -64,14 +64,18 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option("--control-url", type=_url, metavar="URL", help="where the control plane is")
     option("--data-dir", type=Path, metavar="DIR", help="kept from one start to the next")
     option(
-        "--bootstrap-file", type=Path, metavar="FILE", help="single-use token; removed once read"
+        "--bootstrap-file",
+        type=Path,
+        metavar="FILE",
+        help="what proves this start; removed once read, where that can be",
     )
     option(
         "--listen",
-        type=_loopback,
+        type=_listen,
         metavar="HOST:PORT",
         default="127.0.0.1:0",
-        help="loopback address of the agent's API, port 0 picks a free one (default: %(default)s)",
+        help="address of the agent's API, port 0 picks a free one; by TLS unless it is loopback "
+        "(default: %(default)s)",
     )
     option(
         "--outbound-allow",
@@ -96,15 +100,14 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _loopback(text: str) -> tuple[str, int]:
+def _listen(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     host = host.strip("[]")
     try:
-        loopback = ipaddress.ip_address(host).is_loopback
+        # Its own address is what the agent tells the control plane, so "any" is none.
+        usable = not ipaddress.ip_address(host).is_unspecified
     except ValueError:
-        loopback = False
-    if not loopback or not port.isdigit() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(
-            "must be a loopback address with a port, since this API is plain HTTP"
-        )
+        usable = False
+    if not usable or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError("must be an address of this machine with a port")
     return host, int(port)

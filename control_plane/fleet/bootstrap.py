@@ -21,9 +21,10 @@ from control_plane.fleet.provision.base import InstanceSpec
 from control_plane.fleet.view import compiled
 from control_plane.instances import service as instances
 from control_plane.instances import sessions
+from control_plane.instances.authority import Authority, NotAKey
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
-from control_plane.kit.errors import Forbidden, Gone, NotFound, Unauthorized
+from control_plane.kit.errors import BadRequest, Forbidden, Gone, NotFound, Unauthorized
 from control_plane.kit.ids import fingerprint, new_id, new_token
 from control_plane.revisions import service as revisions
 from instance_agent.protocol import Bootstrap, BootstrapRequest, ConfigUpdate, Revision
@@ -58,11 +59,12 @@ SELECT id, checkpoint FROM channels WHERE instance_id = $1 AND checkpoint IS NOT
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """Whose agent somebody is, and of which start."""
+    """Whose agent somebody is, and of which start; `endpoint` where that is known better."""
 
     tenant_id: UUID
     instance_id: UUID
     generation: int
+    endpoint: str | None = None
 
 
 class Voucher(Protocol):
@@ -83,6 +85,7 @@ class Bootstraps:
         self._database = database
         self._keys = keys
         self._clock = clock
+        self._authority = Authority(keys)
 
     def mint(self, spec: InstanceSpec) -> str:
         """The single-use token of one start."""
@@ -116,9 +119,14 @@ class Bootstraps:
                 self._keys,
                 tenant_id=tenant_id,
                 instance_id=instance_id,
-                request=msgspec.structs.replace(request, generation=instance.generation),
+                request=msgspec.structs.replace(
+                    request,
+                    generation=instance.generation,
+                    endpoint=proof.endpoint or request.endpoint,
+                ),
                 now=now,
             )
+            certificate = self._certify(opened.id, request.public_key)
             secrets = await self._secrets(session, tenant_id, instance_id, now)
             newest, last_good = await self._revisions(session, instance_id, request.schema_version)
             checkpoints = await (await driver(session)).fetch(_CHECKPOINTS, instance_id)
@@ -132,6 +140,7 @@ class Bootstraps:
             newest=newest,
             last_good=last_good,
             checkpoints={str(row["id"]): row["checkpoint"] for row in checkpoints},
+            certificate=certificate,
         )
 
     def _minted(self, token: str) -> Proof | None:
@@ -153,6 +162,14 @@ class Bootstraps:
             return None
         # No session is open now: the cluster may take its time.
         return await self.voucher.vouch(instance_id, row["tenant_id"], row["cell"], token)
+
+    def _certify(self, session_id: UUID, public_key: str) -> str:
+        if not public_key:
+            return ""
+        try:
+            return self._authority.certify(session_id, public_key)
+        except NotAKey:
+            raise BadRequest("invalid_public_key", "The public key cannot be read.") from None
 
     async def _use(
         self,

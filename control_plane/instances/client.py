@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,6 +14,7 @@ import msgspec
 
 from adapters import sse
 from adapters.model import CallbackAnswer, RawCallback
+from control_plane.instances.authority import name_of
 from control_plane.instances.breaker import Breaker
 from control_plane.instances.inferred import Inferred, ModelFailed, StreamCut, inferred
 from control_plane.instances.sessions import AgentAddress
@@ -68,9 +70,13 @@ class AgentRefused(Exception):
 class AgentClient:
     """The control plane's side of the agent API."""
 
-    def __init__(self, breaker: Breaker | None = None) -> None:
+    def __init__(
+        self, breaker: Breaker | None = None, *, trust: ssl.SSLContext | None = None
+    ) -> None:
         self._breaker = breaker or Breaker()
         self._http = httpx2.AsyncClient(
+            # Without an authority of ours nobody is believed over a network.
+            verify=trust or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             limits=httpx2.Limits(max_connections=200, max_keepalive_connections=100),
             trust_env=False,
         )
@@ -118,6 +124,7 @@ class AgentClient:
                         content=msgspec.json.encode(request),
                         headers=_headers(agent),
                         timeout=_timeout(within),
+                        extensions=_named(agent),
                     ) as answer:
                         if answer.status_code < 400:
                             return await inferred(answer.aiter_raw())
@@ -174,6 +181,7 @@ class AgentClient:
                 content=body,
                 headers=_headers(agent) | (headers or {}),
                 timeout=_timeout(within),
+                extensions=_named(agent),
             )
         if answer.status_code >= 400:
             raise _refusal(answer)
@@ -204,6 +212,11 @@ def _headers(agent: AgentAddress) -> dict[str, str]:
         "content-type": "application/json",
         **tracing.header(),
     }
+
+
+def _named(agent: AgentAddress) -> dict[str, str]:
+    """Whose certificate is expected, where there is one: the session's, not the address's."""
+    return {"sni_hostname": name_of(agent.session_id)}
 
 
 def _timeout(within: timedelta) -> httpx2.Timeout:

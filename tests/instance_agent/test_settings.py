@@ -45,6 +45,11 @@ class TestRead:
         read = settings.read(argv(listen="[::1]:8443"), {})
         assert (read.listen_host, read.listen_port) == ("::1", 8443)
 
+    def test_an_address_of_a_pod(self):
+        read = settings.read(argv(listen="10.244.0.7:8443"), {})
+        assert (read.listen_host, read.listen_port) == ("10.244.0.7", 8443)
+        assert settings.read(argv(listen="fd00::7:8443"), {}).listen_host == "fd00::7"
+
     def test_networks_where_models_may_be(self):
         read = settings.read(argv(outbound_allow="10.2.0.0/16, 127.0.0.1/32"), {})
         assert [str(network) for network in read.outbound_allow] == ["10.2.0.0/16", "127.0.0.1/32"]

@@ -227,8 +227,11 @@ class KubernetesProvisioner:
             there = wish_of(former)
             if there is not None and there.generation > wish.generation:
                 raise Stale(f"Generation {there.generation} is already there.")
-        for document, found in zip(wished, live, strict=True):
-            made = await self._write(document, found)
+        first, *around, own = zip(wished, live, strict=True)
+        await self._write(*first)
+        await asyncio.gather(*(self._write(*each) for each in around))
+        # The walls stand before anybody moves in.
+        made = await self._write(*own)
         if self._round is not None:
             home = self._round.sound.setdefault(self._placement.namespace(wish.tenant_id), {})
             home.update(kubernetes_walls.sound(wish, self._placement))

@@ -15,10 +15,10 @@ _OF_QUANTITIES = frozenset(
 
 
 def covers(wished: Any, live: Any, *, within: str = "") -> bool:
-    """Whether all that is wished is so; empty and false count as not said."""
+    """Whether all that is wished is so; what is wished empty or false may be left out."""
     if isinstance(wished, dict):
-        if not isinstance(live, dict):
-            return live is None and not wished
+        if not wished or not isinstance(live, dict):
+            return not wished and not live
         return all(
             covers(value, live.get(key), within=within if _holds(within, value) else key)
             for key, value in wished.items()

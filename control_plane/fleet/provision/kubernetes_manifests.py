@@ -95,7 +95,7 @@ class Placement:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?", self.name):
             raise ValueError("the place's name has 1 to 30 small letters, digits and hyphens")
-        if self.control_namespace is None and not self.control_networks:
+        if not self.control_namespace and not self.control_networks:
             raise ValueError("say where the control plane is: a namespace or networks")
 
     def namespace(self, tenant_id: UUID) -> str:
@@ -209,7 +209,9 @@ def limit_range(terms: Terms, placement: Placement) -> Document:
 
 
 def deny_all(terms: Terms, placement: Placement) -> Document:
-    spec = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    # Said although it is empty: only what is said is compared.
+    nothing: Document = {"ingress": [], "egress": []}
+    spec = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], **nothing}
     return _policy("deny-all", terms, placement, spec)
 
 
@@ -222,6 +224,7 @@ def let_in(terms: Terms, placement: Placement) -> Document:
         "podSelector": {},
         "policyTypes": ["Ingress"],
         "ingress": [{"from": peers, "ports": [_port(PORT)]}],
+        "egress": [],
     }
     return _policy("let-in", terms, placement, spec)
 
@@ -239,7 +242,7 @@ def let_out(terms: Terms, placement: Placement) -> Document:
     if opened:
         blocks = [_block(str(network)) for network in sorted(set(opened), key=str)]
         rules.append({"to": blocks})
-    spec = {"podSelector": {}, "policyTypes": ["Egress"], "egress": rules}
+    spec = {"podSelector": {}, "policyTypes": ["Egress"], "ingress": [], "egress": rules}
     return _policy("let-out", terms, placement, spec)
 
 
@@ -305,6 +308,8 @@ def _pod(wish: Wish, placement: Placement) -> Document:
         "hostNetwork": False,
         "hostPID": False,
         "hostIPC": False,
+        "shareProcessNamespace": False,
+        "initContainers": [],
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
@@ -333,7 +338,7 @@ def _container(wish: Wish, placement: Placement) -> Document:
     return {
         "name": "agent",
         "image": placement.image,
-        **({"command": list(placement.command)} if placement.command else {}),
+        "command": list(placement.command),
         "args": [
             *("--instance-id", str(wish.instance_id), "--generation", str(wish.generation)),
             *("--control-url", placement.control_url, "--data-dir", "/data/agent"),
@@ -344,6 +349,7 @@ def _container(wish: Wish, placement: Placement) -> Document:
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             {"name": "HOME", "value": "/data"},
         ],
+        "envFrom": [],
         "ports": [{"name": "api", "containerPort": PORT, "protocol": "TCP"}],
         "resources": _resources(wish.allowance),
         "startupProbe": _probe("/healthz", periodSeconds=1, failureThreshold=60),
@@ -353,7 +359,7 @@ def _container(wish: Wish, placement: Placement) -> Document:
             "allowPrivilegeEscalation": False,
             "privileged": False,
             "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
+            "capabilities": {"drop": ["ALL"], "add": []},
         },
         "volumeMounts": [
             {"name": "data", "mountPath": "/data"},

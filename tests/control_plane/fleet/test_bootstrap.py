@@ -8,12 +8,16 @@ import asyncpg
 import httpx2
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from itsdangerous import TimestampSigner
 
 from control_plane.db.session import Scope
-from control_plane.fleet.bootstrap import TOKEN_LIFE
+from control_plane.fleet.bootstrap import TOKEN_LIFE, Proof
 from control_plane.fleet.provision.base import InstanceSpec
 from control_plane.instances.sessions import activate, active_agent
+from control_plane.kit.errors import Unavailable
 from control_plane.kit.ids import new_id
 from instance_agent.protocol import Bootstrap, ConfigRejected
 
@@ -240,3 +244,84 @@ class TestActivation:
             epoch = await activate(session, instance_id=spec.instance_id, session_id=former)
 
         assert epoch is None
+
+
+class Vouches:
+    """Knows one token, as a cluster knows its pods'."""
+
+    def __init__(self, proof: Proof) -> None:
+        self.proof = proof
+        self.asked: list[tuple] = []
+        self.away = False
+
+    async def vouch(self, instance_id: UUID, tenant_id: UUID, cell: str, token: str):
+        self.asked.append((instance_id, tenant_id, cell))
+        if self.away:
+            raise Unavailable("cluster_away", "Pods cannot be recognised now.")
+        return self.proof if token == "a.pods.token" else None
+
+
+@pytest.fixture
+def vouches(fleet, spec) -> Vouches:
+    fleet.parts.bootstraps.voucher = Vouches(
+        Proof(
+            tenant_id=spec.tenant_id,
+            instance_id=spec.instance_id,
+            generation=1,
+            endpoint="https://10.1.2.3:8443",
+        )
+    )
+    return fleet.parts.bootstraps.voucher
+
+
+class TestAPod:
+    """The other proof of a start; F5."""
+
+    async def test_gets_what_any_agent_gets_and_a_certificate(
+        self, fleet, spec, door, vouches, superuser
+    ) -> None:
+        key = ec.generate_private_key(ec.SECP256R1()).public_key()
+        info = serialization.PublicFormat.SubjectPublicKeyInfo
+        pem = key.public_bytes(serialization.Encoding.PEM, info)
+        body = msgspec.structs.replace(fleet.request(), public_key=pem.decode())
+
+        answer = await door.knock(spec.instance_id, "a.pods.token", body=msgspec.json.encode(body))
+
+        given = msgspec.json.decode(answer.content, type=Bootstrap)
+        assert x509.load_pem_x509_certificate(given.certificate.encode()).public_key() == key
+        assert vouches.asked == [(spec.instance_id, spec.tenant_id, "")]
+        kept = await superuser.fetchrow("SELECT id, endpoint FROM agent_sessions")
+        # Where the cluster says that the pod is, not where the agent says so.
+        assert tuple(kept) == (given.session_id, "https://10.1.2.3:8443")
+
+    async def test_may_come_again_when_its_container_starts_again(
+        self, spec, door, vouches
+    ) -> None:
+        answers = [await door.knock(spec.instance_id, "a.pods.token") for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+
+    async def test_of_an_older_generation_is_gone(self, spec, door, vouches) -> None:
+        vouches.proof = replace(vouches.proof, generation=0)
+        answer = await door.knock(spec.instance_id, "a.pods.token")
+        assert code(answer) == (410, "stale_generation")
+
+    async def test_of_another_instance_is_refused(self, spec, door, vouches) -> None:
+        vouches.proof = replace(vouches.proof, instance_id=new_id())
+        answer = await door.knock(spec.instance_id, "a.pods.token")
+        assert code(answer) == (401, "invalid_bootstrap_token")
+
+    async def test_that_nobody_knows_is_refused(self, spec, door, vouches) -> None:
+        answer = await door.knock(spec.instance_id, "another.pods.token")
+        assert code(answer) == (401, "invalid_bootstrap_token")
+        answer = await door.knock(new_id(), "a.pods.token")
+        assert code(answer) == (401, "invalid_bootstrap_token")
+
+    async def test_comes_again_while_the_cluster_is_away(self, spec, door, vouches) -> None:
+        vouches.away = True
+        answer = await door.knock(spec.instance_id, "a.pods.token")
+        assert code(answer) == (503, "cluster_away")
+
+    async def test_with_a_key_that_is_none_is_told_so(self, fleet, spec, door, vouches) -> None:
+        body = msgspec.structs.replace(fleet.request(), public_key="mine")
+        answer = await door.knock(spec.instance_id, "a.pods.token", body=msgspec.json.encode(body))
+        assert code(answer) == (400, "invalid_public_key")

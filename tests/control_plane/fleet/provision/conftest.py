@@ -14,9 +14,16 @@ from uuid import UUID
 
 import pytest
 
-from control_plane.fleet.provision.base import InstanceSpec, Provisioner
+from control_plane.fleet.provision.base import (
+    InstanceSpec,
+    Provisioner,
+    Workload,
+    WorkloadState,
+)
 from control_plane.fleet.provision.fake import FakePlace, FakeProvisioner
 from control_plane.fleet.provision.process import ProcessProvisioner, ProcessSettings
+from tests.cluster.substrate.plan import SIMULATED
+from tests.control_plane.fleet.provision.pods import PodBench, placement
 
 HERE = Path(__file__).parent
 PATIENCE_S = 30
@@ -36,10 +43,26 @@ class SetClock:
         self.time += by
 
 
-class FakeBench:
+class AtOnce:
+    """A place where everything is done when the call returns, on the test's clock."""
+
+    refits_in_place = True
+    has_logs = True
+    after_a_death = WorkloadState.EXITED
+    clock: SetClock
+
+    def is_now(self, moment: datetime) -> bool:
+        return moment == self.clock.now()
+
+    async def settled(self, provisioner: Provisioner, instance_id: UUID) -> Workload:
+        return (await provisioner.observe([instance_id]))[instance_id]
+
+
+class FakeBench(AtOnce):
     """The fake as the conformance suite sees it."""
 
     def __init__(self, clock: SetClock) -> None:
+        self.clock = clock
         self.place = FakePlace(clock)
 
     def caller(self) -> Provisioner:
@@ -74,7 +97,7 @@ class StandIn:
         return json.loads(answer) if answer else None
 
 
-class ProcessBench:
+class ProcessBench(AtOnce):
     """Real processes: stand-ins that report to a small server here."""
 
     def __init__(self, folder: Path, clock: SetClock) -> None:
@@ -186,15 +209,28 @@ async def processes(tmp_path, clock):
     await bench.close()
 
 
-@pytest.fixture(params=["fake", "process"])
-async def bench(request, tmp_path, clock):
-    if request.param == "fake":
-        yield FakeBench(clock)
-        return
-    processes = ProcessBench(tmp_path / "instances", clock)
-    await processes.open()
-    yield processes
-    await processes.close()
+@pytest.fixture
+def fake(clock):
+    return FakeBench(clock)
+
+
+@pytest.fixture
+async def pods(cluster, cluster_prefix):
+    bench = PodBench(cluster, placement(cluster_prefix, SIMULATED if cluster.simulated else None))
+    await bench.open()
+    yield bench
+    await bench.close()
+
+
+@pytest.fixture(params=["fake", "processes", "pods"])
+def bench(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["fake", "processes"])
+def telling(request):
+    """Where the bench can have an agent write to its log."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from control_plane.fleet.provision.base import (
     ABSENT,
+    SMALLEST,
     Allowance,
     InstanceSpec,
     Ownership,
@@ -25,7 +26,8 @@ PATIENCE_S = 30
 
 @pytest.fixture
 def spec() -> InstanceSpec:
-    return InstanceSpec(instance_id=uuid4(), tenant_id=uuid4(), generation=3)
+    some = replace(SMALLEST, bots=5)
+    return InstanceSpec(instance_id=uuid4(), tenant_id=uuid4(), generation=3, allowance=some)
 
 
 async def observed(provisioner: Provisioner, instance_id: UUID) -> Workload:

@@ -70,6 +70,11 @@ class TestCovers:
         live["spec"]["containers"].append({"name": "miner"})
         assert not covers(WISHED, live)
 
+    def test_what_was_wished_empty_must_be_empty(self) -> None:
+        live = self.live()
+        live["spec"]["podSelector"] = {"matchLabels": {"nobody": "has"}}
+        assert not covers(WISHED, live)
+
     def test_a_missing_part_is_a_difference(self) -> None:
         live = self.live()
         del live["spec"]["containers"]

@@ -1,8 +1,10 @@
 """Pods prove who they are by the token that their node gave them: the cluster is asked."""
 
+import base64
 from collections.abc import Mapping
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from control_plane.fleet.bootstrap import Proof
@@ -12,6 +14,7 @@ from control_plane.fleet.provision.kubernetes_manifests import (
     AUDIENCE,
     GENERATION,
     INSTANCE,
+    PORT,
     Document,
     Placement,
     agent_name,
@@ -39,9 +42,12 @@ class Reviews:
     ) -> Proof | None:
         """Whose pod shows this token; None when it is not this instance's, here and now."""
         found = self._clusters.get(cell)
-        if found is None or len(token) > MAX_TOKEN or token.count(".") != 2:
+        if found is None or len(token) > MAX_TOKEN:
             return None
         cluster, placement = found
+        home = placement.namespace(tenant_id)
+        if not claims(token, f"system:serviceaccount:{home}:{agent_name(instance_id)}"):
+            return None
         try:
             return await _review(cluster, placement, instance_id, tenant_id, token)
         except Invalid as error:
@@ -72,7 +78,30 @@ async def _review(
     labels = pod["metadata"].get("labels") or {}
     if labels.get(INSTANCE) != str(instance_id) or not labels.get(GENERATION, "").isdigit():
         return None
-    return Proof(tenant_id=tenant_id, instance_id=instance_id, generation=int(labels[GENERATION]))
+    address = (pod.get("status") or {}).get("podIP")
+    if not address:
+        return None
+    # Where a pod says that it is could be anywhere; the cluster knows.
+    host = f"[{address}]" if ":" in address else address
+    return Proof(
+        tenant_id=tenant_id,
+        instance_id=instance_id,
+        generation=int(labels[GENERATION]),
+        endpoint=f"https://{host}:{PORT}",
+    )
+
+
+def claims(token: str, user: str) -> bool:
+    """Whether a token says of itself that it is this user's, for us.
+
+    That proves nothing; but a stranger, who knows no tenant's id, cannot make us ask the cluster.
+    """
+    try:
+        payload = base64.urlsafe_b64decode(token.split(".")[1] + "==")
+        said = msgspec.json.decode(payload)
+        return said["sub"] == user and AUDIENCE in said["aud"]
+    except (IndexError, KeyError, TypeError, ValueError, msgspec.DecodeError):
+        return False
 
 
 def pod_of(said: Document, user: str) -> tuple[str, str] | None:
