@@ -18,6 +18,7 @@ import httpx2
 import msgspec
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from adapters.outbound import Door
 from adapters.simulators.wecom import WeCom
 from control_plane.access.limits import Rates
 from control_plane.app import create_app
@@ -260,6 +261,7 @@ class House:
             store=life.disk,
             http=http,
             platforms=http,
+            door=Door(),
             clock=self._agents_time,
             random=random.Random(1),
         )

@@ -240,7 +240,7 @@ class TestCheck:
 
     async def test_goes_into_no_network_of_ours(self, owner: Person, parts: Parts) -> None:
         made = await account(owner)
-        parts.house.outbound._resolver = lambda _host, _port: ["10.0.0.8"]
+        parts.house.outbound._door._resolver = lambda _host, _port: ["10.0.0.8"]
 
         said = (await owner.post(f"/providers/{made['id']}/check")).json()
 
