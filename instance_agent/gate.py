@@ -35,7 +35,8 @@ class Gate:
         """Let nobody in any more; true when everybody left in time."""
         self.closed = True
         try:
-            await asyncio.wait_for(self._empty.wait(), within_s)
+            async with asyncio.timeout(within_s):
+                await self._empty.wait()
         except TimeoutError:
             return False
         return True

@@ -174,7 +174,8 @@ class Reporter:
         self._waiting.append(waiting)
         self._launch()
         try:
-            results = await asyncio.wait_for(waiting.answer, DEADLINE_S)
+            async with asyncio.timeout(DEADLINE_S):
+                results = await waiting.answer
         except TimeoutError:
             raise NotAccepted("the control plane did not answer in time") from None
         except PostFailed as failure:

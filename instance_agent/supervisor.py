@@ -153,7 +153,8 @@ class Scope:
     async def failure(self, within_s: float) -> str | None:
         """Why the channel ended without ever connecting; None if it did not, in that time."""
         try:
-            await asyncio.wait_for(self._settled.wait(), within_s)
+            async with asyncio.timeout(within_s):
+                await self._settled.wait()
         except TimeoutError:
             return None
         return self._reason if self._proof_at is None else None

@@ -51,7 +51,8 @@ class Queues:
                 LOOP_FAILURES.labels(self.name).inc()
                 log.warning("queues not measured", error=type(error).__name__)
             try:
-                await asyncio.wait_for(self._stopping.wait(), self._every_s)
+                async with asyncio.timeout(self._every_s):
+                    await self._stopping.wait()
             except TimeoutError:
                 continue
 

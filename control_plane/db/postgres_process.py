@@ -161,7 +161,8 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), patience)
+                async with asyncio.timeout(patience):
+                    await self._process.wait()
                 break
         # Whatever survives of a killed server may hold the pipe open; we do not wait for it.
         await asyncio.wait({self._reader}, timeout=KILL_SECONDS)

@@ -184,7 +184,8 @@ class Database:
         while self._pools:
             _, pool = self._pools.popitem()
             try:
-                await asyncio.wait_for(pool.close(), CLOSE_WITHIN_S)
+                async with asyncio.timeout(CLOSE_WITHIN_S):
+                    await pool.close()
             except TimeoutError:
                 pool.terminate()
         await self.engine.dispose()

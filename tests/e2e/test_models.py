@@ -31,7 +31,8 @@ async def publish(admin, provider: ModelProvider, until) -> str:
     document = {"llm": {"models": [{"provider": made["id"], "model": "m"}]}}
     path = f"/instances/{bot['id']}/revisions"
     written = (await admin.post(path, json={"document": document})).json()
-    assert (await admin.post(f"/revisions/{written['id']}/publish")).status_code == 200
+    published = await admin.post(f"/revisions/{written['id']}/publish")
+    assert published.status_code == 200, published.text
 
     async def applied() -> bool:
         standing = (await admin.get(path)).json()["standing"]

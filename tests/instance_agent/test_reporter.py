@@ -216,6 +216,15 @@ class TestReportNow:
         await reporter.report_now([event()], keys=[])
         assert spool.dead_letters == 1
 
+    async def test_a_caller_cancelled_as_its_answer_comes_is_cancelled(self, reporter, ingest):
+        ingest.status = 410
+        calling = asyncio.create_task(reporter.report_now([event()], keys=["a"]))
+        # Set in the step that answers the caller, who has not run since.
+        await reporter.gone.wait()
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+
 
 class TestPostSpool:
     async def test_is_repeated_until_accepted(self, reporter, ingest, spool):
