@@ -157,6 +157,21 @@ class Up:
         client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
         return client
 
+    async def sign_in_again(self) -> httpx2.AsyncClient:
+        """The same after the database was killed: the first who asks may hear 503, come again."""
+        person = self.first_run["demo"]
+        words = {"email": person["email"], "password": person["password"]}
+
+        async def is_back() -> bool:
+            async with self.client() as client:
+                answer = await client.post("/auth/login", json=words)
+            again = (answer.status_code, answer.json().get("code")) == (503, "database_unavailable")
+            assert again or answer.status_code == 200, answer.text
+            return not again
+
+        await until(is_back, "somebody can sign in again")
+        return await self.sign_in()
+
 
 @dataclass
 class Visitor:

@@ -65,7 +65,7 @@ class TestKill:
     @staticmethod
     async def _settles(up, visitor, until, count):
         """Nothing more is on its way, and all that was shown was shown once."""
-        client = await up.sign_in()
+        client = await up.sign_in_again()
         item = (await client.get("/conversations")).json()["items"][0]
 
         async def at_rest():

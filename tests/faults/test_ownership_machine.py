@@ -267,12 +267,9 @@ class Owning(RuleBasedStateMachine):
 
     @rule(meanwhile=MEANWHILE)
     def bot_takes_a_turn(self, meanwhile: str) -> None:
-        before = self._run(self._handed_over())
         self.scene.meanwhile = self._meanwhile(meanwhile)
-        self._run(self.scene.work(turns.WORK, self.id))
+        self._run(self._turn())
         self.scene.meanwhile = None
-        if self._run(self._handed_over()) > before:
-            self.owned = Owned(Owner.WAITING, None, self.owned.version + 1)
 
     @rule(behaviour=BEHAVIOUR, meanwhile=MEANWHILE, minutes=st.booleans())
     def lane_moves(self, behaviour: str, meanwhile: str, minutes: bool) -> None:
@@ -335,13 +332,21 @@ class Owning(RuleBasedStateMachine):
 
     async def _work(self) -> None:
         for _ in range(ROUNDS):
-            more = await self.scene.work(turns.WORK, self.id)
+            more = await self._turn()
             self.scene.clock.advance(MINUTES)
             if not (await self.scene.work(lanes.WORK, self.id) or more):
                 return
         raise AssertionError("there is always something left to do")
 
     # --- how ---
+
+    async def _turn(self) -> bool:
+        """One turn of the bot, which may hand over; whether there is more to do."""
+        before = await self._handed_over()
+        more = await self.scene.work(turns.WORK, self.id)
+        if await self._handed_over() > before:
+            self.owned = Owned(Owner.WAITING, None, self.owned.version + 1)
+        return more
 
     def _member(self, who: int) -> UUID | None:
         return self.scene.members[who].member_id
