@@ -108,7 +108,7 @@ async def create(
     _check(actor, body.scopes, body.expires_at, now=now)
     connection = await driver(session)
     # The lock keeps the count true while several are made at once.
-    await connection.execute("SELECT FROM tenants WHERE id = $1 FOR UPDATE", actor.tenant)
+    await connection.execute("SELECT FROM tenants WHERE id = $1 FOR NO KEY UPDATE", actor.tenant)
     living = select(func.count()).select_from(ApiKey).where(col(ApiKey.revoked_at).is_(None))
     if (await session.exec(living)).one() >= MAX_KEYS:
         raise Conflict("too_many_api_keys", f"A tenant has at most {MAX_KEYS} API keys.")

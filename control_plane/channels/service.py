@@ -90,7 +90,9 @@ async def list_channels(
 async def get(session: AsyncSession, channel_id: UUID, *, lock: bool = False) -> Channel:
     """The channel, if this session may see it."""
     query = select(Channel).where(Channel.id == channel_id, col(Channel.deleted_at).is_(None))
-    channel = (await session.exec(query.with_for_update() if lock else query)).one_or_none()
+    channel = (
+        await session.exec(query.with_for_update(key_share=True) if lock else query)
+    ).one_or_none()
     if channel is None:
         raise not_found("channel")
     return channel

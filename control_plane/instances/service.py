@@ -52,9 +52,12 @@ async def list_instances(
 
 
 async def get(session: AsyncSession, instance_id: UUID, *, lock: bool = False) -> Instance:
-    """The instance, if this session may see it and it still exists."""
+    """The instance, if this session may see it and it still exists.
+
+    `lock`: nobody else changes it meanwhile; rows that name it may still be added.
+    """
     query = select(Instance).where(Instance.id == instance_id, Instance.phase != "deleted")
-    found = await session.exec(query.with_for_update() if lock else query)
+    found = await session.exec(query.with_for_update(key_share=True) if lock else query)
     instance = found.one_or_none()
     if instance is None:
         raise not_found("instance")

@@ -5,9 +5,12 @@ import asyncio
 import asyncpg
 import pytest
 
+from control_plane.db.session import Scope, driver
 from control_plane.kit.ids import new_id
+from control_plane.parts import Parts
 from control_plane.revisions import documents
 from control_plane.revisions.documents import MAX_DOCUMENT_BYTES
+from tests.control_plane.conversations.scene import until_blocked
 
 
 def named(name: str) -> dict:
@@ -150,6 +153,23 @@ class TestPublish:
         assert (
             await superuser.fetchval("SELECT key::text FROM work WHERE kind = 'instance'") == bot.id
         )
+
+    async def test_beside_an_agents_report_never_locks_both_up(
+        self, bot: Bot, parts: Parts, superuser: asyncpg.Connection
+    ) -> None:
+        revision = await bot.written(named("小茶"))
+        async with parts.house.database.plain(Scope(tenants=(bot.person.tenant_id,))) as report:
+            connection = await driver(report)
+            await connection.execute("UPDATE config_states SET last_good = 0")
+            publishing = asyncio.create_task(bot.publish(revision))
+            await until_blocked(superuser)
+            await connection.execute(
+                "INSERT INTO timeline (id, tenant_id, instance_id, at, type, message)"
+                " SELECT gen_random_uuid(), tenant_id, id, now(), 'config.applied', '-'"
+                " FROM instances"
+            )
+
+        assert (await publishing).status_code == 200
 
     async def test_twice_is_once(self, bot: Bot, clock, superuser: asyncpg.Connection) -> None:
         revision = await bot.written({})
