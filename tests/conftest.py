@@ -455,3 +455,12 @@ class People:
 @pytest.fixture
 def people(house: House, client: httpx2.AsyncClient) -> People:
     return People(house, client)
+
+
+@pytest.fixture
+async def writing(parts: Parts) -> AsyncIterator[None]:
+    """The writers run, as in every process that serves."""
+    running = asyncio.create_task(parts.commits.run())
+    yield
+    parts.commits.stop()
+    await running

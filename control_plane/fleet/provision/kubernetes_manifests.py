@@ -57,6 +57,8 @@ _IDLE_MEMORY = 64 * 2**20
 _BUSY_SHARE = 10
 """Of its processor limit an agent is promised one part in so many: most wait most of the time."""
 
+# What one pod may write to its node's disk, in GiB: its spool and its log, with room.
+_DISK_GIB = 2
 _MOST_BOTS = 10_000
 """Bounds the sums of a quota where a plan says "any number"."""
 
@@ -180,18 +182,16 @@ def namespace(terms: Terms, placement: Placement) -> Document:
 def resource_quota(terms: Terms, placement: Placement) -> Document:
     """As many pods as the tenant may have bots, and one more: a pod that goes still counts."""
     pods = min(terms.allowance.bots, _MOST_BOTS) + 1
-    one = _resources(terms.allowance)
     hard = {
         "pods": str(pods),
         "requests.cpu": _cpu(_requested_cpu(terms.allowance) * pods),
         "requests.memory": str(_requested_memory(terms.allowance) * pods),
         "limits.cpu": _cpu(terms.allowance.cpu * pods),
         "limits.memory": str(terms.allowance.memory * pods),
-        "limits.ephemeral-storage": f"{pods * 2}Gi",
+        "limits.ephemeral-storage": f"{pods * _DISK_GIB}Gi",
         **dict.fromkeys(("persistentvolumeclaims", "services.loadbalancers"), "0"),
         "services.nodeports": "0",
     }
-    assert one["limits"]["ephemeral-storage"] == "2Gi"  # noqa: S101 -- the sum above counts with it
     return _walled("v1", "ResourceQuota", "botyard", terms, placement) | {"spec": {"hard": hard}}
 
 
@@ -393,7 +393,7 @@ def _resources(allowance: Allowance) -> Document:
         "limits": {
             "cpu": _cpu(allowance.cpu),
             "memory": str(allowance.memory),
-            "ephemeral-storage": "2Gi",
+            "ephemeral-storage": f"{_DISK_GIB}Gi",
         },
     }
 

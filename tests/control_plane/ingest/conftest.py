@@ -1,7 +1,6 @@
 """Agents that sign what they post, and what the database then holds."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -173,15 +172,6 @@ def agents(parts: Parts, clock, people, client: httpx2.AsyncClient) -> Agents:
 @pytest.fixture
 async def agent(agents: Agents) -> Agent:
     return await agents.make()
-
-
-@pytest.fixture
-async def writing(parts: Parts) -> AsyncIterator[None]:
-    """The writers run, as in every process that serves."""
-    running = asyncio.create_task(parts.commits.run())
-    yield
-    parts.commits.stop()
-    await running
 
 
 class Kept:
