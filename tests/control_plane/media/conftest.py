@@ -20,10 +20,9 @@ from tests.control_plane.ingest.conftest import (
     agent,
     agents,
     kept,
-    writing,
 )
 
-__all__ = ["agent", "agents", "kept", "writing"]
+__all__ = ["agent", "agents", "kept"]
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 200
 HTML = b"<html><script>alert(1)</script></html>"
