@@ -75,10 +75,14 @@ class Bucket:
 
     async def take(self) -> None:
         """Wait for one's turn."""
+        if (seconds := self.reserve()) > 0:
+            await asyncio.sleep(seconds)
+
+    def reserve(self) -> float:
+        """One call's turn is now taken; the seconds until it comes."""
         self._refill()
         self._free -= 1
-        if self._free < 0:
-            await asyncio.sleep(-self._free / self._rate)
+        return max(0.0, -self._free / self._rate)
 
     def pause(self, seconds: float) -> None:
         """Who comes from now on waits for so long."""
