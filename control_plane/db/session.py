@@ -8,7 +8,7 @@ which costs a tenth of it.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +76,10 @@ class Scope:
 
 
 NOBODY = Scope()
+
+# Has a statement speak for the tenants that it is given, as `tenants` writes them. What depends on
+# it is read and written after it; anything that did not would see nothing at all.
+SPEAKING = "SELECT set_config('botyard.tenants', {tenants}, true) AS heard"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -148,13 +152,14 @@ class Database:
         self._told(transaction)
 
     @asynccontextmanager
-    async def lone(self) -> AsyncIterator[Transaction]:
-        """For one statement that speaks for nobody: it is a transaction by itself.
+    async def lone(self, *, durable: bool = False) -> AsyncIterator[Transaction]:
+        """For one statement that is a transaction by itself, in one round trip.
 
-        Its commit does not wait for the disk: a crash of PostgreSQL may undo it, together with
+        It speaks for nobody, unless it says so itself (`SPEAKING`). Unless it is to be `durable`
+        its commit does not wait for the disk: a crash of PostgreSQL may undo it, together with
         whatever came after it.
         """
-        pool = await self._pool("lone")
+        pool = await self._pool("plain" if durable else "lone")
         async with pool.acquire(timeout=POOL_TIMEOUT_S) as connection:
             transaction = Transaction(bind=self.engine, connection=connection)
             yield transaction
@@ -215,7 +220,7 @@ async def _give_up(connection: asyncpg.Connection) -> None:
 
 def _begin(scope: Scope) -> str:
     """The values are ids and a word, never what somebody wrote."""
-    tenants = ",".join(str(UUID(bytes=tenant.bytes)) for tenant in scope.tenants)
+    tenants = written(scope.tenants)
     identity = str(UUID(bytes=scope.identity.bytes)) if scope.identity else ""
     operator = "on" if scope.operator else ""
     return (
@@ -225,13 +230,18 @@ def _begin(scope: Scope) -> str:
     )
 
 
+def written(tenants: Iterable[UUID]) -> str:
+    """Tenants as the setting has them."""
+    return ",".join(str(UUID(bytes=tenant.bytes)) for tenant in tenants)
+
+
 async def enter(session: AsyncSession, scope: Scope) -> None:
     """Let the transaction speak for `scope` from here on."""
     connection = await session.connection()
     await connection.execute(
         _ENTER,
         {
-            "tenants": ",".join(str(tenant) for tenant in scope.tenants),
+            "tenants": written(scope.tenants),
             "identity": str(scope.identity or ""),
             "operator": "on" if scope.operator else "",
         },

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from control_plane.db import leases
@@ -15,11 +16,15 @@ from control_plane.ingest.commit import Pending
 from control_plane.ingest.store import (
     Arrival,
     by_webhook_id,
+    is_refusal,
+    known,
     new_messages,
+    once,
     read_messages,
     reused,
+    settle,
     store,
-    store_all,
+    store_alone,
 )
 from control_plane.instances import service as instances
 from control_plane.kit.errors import Gone
@@ -87,7 +92,7 @@ class Dispatcher:
         self._database = database
 
     async def write(self, group: Sequence[Pending]) -> list[list[EventResult]]:
-        """One transaction for the whole group, speaking for exactly its tenants."""
+        """One transaction stores the whole group, speaking for exactly its tenants."""
         tenants = tuple(sorted({pending.proven.tenant_id for pending in group}))
         results: list[list[EventResult | None]] = [
             [None] * len(pending.batch.events) for pending in group
@@ -97,14 +102,41 @@ class Dispatcher:
             for pending, result in zip(group, results, strict=True)
             for arrival in read_messages(pending, result)
         ]
-        async with self._database.plain(Scope(tenants=tenants)) as session:
-            if all(_only_messages(pending) for pending in group):
-                await store_all(session, group, arrivals)
-            else:
+        if not await self._alone(group, results, arrivals, tenants):
+            async with self._database.plain(Scope(tenants=tenants)) as session:
                 await self._store(session, group, results, arrivals)
-            # Last of all: whoever deletes one of these holds nothing else.
-            await rejected.keep(session, group, results)
+                # Last of all: whoever deletes one of these holds nothing else.
+                await rejected.keep(session, group, results)
         return [[item for item in result if item is not None] for result in results]
+
+    async def _alone(
+        self,
+        group: Sequence[Pending],
+        results: list[list[EventResult | None]],
+        arrivals: Sequence[Arrival],
+        tenants: Sequence[UUID],
+    ) -> bool:
+        """Whether the group could be stored by one statement, which most can."""
+        if not all(map(_only_messages, group)) or any(arrival.media for arrival in arrivals):
+            return False
+        first = once(arrivals)
+        try:
+            async with self._database.lone(durable=True) as session:
+                done = await store_alone(session, group, first, tenants)
+        except asyncpg.PostgresError as error:
+            if is_refusal(error):
+                return False
+            raise
+        before: dict[UUID, bytes] = {}
+        if done["repeats"]:
+            async with self._database.plain(Scope(tenants=tuple(tenants))) as session:
+                before = await known(session, first, done)
+        settle(arrivals, first, done, before)
+        if _has_rejected(results):
+            # An agent that heard nothing of it brings them again.
+            async with self._database.plain(Scope(tenants=tuple(tenants))) as session:
+                await rejected.keep(session, group, results)
+        return True
 
     async def _store(
         self,
@@ -125,6 +157,12 @@ class Dispatcher:
         await stream.append_all(session, entries)
 
 
+def _has_rejected(results: Sequence[Sequence[EventResult | None]]) -> bool:
+    return any(
+        item is not None and item.status == "rejected" for result in results for item in result
+    )
+
+
 def _only_messages(pending: Pending) -> bool:
     batch = pending.batch
     return not batch.checkpoints and all(e.type == "message.received" for e in batch.events)
@@ -141,10 +179,10 @@ async def _remember(session: Session, group: Sequence[Pending]) -> None:
         [p.proven.sha256 for _, p in ordered],
         [p.received_at for _, p in ordered],
     )
-    known = {(row["instance_id"], row["webhook_id"]): row["sha256"] for row in rows}
+    found = {(row["instance_id"], row["webhook_id"]): row["sha256"] for row in rows}
     for pending in group:
         proven = pending.proven
-        if known[proven.instance_id, proven.webhook_id] != proven.sha256:
+        if found[proven.instance_id, proven.webhook_id] != proven.sha256:
             raise reused()
 
 

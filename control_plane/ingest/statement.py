@@ -10,6 +10,7 @@ which knows nothing of a group's size, cannot choose to compare all with all.
 
 from control_plane.conversations.service import TURN
 from control_plane.db.leases import CALL_AGAIN
+from control_plane.db.session import SPEAKING
 from control_plane.stream.log import APPENDING
 from control_plane.tenants.quota import COUNTING
 
@@ -22,12 +23,12 @@ given AS MATERIALIZED (
         WHERE c.id = g.channel_id AND c.tenant_id = g.tenant_id AND c.instance_id = g.instance_id
           AND c.deleted_at IS NULL
     ) AS own
-    FROM jsonb_to_recordset($1::jsonb) AS g (
+    FROM {speaking}jsonb_to_recordset($1::jsonb) AS g (
         n integer, tenant_id uuid, instance_id uuid, channel_id uuid, event_id uuid, sha256 text,
         received_at timestamptz, occurred_at timestamptz, month integer, contact_id uuid,
         conversation_id uuid, message_id uuid, entry_id uuid, sender text, name text,
         key_type text, key text, reply_handle jsonb, preview text, segments jsonb,
-        platform_id text, trace text, media jsonb)
+        platform_id text, trace text, media jsonb){heard}
 ), received_now AS (
     INSERT INTO received (channel_id, event_id, tenant_id, sha256, received_at)
     SELECT channel_id, event_id, tenant_id, decode(sha256, 'base64'), received_at
@@ -78,17 +79,10 @@ given AS MATERIALIZED (
     SELECT message_id, tenant_id, conversation, number, 'contact', sender_id,
         name, segments, platform_id, occurred_at, received_at, decode(trace, 'base64')
     FROM placed ORDER BY n
-), used AS (
-    -- What messages speak of stays.
-    UPDATE media AS m SET expires_at = NULL FROM (
-        SELECT id FROM media WHERE state = 'stored' AND expires_at IS NOT NULL
-          AND id = ANY (ARRAY(SELECT jsonb_array_elements_text(media)::uuid FROM placed))
-        ORDER BY id FOR UPDATE
-    ) AS named WHERE m.id = named.id RETURNING 1
-), turn AS (
+){used}, turn AS (
     INSERT INTO work (kind, key, tenant_id, due_at)
     SELECT '{turn}', id, tenant_id, now() FROM conversation
-    WHERE owner = 'bot' AND (SELECT count(*) FROM used) >= 0 ORDER BY tenant_id, id
+    WHERE owner = 'bot'{behind_used} ORDER BY tenant_id, id
     {again}
     RETURNING 1
 ), entry AS (
@@ -99,6 +93,14 @@ given AS MATERIALIZED (
             'owner', owner, 'owner_version', owner_version) AS data
     FROM placed
 )"""
+_USED = """, used AS (
+    -- What messages speak of stays.
+    UPDATE media AS m SET expires_at = NULL FROM (
+        SELECT id FROM media WHERE state = 'stored' AND expires_at IS NOT NULL
+          AND id = ANY (ARRAY(SELECT jsonb_array_elements_text(media)::uuid FROM placed))
+        ORDER BY id FOR UPDATE
+    ) AS named WHERE m.id = named.id RETURNING 1
+)"""
 # `strange` are of no channel of their instance, `repeats` were there before.
 _OUTCOME = """
 ARRAY(SELECT n FROM given WHERE own IS NULL) AS strange,
@@ -106,38 +108,55 @@ ARRAY(SELECT n FROM given WHERE own EXCEPT SELECT n FROM fresh) AS repeats,
 (SELECT count(*) FROM turn) AS turns
 """
 
+_TOGETHER = _STORE.format(
+    speaking="",
+    heard="",
+    first="true",
+    used=_USED,
+    behind_used=" AND (SELECT count(*) FROM used) >= 0",
+    turn=TURN,
+    again=CALL_AGAIN,
+)
 # The messages of a group that has more to say to the same tenants' streams.
 STORE = f"""
-WITH {_STORE.format(first="true", turn=TURN, again=CALL_AGAIN)}
+WITH {_TOGETHER}
 SELECT {_OUTCOME}, ARRAY(SELECT tenant_id FROM entry ORDER BY tenant_id, n) AS tenants,
     ARRAY(SELECT data::text FROM entry ORDER BY tenant_id, n) AS entries
 """  # noqa: S608 - our own constants
 
-_AFTER_BATCHES = _STORE.format(
-    first="(SELECT count(*) FROM batch) > 0", turn=TURN, again=CALL_AGAIN
+_ALONE = _STORE.format(
+    speaking="speaking, ",
+    heard=" WHERE heard IS NOT NULL",
+    first="(SELECT count(*) FROM batch) > 0",
+    used="",
+    behind_used="",
+    turn=TURN,
+    again=CALL_AGAIN,
 )
-# A group of nothing but messages, whole. $2 is its batches: `reused` are webhook ids that came with
-# another body before.
-STORE_ALL = f"""
-WITH posted AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset($2::jsonb) AS p (
+# A group of nothing but messages without media, whole, as a transaction of its own. $2 is its
+# batches, $3 the tenants for whom it speaks. It refuses itself where it alone would not do: with a
+# webhook id that came with another body before, and when somebody comes near or over a quota.
+STORE_ALONE = f"""
+WITH speaking AS MATERIALIZED ({SPEAKING.format(tenants="$3")}), posted AS MATERIALIZED (
+    SELECT p.* FROM speaking, jsonb_to_recordset($2::jsonb) AS p (
         instance_id uuid, webhook_id text, tenant_id uuid, sha256 text, received_at timestamptz)
+    WHERE heard IS NOT NULL
 ), batch AS (
     INSERT INTO batches (instance_id, webhook_id, tenant_id, sha256, received_at)
     SELECT instance_id, webhook_id, tenant_id, decode(sha256, 'base64'), received_at FROM posted
     ORDER BY instance_id, webhook_id
     ON CONFLICT (instance_id, webhook_id) DO UPDATE SET received_at = batches.received_at
     RETURNING instance_id, webhook_id, sha256
-), {_AFTER_BATCHES}, arrived AS (
+), {_ALONE}, arrived AS (
     SELECT tenant_id, month, count(*) AS n FROM placed
     WHERE (SELECT count(*) FROM turn) >= 0 GROUP BY tenant_id, month
 ), {COUNTING}, grown AS (
     SELECT tenant_id, sum(n)::bigint AS n FROM arrived
     WHERE (SELECT count(*) FROM counted) > 0 GROUP BY tenant_id
 ), {APPENDING}
-SELECT {_OUTCOME}, (SELECT jsonb_agg(jsonb_build_array(tenant_id, month, received, "limit"))
-        FROM level) AS levels,
-    (SELECT count(*) FROM posted AS p JOIN batch AS b USING (webhook_id)
-     WHERE b.instance_id = p.instance_id AND b.sha256 <> decode(p.sha256, 'base64')) AS reused,
-    (SELECT count(*) FROM called) AS called, (SELECT count(*) FROM heads) AS heads
+SELECT {_OUTCOME}, (SELECT count(*) FROM called) AS called, (SELECT count(*) FROM heads) AS heads,
+    CASE WHEN EXISTS (SELECT FROM level) OR EXISTS (
+        SELECT FROM posted AS p JOIN batch AS b USING (webhook_id)
+        WHERE b.instance_id = p.instance_id AND b.sha256 <> decode(p.sha256, 'base64')
+    ) THEN refuse() END
 """  # noqa: S608 - our own constants

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 from msgspec import Struct
 
@@ -16,10 +17,10 @@ from adapters.model import Segment
 from control_plane.conversations.segments import preview
 from control_plane.conversations.service import TURN, topic
 from control_plane.db import leases
-from control_plane.db.session import Session, driver, hint
+from control_plane.db.session import Session, Transaction, driver, hint, written
 from control_plane.ingest.batch import AnyEvent, said
 from control_plane.ingest.commit import Pending
-from control_plane.ingest.statement import STORE, STORE_ALL
+from control_plane.ingest.statement import STORE, STORE_ALONE
 from control_plane.ingest.verify import Proven
 from control_plane.kit import tracing
 from control_plane.kit.errors import Conflict
@@ -40,6 +41,9 @@ _KNOWN = """
 SELECT event_id, sha256 FROM received
 WHERE (channel_id, event_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 """
+
+# The state by which a statement says that it has refused itself (`refuse()` of the schema).
+_REFUSED = "BY001"
 
 _encoder = msgspec.json.Encoder()
 
@@ -73,6 +77,10 @@ class Arrival:
 
     def settle(self, status: Any, code: str | None = None) -> None:
         self.results[self.index] = EventResult(id=self.event.id, status=status, code=code)
+
+
+Claims = Mapping[tuple[UUID, UUID], Arrival]
+"""The first arrival of each event and instance, in the order in which they are stored."""
 
 
 class _Row(Struct):
@@ -148,29 +156,38 @@ async def store(session: Session, arrivals: Sequence[Arrival]) -> dict[UUID, lis
     own = await _own_media(session, arrivals)
     if not own:
         return {}
-    first = _once(own)
+    first = once(own)
     done = await (await driver(session)).fetchrow(STORE, _rows(first.values()))
-    await _settle(session, own, first, done)
+    _tell(session, first, done)
+    settle(own, first, done, await known(session, first, done))
     entries: dict[UUID, list[Entry]] = defaultdict(list)
     for tenant_id, data in zip(done["tenants"], done["entries"], strict=True):
         entries[tenant_id].append(Entry(type="message.created", data=msgspec.json.decode(data)))
     return entries
 
 
-async def store_all(
-    session: Session, group: Sequence[Pending], arrivals: Sequence[Arrival]
-) -> None:
-    """The same for a group that has nothing else, with all that follows from it."""
-    own = await _own_media(session, arrivals)
-    first = _once(own)
-    done = await (await driver(session)).fetchrow(STORE_ALL, _rows(first.values()), _posted(group))
-    if done["reused"]:
-        raise reused()
-    await _settle(session, own, first, done)
-    counts = new_messages(own)
-    stream.appended(session, {tenant_id for tenant_id, _ in counts}, done)
-    for tenant_id, entry in quota.crossings(_levels(done["levels"]), counts):
-        await stream.append(session, tenant_id, [entry])
+async def store_alone(
+    session: Transaction, group: Sequence[Pending], first: Claims, tenants: Sequence[UUID]
+) -> Mapping[str, Any]:
+    """The same for a group that has nothing else, with all that follows, by the one statement.
+
+    Raises what `is_refusal` knows where that alone would not do: then nothing was stored.
+    """
+    done: Mapping[str, Any]
+    (done,) = await session.connection.fetch(
+        STORE_ALONE, _rows(first.values()), _posted(group), written(tenants)
+    )
+    stored = set(range(len(first))) - {*done["strange"], *done["repeats"]}
+    stream.appended(
+        session, {each.tenant_id for n, each in enumerate(first.values()) if n in stored}, done
+    )
+    _tell(session, first, done)
+    return done
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a statement has refused itself."""
+    return isinstance(error, asyncpg.PostgresError) and error.sqlstate == _REFUSED
 
 
 def new_messages(arrivals: Iterable[Arrival]) -> Counter[tuple[UUID, int]]:
@@ -211,10 +228,6 @@ def _posted(group: Sequence[Pending]) -> str:
     return _encoder.encode(rows).decode()
 
 
-def _levels(found: str | None) -> list[tuple[UUID, int, int, int]]:
-    return msgspec.json.decode(found or "[]", type=list[tuple[UUID, int, int, int]])
-
-
 def _name_media(arrival: Arrival) -> bool:
     """Note which stored objects the message speaks of; a made-up id is rejected."""
     try:
@@ -243,7 +256,7 @@ async def _own_media(session: Session, arrivals: Sequence[Arrival]) -> list[Arri
     return own
 
 
-def _once(arrivals: Iterable[Arrival]) -> dict[tuple[UUID, UUID], Arrival]:
+def once(arrivals: Iterable[Arrival]) -> Claims:
     """The first of each event: one of the same id from elsewhere only claims to be it."""
     first: dict[tuple[UUID, UUID], Arrival] = {}
     for arrival in arrivals:
@@ -288,19 +301,16 @@ def _rows(arrivals: Iterable[Arrival]) -> str:
     return _encoder.encode([_row(n, each) for n, each in enumerate(arrivals)]).decode()
 
 
-async def _settle(
-    session: Session,
+def settle(
     arrivals: Sequence[Arrival],
-    first: Mapping[tuple[UUID, UUID], Arrival],
-    done: Any,
+    first: Claims,
+    done: Mapping[str, Any],
+    known: Mapping[UUID, bytes],
 ) -> None:
-    """Say what became of each, and tell who waits for what was stored."""
-    known: dict[UUID, bytes] = {}
-    if done["strange"] or done["repeats"] or len(first) < len(arrivals):
-        each = list(first.values())
-        for n in done["strange"]:
-            each[n].settle("rejected", "unknown_channel")
-        known = await _known(session, [each[n] for n in done["repeats"]])
+    """Say what became of each; `known` is what came before under the ids of repeats."""
+    each = list(first.values())
+    for n in done["strange"]:
+        each[n].settle("rejected", "unknown_channel")
     for arrival in arrivals:
         original = first[_claim(arrival)]
         result = original.results[original.index]
@@ -308,22 +318,34 @@ async def _settle(
             arrival.settle("rejected", result.code)
         elif arrival is original and arrival.event.id not in known:
             arrival.settle("stored")
-            conversation = arrival.message.conversation
-            hint(session, topic(arrival.message.channel_id, conversation.id))
         else:
             same = known.get(arrival.event.id, original.sha256) == arrival.sha256
             arrival.settle("duplicate" if same else "conflict")
-    if done["turns"]:
-        hint(session, leases.topic(TURN))
 
 
-async def _known(session: Session, repeats: Sequence[Arrival]) -> dict[UUID, bytes]:
-    """What came before under these ids: by a statement that sees what others have committed."""
-    if not repeats:
+async def known(session: Session, first: Claims, done: Mapping[str, Any]) -> dict[UUID, bytes]:
+    """What came before under the ids of repeats.
+
+    By a statement that sees what others have committed.
+    """
+    if not done["repeats"]:
         return {}
+    each = list(first.values())
+    repeats = [each[n] for n in done["repeats"]]
     rows = await (await driver(session)).fetch(
         _KNOWN,
         [arrival.message.channel_id for arrival in repeats],
         [arrival.event.id for arrival in repeats],
     )
     return {row["event_id"]: row["sha256"] for row in rows}
+
+
+def _tell(session: Session, first: Claims, done: Mapping[str, Any]) -> None:
+    """Tell who waits for what was stored."""
+    without = {*done["strange"], *done["repeats"]}
+    for n, arrival in enumerate(first.values()):
+        if n not in without:
+            said_in = arrival.message
+            hint(session, topic(said_in.channel_id, said_in.conversation.id))
+    if done["turns"]:
+        hint(session, leases.topic(TURN))

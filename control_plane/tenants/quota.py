@@ -47,7 +47,7 @@ FROM tenants AS t WHERE t.id = ANY ($1::uuid[]) ORDER BY t.id
 """
 _COUNTED = ("instances", "channels", "members", "messages_month", "storage_bytes")
 # Counts what stands in `arrived (tenant_id, month, n)`, as parts of one statement: `level` is who
-# may have come near or over the quota by it.
+# came near or over the quota by it. Joined in full, or the planner might compare all with all.
 COUNTING = f"""
 counted AS (
     INSERT INTO message_counts AS m (tenant_id, month, received)
@@ -55,12 +55,14 @@ counted AS (
     ON CONFLICT (tenant_id, month) DO UPDATE SET received = m.received + excluded.received
     RETURNING tenant_id, month, received
 ), level AS (
-    SELECT * FROM (
-        SELECT *, (
+    SELECT tenant_id, received, "limit" FROM (
+        SELECT *, received - n AS earlier, (
             SELECT ((p.quotas || t.quota_overrides)->>'messages_month')::bigint
-            FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = c.tenant_id
-        ) AS "limit" FROM counted AS c
-    ) AS l WHERE received >= "limit" * {NEAR}
+            FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = tenant_id
+        ) AS "limit" FROM counted FULL JOIN arrived USING (tenant_id, month)
+    ) AS l
+    WHERE earlier < "limit" * {NEAR} AND received >= "limit" * {NEAR}
+       OR earlier <= "limit" AND received > "limit"
 )
 """  # noqa: S608 - our own constant
 _COUNT = f"""
@@ -196,20 +198,15 @@ async def count_messages(
         [month for (_, month), _ in ordered],
         [count for _, count in ordered],
     )
-    return crossings(rows, counts)
+    return crossings(rows)
 
 
-def crossings(
-    rows: Iterable[Sequence[Any]], counts: Mapping[tuple[UUID, int], int]
-) -> list[tuple[UUID, Entry]]:
-    """Who came near or over the quota, of those whom counting has found, by so many messages."""
-    found = []
-    for tenant_id, month, received, limit in rows:
-        earlier = received - counts[tenant_id, month]
-        level = Level(name="messages_month", used=received, limit=limit)
-        if level.state != Level(name=level.name, used=earlier, limit=limit).state:
-            found.append((tenant_id, _entry(level)))
-    return found
+def crossings(rows: Iterable[Sequence[Any]]) -> list[tuple[UUID, Entry]]:
+    """What the streams say of those whom counting has found."""
+    return [
+        (tenant_id, _entry(Level(name="messages_month", used=received, limit=limit)))
+        for tenant_id, received, limit in rows
+    ]
 
 
 async def over_messages(session: Session, tenant_id: UUID, *, now: datetime) -> bool:

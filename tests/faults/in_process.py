@@ -326,8 +326,10 @@ class House:
         lone = session.Database.lone
 
         @asynccontextmanager
-        async def watched_lone(database: session.Database) -> AsyncIterator[session.Transaction]:
-            async with lone(database) as transaction:
+        async def watched_lone(
+            database: session.Database, **how: bool
+        ) -> AsyncIterator[session.Transaction]:
+            async with lone(database, **how) as transaction:
                 process = owners.get(database.engine)
                 if process is not None and points.watching:
                     given = transaction.connection
