@@ -18,6 +18,7 @@ from random import Random, SystemRandom
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from control_plane.ingest.arrivals import Arrivals, read
 from control_plane.ingest.batch import Batch
 from control_plane.ingest.verify import Proven
 from control_plane.kit.errors import BotyardError, TooMany, Unavailable
@@ -53,6 +54,10 @@ class Pending:
     batch: Batch
     received_at: datetime
     done: asyncio.Future[list[EventResult]] = field(repr=False)
+    arrivals: Arrivals = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.arrivals = read(self.proven, self.batch, self.received_at)
 
 
 Write = Callable[[Sequence[Pending]], Awaitable[list[list[EventResult]]]]

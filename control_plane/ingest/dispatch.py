@@ -11,16 +11,15 @@ import msgspec
 from control_plane.db import leases
 from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.ingest import rejected
+from control_plane.ingest.arrivals import Arrival, Results
 from control_plane.ingest.batch import AnyEvent, said
 from control_plane.ingest.commit import Pending
 from control_plane.ingest.store import (
-    Arrival,
     by_webhook_id,
     is_refusal,
     known,
     new_messages,
     once,
-    read_messages,
     reused,
     settle,
     store,
@@ -94,14 +93,8 @@ class Dispatcher:
     async def write(self, group: Sequence[Pending]) -> list[list[EventResult]]:
         """One transaction stores the whole group, speaking for exactly its tenants."""
         tenants = tuple(sorted({pending.proven.tenant_id for pending in group}))
-        results: list[list[EventResult | None]] = [
-            [None] * len(pending.batch.events) for pending in group
-        ]
-        arrivals = [
-            arrival
-            for pending, result in zip(group, results, strict=True)
-            for arrival in read_messages(pending, result)
-        ]
+        results = [pending.arrivals.begin(len(pending.batch.events)) for pending in group]
+        arrivals = [arrival for pending in group for arrival in pending.arrivals.messages]
         if not await self._alone(group, results, arrivals, tenants):
             async with self._database.plain(Scope(tenants=tenants)) as session:
                 await self._store(session, group, results, arrivals)
@@ -112,7 +105,7 @@ class Dispatcher:
     async def _alone(
         self,
         group: Sequence[Pending],
-        results: list[list[EventResult | None]],
+        results: list[Results],
         arrivals: Sequence[Arrival],
         tenants: Sequence[UUID],
     ) -> bool:
@@ -142,7 +135,7 @@ class Dispatcher:
         self,
         session: Session,
         group: Sequence[Pending],
-        results: list[list[EventResult | None]],
+        results: list[Results],
         arrivals: Sequence[Arrival],
     ) -> None:
         await _remember(session, group)
@@ -197,9 +190,7 @@ async def _save_checkpoints(session: Session, group: Sequence[Pending]) -> None:
         await (await driver(session)).execute(_CHECKPOINTS, *map(list, zip(*rows, strict=True)))
 
 
-async def _other_events(
-    session: Session, pending: Pending, results: list[EventResult | None]
-) -> list[Entry]:
+async def _other_events(session: Session, pending: Pending, results: Results) -> list[Entry]:
     """Everything but messages, in the order of the batch."""
     entries: list[Entry] = []
     for index, event in enumerate(pending.batch.events):

@@ -18,17 +18,17 @@ from control_plane.tenants.quota import COUNTING
 # group; `first` comes before anything is written.
 _STORE = """
 given AS MATERIALIZED (
-    SELECT g.*, (
+    SELECT g.*, ordinality AS n, (
         SELECT true FROM channels AS c
         WHERE c.id = g.channel_id AND c.tenant_id = g.tenant_id AND c.instance_id = g.instance_id
           AND c.deleted_at IS NULL
     ) AS own
-    FROM {speaking}jsonb_to_recordset($1::jsonb) AS g (
-        n integer, tenant_id uuid, instance_id uuid, channel_id uuid, event_id uuid, sha256 text,
+    FROM {speaking}ROWS FROM (jsonb_to_recordset($1::jsonb) AS (
+        tenant_id uuid, instance_id uuid, channel_id uuid, event_id uuid, sha256 text,
         received_at timestamptz, occurred_at timestamptz, month integer, contact_id uuid,
         conversation_id uuid, message_id uuid, entry_id uuid, sender text, name text,
         key_type text, key text, reply_handle jsonb, preview text, segments jsonb,
-        platform_id text, trace text, media jsonb){heard}
+        platform_id text, trace text, media jsonb)) WITH ORDINALITY AS g{heard}
 ), received_now AS (
     INSERT INTO received (channel_id, event_id, tenant_id, sha256, received_at)
     SELECT channel_id, event_id, tenant_id, decode(sha256, 'base64'), received_at

@@ -1,11 +1,8 @@
 """Writes the messages of a group of batches in one statement, and says what became of each."""
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -13,29 +10,17 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
-from adapters.model import Segment
-from control_plane.conversations.segments import preview
 from control_plane.conversations.service import TURN, topic
 from control_plane.db import leases
 from control_plane.db.session import Session, Transaction, driver, hint, written
-from control_plane.ingest.batch import AnyEvent, said
+from control_plane.ingest.arrivals import Arrival, as_json
 from control_plane.ingest.commit import Pending
 from control_plane.ingest.statement import STORE, STORE_ALONE
-from control_plane.ingest.verify import Proven
-from control_plane.kit import tracing
 from control_plane.kit.errors import Conflict
-from control_plane.kit.ids import new_name
-from control_plane.media import refs
 from control_plane.media import service as media
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
 from control_plane.tenants import quota
-from instance_agent.protocol import EventResult, MessageReceived, event_id
-
-# Segments of one message that we keep; a platform's longest is far below.
-_MAX_SEGMENTS = 50
-# Characters of a platform's ids; they are index keys, which PostgreSQL bounds at 2,700 bytes.
-_MAX_KEY = 500
 
 _KNOWN = """
 SELECT event_id, sha256 FROM received
@@ -47,68 +32,8 @@ _REFUSED = "BY001"
 
 _encoder = msgspec.json.Encoder()
 
-
-@dataclass(eq=False)
-class Arrival:
-    """A message event on its way in, with the place where its result goes."""
-
-    proven: Proven
-    event: AnyEvent
-    message: MessageReceived
-    received_at: datetime
-    results: list[EventResult | None]
-    index: int
-    media: frozenset[UUID] = frozenset()
-
-    @property
-    def tenant_id(self) -> UUID:
-        return self.proven.tenant_id
-
-    @property
-    def is_new(self) -> bool:
-        """Stored now, for the first time."""
-        result = self.results[self.index]
-        return result is not None and result.status == "stored"
-
-    @cached_property
-    def sha256(self) -> bytes:
-        """What tells a repeat from another message under the same key."""
-        return hashlib.sha256(_encoder.encode(self.message)).digest()
-
-    def settle(self, status: Any, code: str | None = None) -> None:
-        self.results[self.index] = EventResult(id=self.event.id, status=status, code=code)
-
-
 Claims = Mapping[tuple[UUID, UUID], Arrival]
 """The first arrival of each event and instance, in the order in which they are stored."""
-
-
-class _Row(Struct):
-    """An arrival as the statement takes it; the new ids count where nothing is there yet."""
-
-    n: int
-    tenant_id: UUID
-    instance_id: UUID
-    channel_id: UUID
-    event_id: UUID
-    sha256: bytes
-    received_at: datetime
-    occurred_at: datetime
-    month: int
-    contact_id: str
-    conversation_id: str
-    message_id: str
-    entry_id: str
-    sender: str
-    name: str | None
-    key_type: str
-    key: str
-    reply_handle: dict[str, str]
-    preview: str
-    segments: list[Segment]
-    platform_id: str
-    trace: bytes | None
-    media: frozenset[UUID]
 
 
 class _Posted(Struct):
@@ -121,43 +46,13 @@ class _Posted(Struct):
     received_at: datetime
 
 
-def read_messages(pending: Pending, results: list[EventResult | None]) -> list[Arrival]:
-    """The batch's messages; those that cannot be read are settled as rejected."""
-    arrivals = []
-    for index, event in enumerate(pending.batch.events):
-        if event.type != "message.received":
-            continue
-        try:
-            message = said(event, MessageReceived)
-        except msgspec.DecodeError:
-            results[index] = EventResult(id=event.id, status="rejected", code="malformed")
-            continue
-        arrival = Arrival(
-            proven=pending.proven,
-            event=event,
-            message=message,
-            received_at=pending.received_at,
-            results=results,
-            index=index,
-        )
-        if event.id != event_id(message.channel_id, message.dedupe_key):
-            arrival.settle("rejected", "wrong_event_id")
-        elif len(message.segments) > _MAX_SEGMENTS:
-            arrival.settle("rejected", "too_many_segments")
-        elif len(message.sender.id) > _MAX_KEY or len(message.conversation.id) > _MAX_KEY:
-            arrival.settle("rejected", "id_too_long")
-        elif _name_media(arrival):
-            arrivals.append(arrival)
-    return arrivals
-
-
 async def store(session: Session, arrivals: Sequence[Arrival]) -> dict[UUID, list[Entry]]:
     """Store what is new and settle every arrival; the stream entries of each tenant."""
     own = await _own_media(session, arrivals)
     if not own:
         return {}
     first = once(own)
-    done = await (await driver(session)).fetchrow(STORE, _rows(first.values()))
+    done = await (await driver(session)).fetchrow(STORE, as_json(first.values()))
     _tell(session, first, done)
     settle(own, first, done, await known(session, first, done))
     entries: dict[UUID, list[Entry]] = defaultdict(list)
@@ -175,12 +70,10 @@ async def store_alone(
     """
     done: Mapping[str, Any]
     (done,) = await session.connection.fetch(
-        STORE_ALONE, _rows(first.values()), _posted(group), written(tenants)
+        STORE_ALONE, as_json(first.values()), _posted(group), written(tenants)
     )
-    stored = set(range(len(first))) - {*done["strange"], *done["repeats"]}
-    stream.appended(
-        session, {each.tenant_id for n, each in enumerate(first.values()) if n in stored}, done
-    )
+    tenants_told = {arrival.tenant_id for arrival in _stored(first, done)}
+    stream.appended(session, tenants_told, done)
     _tell(session, first, done)
     return done
 
@@ -228,16 +121,6 @@ def _posted(group: Sequence[Pending]) -> str:
     return _encoder.encode(rows).decode()
 
 
-def _name_media(arrival: Arrival) -> bool:
-    """Note which stored objects the message speaks of; a made-up id is rejected."""
-    try:
-        arrival.media = frozenset(refs.ours(arrival.message.segments))
-    except refs.NotAnId:
-        arrival.settle("rejected", "unknown_media")
-        return False
-    return True
-
-
 async def _own_media(session: Session, arrivals: Sequence[Arrival]) -> list[Arrival]:
     """A message may only speak of its own tenant's stored objects, whoever else is in the group."""
     if not any(arrival.media for arrival in arrivals):
@@ -260,45 +143,8 @@ def once(arrivals: Iterable[Arrival]) -> Claims:
     """The first of each event: one of the same id from elsewhere only claims to be it."""
     first: dict[tuple[UUID, UUID], Arrival] = {}
     for arrival in arrivals:
-        first.setdefault(_claim(arrival), arrival)
+        first.setdefault(arrival.claim, arrival)
     return first
-
-
-def _claim(arrival: Arrival) -> tuple[UUID, UUID]:
-    return arrival.event.id, arrival.proven.instance_id
-
-
-def _row(n: int, arrival: Arrival) -> _Row:
-    proven, event, message = arrival.proven, arrival.event, arrival.message
-    return _Row(
-        n,
-        proven.tenant_id,
-        proven.instance_id,
-        message.channel_id,
-        event.id,
-        arrival.sha256,
-        arrival.received_at,
-        event.occurred_at,
-        quota.month_of(arrival.received_at),
-        new_name(),
-        new_name(),
-        new_name(),
-        new_name(),
-        message.sender.id,
-        message.sender.name,
-        message.conversation.type,
-        message.conversation.id,
-        message.reply_handle,
-        preview(message.segments),
-        message.segments,
-        message.message_id,
-        tracing.read(event.trace),
-        arrival.media,
-    )
-
-
-def _rows(arrivals: Iterable[Arrival]) -> str:
-    return _encoder.encode([_row(n, each) for n, each in enumerate(arrivals)]).decode()
 
 
 def settle(
@@ -310,9 +156,9 @@ def settle(
     """Say what became of each; `known` is what came before under the ids of repeats."""
     each = list(first.values())
     for n in done["strange"]:
-        each[n].settle("rejected", "unknown_channel")
+        each[n - 1].settle("rejected", "unknown_channel")
     for arrival in arrivals:
-        original = first[_claim(arrival)]
+        original = first[arrival.claim]
         result = original.results[original.index]
         if result is not None and result.status == "rejected":
             arrival.settle("rejected", result.code)
@@ -331,7 +177,7 @@ async def known(session: Session, first: Claims, done: Mapping[str, Any]) -> dic
     if not done["repeats"]:
         return {}
     each = list(first.values())
-    repeats = [each[n] for n in done["repeats"]]
+    repeats = [each[n - 1] for n in done["repeats"]]
     rows = await (await driver(session)).fetch(
         _KNOWN,
         [arrival.message.channel_id for arrival in repeats],
@@ -342,10 +188,13 @@ async def known(session: Session, first: Claims, done: Mapping[str, Any]) -> dic
 
 def _tell(session: Session, first: Claims, done: Mapping[str, Any]) -> None:
     """Tell who waits for what was stored."""
-    without = {*done["strange"], *done["repeats"]}
-    for n, arrival in enumerate(first.values()):
-        if n not in without:
-            said_in = arrival.message
-            hint(session, topic(said_in.channel_id, said_in.conversation.id))
+    for arrival in _stored(first, done):
+        message = arrival.message
+        hint(session, topic(message.channel_id, message.conversation.id))
     if done["turns"]:
         hint(session, leases.topic(TURN))
+
+
+def _stored(first: Claims, done: Mapping[str, Any]) -> list[Arrival]:
+    without = {*done["strange"], *done["repeats"]}
+    return [arrival for n, arrival in enumerate(first.values(), start=1) if n not in without]

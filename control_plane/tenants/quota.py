@@ -57,9 +57,9 @@ counted AS (
 ), level AS (
     SELECT tenant_id, received, "limit" FROM (
         SELECT *, received - n AS earlier, (
-            SELECT ((p.quotas || t.quota_overrides)->>'messages_month')::bigint
+            SELECT coalesce(t.quota_overrides->>'messages_month', p.quotas->>'messages_month')
             FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = tenant_id
-        ) AS "limit" FROM counted FULL JOIN arrived USING (tenant_id, month)
+        )::bigint AS "limit" FROM counted FULL JOIN arrived USING (tenant_id, month)
     ) AS l
     WHERE earlier < "limit" * {NEAR} AND received >= "limit" * {NEAR}
        OR earlier <= "limit" AND received > "limit"
