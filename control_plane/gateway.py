@@ -49,6 +49,7 @@ _SILENT = frozenset({"/healthz", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 Header = tuple[bytes, bytes]
+_STORED = 202
 _NO_STORE: Header = (b"cache-control", b"no-store")
 
 log = structlog.get_logger()
@@ -166,12 +167,11 @@ class Gateway:
 
     def _dress(self, visit: Visit, headers: Iterable[Header]) -> list[Header]:
         """Lower-case bytes throughout, as every answer on every route comes through here."""
-        if visit.is_ingest:
-            # The busiest route of all; it gives none of these itself.
-            given = (b"x-request-id", visit.request_id.encode("latin-1"))
-            return [*headers, *self._always, _NO_STORE, given]
-        path = visit.scope["path"]
         own = [(b"x-request-id", visit.request_id.encode("latin-1"))]
+        if visit.is_ingest and visit.status == _STORED:
+            # The busiest answer of all: who gets it holds an agent's secret and is no browser.
+            return [*headers, *own]
+        path = visit.scope["path"]
         if visit.extra:
             own += [(name.encode(), value.encode()) for name, value in visit.extra.items()]
         own_names = {name for name, _ in own}
