@@ -22,9 +22,12 @@ from control_plane.db.session import Session, driver, hint
 FIRST_TENANT = UUID(int=0)
 
 # How a call meets a row that is there; for statements that call among other things.
+# A row that is due and that nobody holds has been called already: it is only locked, so that
+# whoever claims it sees what we commit.
 CALL_AGAIN = """
 ON CONFLICT (kind, key) DO UPDATE
 SET version = work.version + 1, due_at = least(work.due_at, excluded.due_at)
+WHERE work.token IS NOT NULL OR work.due_at > excluded.due_at
 """
 _CALL = f"""
 INSERT INTO work (kind, key, tenant_id, cell, due_at)

@@ -135,7 +135,8 @@ _ALONE = _STORE.format(
 )
 # A group of nothing but messages without media, whole, as a transaction of its own. $2 is its
 # batches, $3 the tenants for whom it speaks. It refuses itself where it alone would not do: with a
-# webhook id that came with another body before, and when somebody comes near or over a quota.
+# webhook id that came with another body before, when somebody comes near or over a quota, and when
+# a tenant has no stream.
 STORE_ALONE = f"""
 WITH speaking AS MATERIALIZED ({SPEAKING.format(tenants="$3")}), posted AS MATERIALIZED (
     SELECT p.* FROM speaking, jsonb_to_recordset($2::jsonb) AS p (
@@ -155,7 +156,8 @@ WITH speaking AS MATERIALIZED ({SPEAKING.format(tenants="$3")}), posted AS MATER
     WHERE (SELECT count(*) FROM counted) > 0 GROUP BY tenant_id
 ), {APPENDING}
 SELECT {_OUTCOME}, (SELECT count(*) FROM called) AS called, (SELECT count(*) FROM heads) AS heads,
-    CASE WHEN EXISTS (SELECT FROM level) OR EXISTS (
+    CASE WHEN EXISTS (SELECT FROM level)
+      OR (SELECT count(*) FROM heads) <> (SELECT count(*) FROM grown) OR EXISTS (
         SELECT FROM posted AS p JOIN batch AS b USING (webhook_id)
         WHERE b.instance_id = p.instance_id AND b.sha256 <> decode(p.sha256, 'base64')
     ) THEN refuse() END

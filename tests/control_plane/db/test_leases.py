@@ -56,7 +56,17 @@ class TestCall:
         await call(database, row)
         await call(database, row)
 
-        assert [lease.version for lease in await claim(database)] == [2]
+        assert [lease.key for lease in await claim(database)] == [row[0]]
+
+    async def test_of_what_is_due_and_free_changes_nothing_but_keeps_it_from_others(
+        self, database: Database, row
+    ) -> None:
+        await call(database, row)
+        async with database.session() as session:
+            await leases.call(session, "turn", [row])
+            taken_meanwhile = await claim(database)
+        assert taken_meanwhile == []
+        assert [lease.version for lease in await claim(database)] == [1]
 
     async def test_later_means_not_now(self, database: Database, row) -> None:
         await call(database, row, after=MINUTE)
@@ -105,7 +115,7 @@ class TestCall:
 
         await asyncio.gather(*(call(database, *(rows if n % 2 else rows[::-1])) for n in range(12)))
 
-        assert {lease.version for lease in await claim(database, limit=30)} == {12}
+        assert {lease.key for lease in await claim(database, limit=30)} == {key for key, _ in rows}
 
 
 class TestCallTenant:
