@@ -1,0 +1,19 @@
+"""`python -m tests.helm`: fetch what tests would otherwise wait for in silence."""
+
+import sys
+
+from tests.cluster.substrate.packages import UnavailableError
+from tests.helm import engine
+
+
+def main() -> int:
+    try:
+        engine.library()
+    except UnavailableError as error:
+        print(f"No Helm here: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
