@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.helm.conftest import NEEDED, SETS
-from tests.helm.engine import CHART, Helm, HelmError
+from tests.helm.engine import CHART, Helm
 
 PARTS = ("api", "worker", "controller", "migration")
 KEYS_OF_OTHERS = {
