@@ -3,14 +3,15 @@
 import sys
 
 from tests.cluster.substrate.packages import UnavailableError
-from tests.helm import engine
+from tests.helm import engine, prometheus
 
 
 def main() -> int:
     try:
         engine.library()
+        prometheus.promtool()
     except UnavailableError as error:
-        print(f"No Helm here: {error}")
+        print(f"No Helm or no promtool here: {error}")
         return 1
     return 0
 
