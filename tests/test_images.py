@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +210,22 @@ class TestTheControlPlane:
         # The backend reads these while it installs.
         sources = {each.source for each in copied(DOCKERFILES[0])}
         assert {"pyproject.toml", "README.md", *OURS, "alembic.ini", "alembic"} <= sources
+
+
+class TestVersions:
+    def test_of_chart_and_code_are_one(self) -> None:
+        """An image is taken by the chart's version unless a tag says otherwise."""
+        chart = (ROOT / "helm" / "botyard" / "Chart.yaml").read_text(encoding="utf-8")
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        assert f'appVersion: "{project["version"]}"' in chart
+
+    def test_of_python_are_those_that_the_tests_run_on(self) -> None:
+        here = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        oldest = f"python:{project['requires-python'].removeprefix('>=')}-slim"
+        for dockerfile in DOCKERFILES:
+            taken = {line.partition("-bookworm")[0] for line in said(dockerfile, "FROM")}
+            assert taken <= {oldest, here, "node:20"}
 
 
 class TestTheAgents:
