@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 import control_plane
+from control_plane.fleet.provision.kubernetes_manifests import deployment
 from instance_agent.metrics import Metrics
 from tests.cluster.substrate.packages import UnavailableError
+from tests.control_plane.fleet.provision.test_kubernetes_manifests import PLACEMENT, WISH
 from tests.helm import prometheus
 from tests.helm.conftest import one
 from tests.helm.engine import CHART
@@ -121,6 +123,43 @@ class TestFigures:
     def test_that_are_not_there_would_be_found(self) -> None:
         found = dict(asked('sum by (le) (rate(botyard_nothing_bucket{kind="x"}[5m])) > 2'))
         assert found == {"botyard_nothing_bucket": {"kind", "le"}}
+
+
+class TestMonitors:
+    """Of the operator's kinds nobody here knows the schema; what they pick is looked at."""
+
+    def picked(self, monitor: Json, labels: dict[str, str]) -> bool:
+        asked = monitor["spec"]["selector"]
+        fits = {
+            "In": lambda each: labels.get(each["key"]) in each["values"],
+            "Exists": lambda each: each["key"] in labels,
+        }
+        return asked["matchLabels"].items() <= labels.items() and all(
+            fits[each["operator"]](each) for each in asked["matchExpressions"]
+        )
+
+    def test_pick_the_processes_and_a_port_that_they_have(self, documents) -> None:
+        made = documents("production")
+        monitor = one(made, "PodMonitor", "botyard")
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        templates = [
+            each["spec"]["template"] for each in made if "template" in each.get("spec", {})
+        ]
+        picked = [each for each in templates if self.picked(monitor, each["metadata"]["labels"])]
+        parts = {each["metadata"]["labels"][monitor["spec"]["jobLabel"]] for each in picked}
+        assert parts == {"api", "worker", "controller"}
+        for each in picked:
+            (container,) = each["spec"]["containers"]
+            assert endpoint["port"] in {port["name"] for port in container["ports"]}
+
+    def test_pick_agents_by_tls(self, documents) -> None:
+        monitor = one(documents("production"), "PodMonitor", "botyard-agents")
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        agent = deployment(WISH, PLACEMENT)["spec"]["template"]
+        assert self.picked(monitor, agent["metadata"]["labels"])
+        (container,) = agent["spec"]["containers"]
+        assert endpoint["port"] in {port["name"] for port in container["ports"]}
+        assert endpoint["scheme"] == container["livenessProbe"]["httpGet"]["scheme"].lower()
 
 
 class TestBoards:

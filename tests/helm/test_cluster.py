@@ -31,7 +31,7 @@ from tests.cluster.substrate.plan import SIMULATED
 from tests.control_plane.fleet.provision.pods import PodBench, placement
 from tests.control_plane.fleet.provision.test_kubernetes_reviews import Desk
 from tests.helm.conftest import SETS, objects, one
-from tests.helm.engine import CHART, Helm
+from tests.helm.engine import CHART, Helm, HelmError
 
 PATIENCE_S = 60
 NOT_SERVED = {"policy/v1", "autoscaling/v2", "monitoring.coreos.com/v1"}
@@ -125,34 +125,47 @@ def release(helm: Helm, cluster: Cluster, home: str, tmp_path: Path) -> Release:
     return Release(replace(helm, chart=chart), cluster, home)
 
 
+@dataclass
+class Migrations:
+    """What was there when each of them ran; and how the next ones end."""
+
+    beside: list[dict[str, str]] = field(default_factory=list)
+    fail: bool = False
+
+
 @pytest.fixture
-async def migrations(
-    cluster: Cluster, home: str, release: Release
-) -> AsyncIterator[list[dict[str, str]]]:
-    """Plays the migrations' containers, which end well; what else is there at that moment."""
+async def migrations(cluster: Cluster, home: str, release: Release) -> AsyncIterator[Migrations]:
+    """Plays the migrations' containers."""
     if not cluster.simulated:
         pytest.skip("this cluster has no simulated node, so nobody plays the containers")
-    seen: list[dict[str, str]] = []
-    playing = asyncio.create_task(play(cluster, home, release, seen))
-    yield seen
+    made = Migrations()
+    playing = asyncio.create_task(play(cluster, home, release, made))
+    yield made
     playing.cancel()
 
 
-async def play(cluster: Cluster, home: str, release: Release, seen: list) -> None:
+async def play(cluster: Cluster, home: str, release: Release, made: Migrations) -> None:
     pods = f"/api/v1/namespaces/{home}/pods"
     async with cluster.api() as api:
         async for event in api.watch(pods, labelSelector="app.kubernetes.io/component=migrate"):
             pod = event["object"]
             if event["type"] == "MODIFIED" and pod["status"]["phase"] == "Running":
-                seen.append(await release.deployments())
-                done = {"exitCode": 0, "reason": "Completed"}
-                containers = pod["status"]["containerStatuses"]
-                containers = [
-                    each | {"ready": False, "state": {"terminated": done}} for each in containers
-                ]
-                ended = {"phase": "Succeeded", "containerStatuses": containers}
-                where = f"{pods}/{pod['metadata']['name']}/status"
-                await api.merge(where, {"status": ended})
+                made.beside.append(await release.deployments())
+                await end(api, home, pod, failed=made.fail)
+
+
+async def end(api: Api, home: str, pod: Json, *, failed: bool) -> None:
+    if failed:
+        # Its further tries would take minutes; the job is told that it had them.
+        job = f"/apis/batch/v1/namespaces/{home}/jobs/botyard-migrate/status"
+        await api.merge(job, {"status": {"conditions": [{"type": "Failed", "status": "True"}]}})
+        return
+    state = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+    containers = [
+        each | {"ready": False, "state": state} for each in pod["status"]["containerStatuses"]
+    ]
+    where = f"/api/v1/namespaces/{home}/pods/{pod['metadata']['name']}/status"
+    await api.merge(where, {"status": {"phase": "Succeeded", "containerStatuses": containers}})
 
 
 def simulated(cluster: Cluster, values: Json) -> Json:
@@ -173,7 +186,7 @@ class TestARelease:
     """Helm's own install, upgrade, rollback and uninstall, with hooks."""
 
     async def test_migrates_before_anything_new_starts_and_leaves_nothing(
-        self, cluster: Cluster, home: str, release: Release, migrations: list
+        self, cluster: Cluster, home: str, release: Release, migrations: Migrations
     ) -> None:
         values = simulated(cluster, SETS["needed"])
         await release.act("install", values=values)
@@ -183,12 +196,23 @@ class TestARelease:
         await release.act("rollback")
         assert await release.deployments() == dict.fromkeys(PROCESSES, OLD)
         # A rollback migrates nothing: a schema does not go back.
-        assert migrations == [{}, dict.fromkeys(PROCESSES, OLD)]
+        assert migrations.beside == [{}, dict.fromkeys(PROCESSES, OLD)]
         await release.act("uninstall")
         assert await release.deployments() == {}
 
+    async def test_stays_as_it_is_when_the_migration_fails(
+        self, cluster: Cluster, release: Release, migrations: Migrations
+    ) -> None:
+        values = simulated(cluster, SETS["needed"])
+        await release.act("install", values=values)
+        migrations.fail = True
+        newer = values | {"image": {**values["image"], "tag": "9.9.9"}}
+        with pytest.raises(HelmError, match="botyard-migrate"):
+            await release.act("upgrade", values=newer)
+        assert await release.deployments() == dict.fromkeys(PROCESSES, OLD)
+
     async def test_keeps_a_trials_passwords_when_it_is_installed_again(
-        self, cluster: Cluster, home: str, release: Release, migrations: list
+        self, cluster: Cluster, home: str, release: Release, migrations: Migrations
     ) -> None:
         values = simulated(cluster, SETS["trial"])
         where = f"/api/v1/namespaces/{home}/secrets/botyard-trial"
@@ -200,7 +224,7 @@ class TestARelease:
             await release.act("uninstall")
             assert (await api.get(where))["data"] == first
         # Their database is there first, in a trial.
-        assert migrations == [dict.fromkeys(PROCESSES, OLD)] * 2
+        assert migrations.beside == [dict.fromkeys(PROCESSES, OLD)] * 2
 
 
 VERBS = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
