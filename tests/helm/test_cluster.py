@@ -222,9 +222,10 @@ class TestARelease:
             await release.act("upgrade", values=values)
             assert (await api.get(where))["data"] == first
             await release.act("uninstall")
+            await release.act("install", values=values)
             assert (await api.get(where))["data"] == first
         # Their database is there first, in a trial.
-        assert migrations.beside == [dict.fromkeys(PROCESSES, OLD)] * 2
+        assert migrations.beside == [dict.fromkeys(PROCESSES, OLD)] * 3
 
 
 VERBS = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
