@@ -243,6 +243,11 @@ class TestPods:
             for container in spec["containers"]:
                 assert {each["name"] for each in container["volumeMounts"]} <= there
 
+    def test_keep_secrets_from_other_users(self, made: list[Json]) -> None:
+        for template in pods(made).values():
+            for volume in template["spec"]["volumes"]:
+                assert volume.get("secret", {"defaultMode": 0o440})["defaultMode"] == 0o440
+
     def test_read_the_owners_secret_only_to_migrate(self, made: list[Json]) -> None:
         reading = {
             name

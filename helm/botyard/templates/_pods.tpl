@@ -155,8 +155,8 @@ spec:
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           args: [{{ .part }}]
           env:
-            {{- include "botyard.env" $root | nindent 12 }}
-            {{- include "botyard.secretEnv" $keys | nindent 12 }}
+            {{- include "botyard.env" $root | trim | nindent 12 }}
+            {{- include "botyard.secretEnv" $keys | trim | nindent 12 }}
           ports:
             - { name: http, containerPort: 8080, protocol: TCP }
           # Imports alone take seconds on a busy node.
