@@ -72,8 +72,14 @@ def ensure_redis() -> None:
 
 def ensure_cluster(part: str) -> None:
     """Tests of what runs on Kubernetes start a real one; building it takes minutes, once."""
-    if not part or {"cluster", "fleet"} & set(Path(part).parts):
+    if not part or {"cluster", "fleet", "helm"} & set(Path(part).parts):
         subprocess.run([tool("python"), "-m", "tests.cluster", "build"], cwd=ROOT, check=False)
+
+
+def ensure_helm(part: str) -> None:
+    """The chart is rendered by Helm itself, which is fetched once."""
+    if not part or "helm" in Path(part).parts:
+        subprocess.run([tool("python"), "-m", "tests.helm"], cwd=ROOT, check=False)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -86,6 +92,7 @@ def main(arguments: Sequence[str]) -> int:
     if not only_checks:
         ensure_redis()
         ensure_cluster(part)
+        ensure_helm(part)
         steps = [*steps, *tests(part)]
     failed = run(steps)
     if failed:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+from prometheus_client import Histogram
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -51,6 +52,18 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 Header = tuple[bytes, bytes]
 _STORED = 202
 _NO_STORE: Header = (b"cache-control", b"no-store")
+
+_SECONDS = Histogram(
+    "botyard_request_seconds",
+    "Until an answer begins; without sockets, uploads and probes.",
+    ["kind", "status"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30),
+)
+_METERS = {
+    (kind, status): _SECONDS.labels(kind, f"{status}xx")
+    for kind in ("ingest", "rest")
+    for status in range(1, 6)
+}
 
 log = structlog.get_logger()
 
@@ -157,6 +170,7 @@ class Gateway:
         async def dressed(message: Message) -> None:
             if message["type"] in {"http.response.start", "websocket.http.response.start"}:
                 visit.status = message["status"]
+                _measure(visit)
                 headers = self._dress(visit, message.get("headers", ()))
                 message = {**message, "headers": headers}
             elif message["type"] == "websocket.accept":
@@ -237,6 +251,13 @@ def _header(scope: Scope, wanted: bytes) -> str:
             found: str = value.decode("latin-1")
             return found
     return ""
+
+
+def _measure(visit: Visit) -> None:
+    if visit.scope["path"] in _SILENT or is_upload(visit.scope):
+        return
+    kind = "ingest" if visit.is_ingest else "rest"
+    _METERS[kind, visit.status // 100].observe(time.monotonic() - visit.started)
 
 
 def _write_down(visit: Visit) -> None:

@@ -8,13 +8,15 @@ which costs a tenth of it.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+from prometheus_client import Gauge, Histogram
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
@@ -58,6 +60,16 @@ _POOLS: dict[str, tuple[int, dict[str, str]]] = {
     "plain": (PLAIN_POOL_SIZE, {}),
     "lone": (LONE_POOL_SIZE, {"synchronous_commit": "off"}),
 }
+
+_USED = Gauge("botyard_database_connections_used", "Connections in a transaction.", ["pool"])
+_MOST = Gauge("botyard_database_connections_max", "The most of a pool.", ["pool"])
+_SECONDS = Histogram(
+    "botyard_transaction_seconds",
+    "From the beginning of a transaction to its end; nothing else is waited for in one.",
+    ["pool"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
+)
+_METERS = {pool: (_USED.labels(pool), _SECONDS.labels(pool)) for pool in ("orm", *_POOLS)}
 
 _ENTER = text(
     "SELECT set_config('botyard.tenants', :tenants, true), "
@@ -117,6 +129,9 @@ class Database:
             connect_args={"server_settings": _SERVER_SETTINGS},
         )
         event.listen(self.engine.sync_engine, "checkout", _still_open)
+        _MOST.labels("orm").set(pool_size)
+        for name, (size, _) in _POOLS.items():
+            _MOST.labels(name).set(size)
         self._pools: dict[str, asyncpg.Pool] = {}
         self._opening = asyncio.Lock()
 
@@ -125,10 +140,11 @@ class Database:
         """One transaction in `scope`: commits at the end, rolls back on an error."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             await enter(session, scope)
-            yield session
-            for act in session.info.pop("before_commit", {}):
-                await act(session)
-            await session.commit()
+            with _measured("orm"):
+                yield session
+                for act in session.info.pop("before_commit", {}):
+                    await act(session)
+                await session.commit()
         topics: set[str] = session.info.get("hints", set())
         if topics:
             self.on_hints(topics)
@@ -143,9 +159,10 @@ class Database:
         async with pool.acquire(timeout=POOL_TIMEOUT_S) as connection:
             transaction = Transaction(bind=self.engine, connection=connection)
             try:
-                await connection.execute(_begin(scope))
-                yield transaction
-                await transaction.commit()
+                with _measured("plain"):
+                    await connection.execute(_begin(scope))
+                    yield transaction
+                    await transaction.commit()
             except BaseException:
                 await _give_up(connection)
                 raise
@@ -159,10 +176,12 @@ class Database:
         its commit does not wait for the disk: a crash of PostgreSQL may undo it, together with
         whatever came after it.
         """
-        pool = await self._pool("plain" if durable else "lone")
+        kind = "plain" if durable else "lone"
+        pool = await self._pool(kind)
         async with pool.acquire(timeout=POOL_TIMEOUT_S) as connection:
             transaction = Transaction(bind=self.engine, connection=connection)
-            yield transaction
+            with _measured(kind):
+                yield transaction
         self._told(transaction)
 
     def _told(self, transaction: Transaction) -> None:
@@ -194,6 +213,18 @@ class Database:
             except TimeoutError:
                 pool.terminate()
         await self.engine.dispose()
+
+
+@contextlib.contextmanager
+def _measured(pool: str) -> Iterator[None]:
+    used, seconds = _METERS[pool]
+    used.inc()
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds.observe(time.perf_counter() - started)
+        used.dec()
 
 
 async def _nothing(_connection: asyncpg.Connection) -> None:

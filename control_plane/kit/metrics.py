@@ -9,7 +9,10 @@ LOOP_SUCCESS = Gauge(
 )
 LOOP_FAILURES = Counter("botyard_loop_failures_total", "Rounds of a loop that failed.", ["loop"])
 WORK_SECONDS = Histogram(
-    "botyard_work_seconds", "Time from claiming a row to giving it back.", ["kind", "outcome"]
+    "botyard_work_seconds",
+    "Time from claiming a row to giving it back.",
+    ["kind", "outcome"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
 STAGE_SECONDS = Histogram(
     "botyard_stage_seconds",

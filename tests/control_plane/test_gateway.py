@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from prometheus_client import REGISTRY
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
@@ -174,3 +175,17 @@ class TestTime:
 
         assert ended.is_set()
         assert (answer.status_code, answer.json()["code"]) == (503, "took_too_long")
+
+
+class TestMeasures:
+    async def test_count_answers_by_what_became_of_them_but_no_probes(self, client) -> None:
+        def answered(status: str) -> float:
+            labels = {"kind": "rest", "status": status}
+            return REGISTRY.get_sample_value("botyard_request_seconds_count", labels) or 0.0
+
+        before = answered("2xx"), answered("4xx")
+        await client.get("/healthz")
+        await client.get("/api/v1/openapi.json")
+        await client.get("/api/v1/auth/me")
+
+        assert (answered("2xx"), answered("4xx")) == (before[0] + 1, before[1] + 1)

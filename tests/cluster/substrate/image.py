@@ -19,13 +19,10 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from packaging.requirements import Requirement
 
 from tests.cluster.substrate.build import cache, locked
 from tests.cluster.substrate.daemons import PAUSE
@@ -124,21 +121,10 @@ def _base(kept: Path, checkout: Path) -> str:
 
 
 def _needed(checkout: Path) -> list[importlib.metadata.Distribution]:
-    """What the bare distribution asks for, and what that asks for."""
-    project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    found: dict[str, importlib.metadata.Distribution] = {}
-    open_: list[tuple[str, str]] = [(text, "") for text in project["dependencies"]]
-    while open_:
-        text, extra = open_.pop()
-        wanted = Requirement(text)
-        if wanted.marker and not wanted.marker.evaluate({"extra": extra}):
-            continue
-        known = found.get(wanted.name.lower())
-        if known is None:
-            known = found[wanted.name.lower()] = importlib.metadata.distribution(wanted.name)
-            open_ += [(each, "") for each in known.requires or []]
-        open_ += [(each, extra) for extra in wanted.extras for each in known.requires or []]
-    return list(found.values())
+    """Of the list that the agent's Dockerfile installs."""
+    lock = (checkout / "instance_agent" / "requirements.lock").read_text(encoding="utf-8")
+    names = re.findall(r"^([A-Za-z0-9._-]+)==", lock, flags=re.MULTILINE)
+    return [importlib.metadata.distribution(name) for name in names]
 
 
 def _furnish(root: Path, distributions: Iterable[importlib.metadata.Distribution]) -> None:

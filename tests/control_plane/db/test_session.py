@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import select
 
@@ -211,3 +212,23 @@ class TestJson:
         assert read.before is None
         assert absent
         assert text == '{"list": [1, null], "name": "茶馆"}'
+
+
+class TestMeasures:
+    async def test_count_connections_while_they_are_used_and_the_time(self, database) -> None:
+        def figure(name: str, pool: str) -> float:
+            return REGISTRY.get_sample_value(f"botyard_{name}", {"pool": pool}) or 0.0
+
+        for pool, begin in {
+            "orm": database.session,
+            "plain": database.plain,
+            "lone": database.lone,
+        }.items():
+            before = figure("transaction_seconds_count", pool)
+            with contextlib.suppress(ZeroDivisionError):
+                async with begin():
+                    assert figure("database_connections_used", pool) == 1
+                    assert figure("database_connections_max", pool) > 0
+                    raise ZeroDivisionError
+            assert figure("database_connections_used", pool) == 0
+            assert figure("transaction_seconds_count", pool) == before + 1
