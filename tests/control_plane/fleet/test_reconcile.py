@@ -291,6 +291,34 @@ class TestWishes:
         assert await fleet.phase(instance_id) == "deleting"
         assert await fleet.look(instance_id) is None
 
+    async def test_deleting_goes_on_until_nothing_is_left_around_an_absent_agent(
+        self, fleet
+    ) -> None:
+        instance_id, _ = await fleet.run()
+        await fleet.owner.delete(f"/instances/{instance_id}")
+        lingering = Lingering(fleet.place)
+        fleet.reconciler = fleet.reconciler_over(lingering)
+
+        while lingering.left:
+            assert await fleet.look(instance_id) is not None
+            assert await fleet.phase(instance_id) == "deleting"
+        assert await fleet.look(instance_id) is None
+
+
+class Lingering(FakeProvisioner):
+    """The agent is gone at once, what lay around it after some more calls."""
+
+    def __init__(self, place: FakePlace) -> None:
+        super().__init__(place)
+        self.left = 8
+
+    async def destroy(self, instance_id: UUID) -> Workload:
+        gone = await super().destroy(instance_id)
+        if not self.left:
+            return gone
+        self.left -= 1
+        return Workload(state=WorkloadState.STOPPING, waits_for="waits for namespace n")
+
 
 class TestActivation:
     async def test_and_a_callback_that_is_kept_never_lock_both_up(
