@@ -1,5 +1,4 @@
-"""One tenant with a bot in a pod: its people, its customers, and what there is of it in the cluster.
-"""
+"""One tenant with a bot in a pod: its people, its customers, what there is of it in the cluster."""
 
 import asyncio
 from collections.abc import AsyncIterator
