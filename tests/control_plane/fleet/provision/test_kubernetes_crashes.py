@@ -41,7 +41,7 @@ class Mortal:
         self._send = provisioner._cluster._send
         self._died = asyncio.Event()
         self._writing = asyncio.Lock()
-        provisioner._cluster._send = self._mortally  # type: ignore[method-assign]
+        provisioner._cluster._send = self._mortally
 
     async def _mortally(self, method: str, *asked):
         if method == "GET":
