@@ -143,7 +143,10 @@ async def outlives_its_pod(tenant: Tenant) -> None:
 
 
 async def is_put_right_when_edited(tenant: Tenant) -> None:
-    """What is watched at once; walls with the first round of whoever looks next."""
+    """What is watched at once; walls with the first round of whoever looks next.
+
+    With its account went its pod's proof, so it gets another pod.
+    """
     pod = await tenant.pod()
     own = tenant.path("deployments", tenant.agent, "apis/apps/v1")
     await tenant.api.merge(own, {"spec": {"replicas": 0}})
@@ -158,7 +161,6 @@ async def is_put_right_when_edited(tenant: Tenant) -> None:
     await tenant.api.merge(door, {"spec": {"egress": [{}]}})
     await tenant.api.merge(home, {"metadata": {"labels": {label: "privileged"}}})
     await tenant.api.delete(account)
-    tenant.house.kill("controller")
 
     async def put_right() -> bool:
         try:
@@ -171,7 +173,10 @@ async def is_put_right_when_edited(tenant: Tenant) -> None:
         same_home = now[1]["metadata"]["labels"] == before[1]["metadata"]["labels"]
         return same_door and same_home
 
+    pod = await tenant.pod()
+    tenant.house.kill("controller")
     await until(put_right, "what was edited by hand is as it was", PATIENCE_S)
+    await tenant.another_pod(than=pod)
     await tenant.answers()
 
 
