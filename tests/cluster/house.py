@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx2
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from control_plane.kit.ids import new_token
 from tests.cluster.handle import Cluster
@@ -26,8 +26,7 @@ BOTYARD = str(Path(sys.executable).with_name("botyard"))
 PATIENCE_S = 120.0
 """For a pod that goes and one that comes, on a busy machine."""
 
-PARTS = {"api": "api", "worker": "worker", "controller": "controller"}
-"""The processes, and the command of each."""
+PARTS = ("api", "worker", "controller")
 
 
 class House:
@@ -42,21 +41,19 @@ class House:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     @asynccontextmanager
-    async def up(self, app_url: str, owner_url: str) -> AsyncIterator[None]:
+    async def up(self, app_url: str) -> AsyncIterator[None]:
         """On a migrated database; at the end all its processes are gone."""
         async with AsyncExitStack() as stack:
             port = free_port()
             here = stack.enter_context(self._cluster.reach(NODE_ADDRESS, port))
             self.url = f"http://127.0.0.1:{here}"
-            there = []
-            for url in (app_url, owner_url):
-                parts = make_url(url)
-                if parts.host:
-                    way = stack.enter_context(self._cluster.expose(parts.port or 5432))
-                    host, _, number = way.rpartition(":")
-                    parts = parts.set(host=host, port=int(number))
-                there.append(parts.render_as_string(hide_password=False))
-            self._environment = self._settings(port, *there)
+            database = make_url(app_url)
+            if database.host:
+                # No socket in the file system, which would be the same from there.
+                way = stack.enter_context(self._cluster.expose(database.port or 5432))
+                host, _, number = way.rpartition(":")
+                database = database.set(host=host, port=int(number))
+            self._environment = self._settings(port, database)
             stack.callback(self._end)
             for name in PARTS:
                 self._start(name)
@@ -73,13 +70,12 @@ class House:
                 await until(ready, "the api serves", PATIENCE_S)
             yield
 
-    def _settings(self, port: int, app_url: str, owner_url: str) -> dict[str, str]:
+    def _settings(self, port: int, database: URL) -> dict[str, str]:
         assert self._cluster.agent_image is not None
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder),
-            "BOTYARD_DATABASE_URL": app_url,
-            "BOTYARD_OWNER_DATABASE_URL": owner_url,
+            "BOTYARD_DATABASE_URL": database.render_as_string(hide_password=False),
             "BOTYARD_SECRET_KEYS": new_token(),
             "BOTYARD_HOST": NODE_ADDRESS,
             "BOTYARD_PORT": str(port),
@@ -97,7 +93,7 @@ class House:
         }
 
     def _start(self, name: str) -> None:
-        words = [*DIE_WITH_US, *self._cluster.inside(BOTYARD, PARTS[name])]
+        words = [*DIE_WITH_US, *self._cluster.inside(BOTYARD, name)]
         with (self._folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
                 words, env=self._environment, stdout=log, stderr=subprocess.STDOUT

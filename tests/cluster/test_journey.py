@@ -19,7 +19,7 @@ from adapters.simulators.wecom import WeCom
 from control_plane.fleet.provision.kubernetes_manifests import PLACE
 from tests.cluster.api import ApiError
 from tests.cluster.handle import Cluster
-from tests.cluster.house import PATIENCE_S, House
+from tests.cluster.house import PARTS, PATIENCE_S, House
 from tests.cluster.substrate.plan import REAL
 from tests.cluster.tenant import UNKNOWN, Tenant, busy, done
 from tests.e2e.conftest import until
@@ -42,7 +42,6 @@ async def tenant(
     cluster: Cluster,
     cluster_prefix: str,
     app_url: str,
-    owner_url: str,
     superuser: asyncpg.Connection,
     tmp_path: Path,
 ) -> AsyncIterator[Tenant]:
@@ -58,7 +57,7 @@ async def tenant(
             for port in (int(wecom.url.rpartition(":")[2]), provider.port)
         ]
         house = House(cluster, cluster_prefix, tmp_path)
-        await stack.enter_async_context(house.up(app_url, owner_url))
+        await stack.enter_async_context(house.up(app_url))
         said = await house.command("operator", OPERATOR)
         tenant = Tenant(
             house=house,
@@ -76,7 +75,7 @@ async def tenant(
         try:
             yield tenant
         finally:
-            for name in ("api", "worker", "controller"):
+            for name in PARTS:
                 print(f"--- {name}", house.log(name)[-1500:], sep="\n")
 
 
