@@ -29,7 +29,7 @@ from control_plane.fleet.plan import (
     forgive,
     plan,
 )
-from control_plane.fleet.provision.base import Provisioner, Workload, WorkloadState
+from control_plane.fleet.provision.base import ABSENT, Provisioner, Workload, WorkloadState
 from control_plane.fleet.view import View, load, starts_to
 from control_plane.instances import service as instances
 from control_plane.instances import sessions
@@ -103,7 +103,7 @@ class Reconciler:
             view = await self._load(lease)
             if view is None:
                 return None
-            workload = (await self._provisioner.observe([lease.key]))[lease.key]
+            workload = await self._observe(lease, view)
             now = self._clock.now()
             starts = forgive(account(view.starts, workload, now), workload, now)
             actions = plan(view.desired, view.seen(workload, starts), now)
@@ -132,6 +132,13 @@ class Reconciler:
     async def _load(self, lease: Lease) -> View | None:
         async with self._database.session(self._scope(lease)) as session:
             return await load(session, self._keys, lease.key)
+
+    async def _observe(self, lease: Lease, view: View) -> Workload:
+        seen = (await self._provisioner.observe([lease.key]))[lease.key]
+        if view.desired.want == Want.DELETED and seen == ABSENT:
+            # Around an agent that is gone there may be more; only who removes it knows.
+            return await self._provisioner.destroy(lease.key)
+        return seen
 
     async def _act(self, lease: Lease, view: View, action: Action, workload: Workload) -> None:
         match action:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.fixtures import do_without
 from tests.cluster.handle import CHECKOUT
-from tests.cluster.substrate import build, cgroups, image
+from tests.cluster.substrate import build, cgroups, image, keeper
 from tests.cluster.substrate.keeper import DIE_WITH_US
+from tests.cluster.substrate.packages import UnavailableError
 from tests.cluster.substrate.pki import Authority
 from tests.cluster.substrate.relay import COMMAND
 
+Failed, Skipped = pytest.fail.Exception, pytest.skip.Exception
 MANIFEST_BYTES = 50_000
 """What is longer is a layer."""
 
@@ -44,6 +47,32 @@ class TestLock:
             assert not inside.is_set()
         await waiting
         await inside.wait()
+
+
+class TestNoCluster:
+    @pytest.mark.parametrize(
+        ("ci", "made", "lacks", "outcome"),
+        [
+            ("true", True, None, Failed),
+            ("true", False, None, Skipped),
+            ("true", True, "only root can run pods", Skipped),
+            ("", True, None, Skipped),
+        ],
+    )
+    def test_fails_a_build_that_could_have_had_one_and_says_why_everywhere(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        ci: str,
+        made: bool,
+        lacks: str | None,
+        outcome: type[BaseException],
+    ) -> None:
+        monkeypatch.setenv("CI", ci)
+        monkeypatch.setattr(build, "made", lambda: made)
+        monkeypatch.setattr(keeper, "why_no_real_node", lambda: lacks)
+
+        with pytest.raises(outcome, match="etcd ended"):
+            do_without(UnavailableError("etcd ended"))
 
 
 class TestAuthority:

@@ -89,12 +89,13 @@ async def write(
     *,
     pause_s: tuple[float, float],
     most: int,
+    pictures: float = _PICTURES,
 ) -> None:
     """Write until the end: mostly one message at a time, now and then several at once."""
     while not end.is_set() and len(who.said) < most:
         for _ in range(BURST if random.random() < _BURSTS else 1):
             message_id = f"{who.name}-{len(who.said)}"
-            if isinstance(who, Member) and random.random() < _PICTURES:
+            if isinstance(who, Member) and random.random() < pictures:
                 await who.show(message_id, draw(random))
             else:
                 await who.say(message_id, random.choice(texts))

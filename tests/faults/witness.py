@@ -47,10 +47,11 @@ def port_meant(address: tuple[str, int]) -> tuple[str, int]:
     return "127.0.0.1", int(high) * 256 + int(low)
 
 
-async def install(connection: asyncpg.Connection, *, agents_link: int) -> None:
-    """From here on it sees and leads."""
+async def install(connection: asyncpg.Connection, *, agents_link: int | None = None) -> None:
+    """From here on it sees, and leads where there is a link."""
     await connection.execute(_SEES)
-    await connection.execute(_LEADS.format(port=agents_link))
+    if agents_link is not None:
+        await connection.execute(_LEADS.format(port=agents_link))
 
 
 async def begun(connection: asyncpg.Connection) -> tuple[int, int]:

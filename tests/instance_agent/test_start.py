@@ -1,5 +1,9 @@
+import asyncio
 import json
+import os
 import stat
+import sys
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -7,6 +11,8 @@ from starlette.responses import JSONResponse
 
 from instance_agent import process
 
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30
 CHANNEL = uuid4()
 
 # Runs the agent as the command line does, then writes down what it had loaded.
@@ -51,6 +57,23 @@ class TestStart:
         assert not agents.bootstrap_file.exists()
         assert stat.S_IMODE(agents.data_dir.stat().st_mode) == 0o700
         assert {stat.S_IMODE(file.stat().st_mode) for file in agents.data_dir.iterdir()} == {0o600}
+
+    async def test_that_is_broken_off_ends_in_order(self, tmp_path):
+        """As a container's first process it would not end at all without a handler of its own."""
+        os.mkfifo(tmp_path / "bootstrap")
+        agent = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "instance_agent"),
+            *("--instance-id", str(uuid4()), "--generation", "1"),
+            *("--control-url", "http://127.0.0.1:9", "--data-dir", str(tmp_path / "data")),
+            # Nobody writes to it: the start goes no further.
+            *("--bootstrap-file", str(tmp_path / "bootstrap")),
+            cwd=ROOT,
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            while not (tmp_path / "data" / "lock").exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            agent.terminate()
+            assert await agent.wait() == 0
 
     async def test_without_any_document_it_is_ready_and_empty(self, agents, control_plane):
         agent = await agents.start()

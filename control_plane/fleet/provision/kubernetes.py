@@ -229,6 +229,8 @@ class KubernetesProvisioner:
                 raise Stale(f"Generation {there.generation} is already there.")
         first, *around, own = zip(wished, live, strict=True)
         await self._write(*first)
+        if former is not None and live[-2] is None:
+            await self._end_pods(wish.instance_id)
         await asyncio.gather(*(self._write(*each) for each in around))
         # The walls stand before anybody moves in.
         made = await self._write(*own)
@@ -246,6 +248,13 @@ class KubernetesProvisioner:
         _must_stay(home)
         rest = (self._cluster.get(path_of(document)) for document in wished[1:])
         return [home, *await asyncio.gather(*rest)]
+
+    async def _end_pods(self, instance_id: UUID) -> None:
+        """Before an account that was deleted is made again: their tokens died with the former."""
+        for pod in await self._pods_of([instance_id]):
+            if not pod.going:
+                where = path("Pod", pod.namespace, pod.name)
+                await self._cluster.delete(where, {"preconditions": {"uid": pod.uid}})
 
     async def _namespace_stays(self, tenant_id: UUID) -> None:
         home = await self._cluster.get(path("Namespace", name=self._placement.namespace(tenant_id)))

@@ -46,6 +46,11 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def made() -> bool:
+    """Whether all programs of a cluster are there already."""
+    return (cache() / "programs").exists() and any(cache().glob("kubernetes-*/"))
+
+
 def programs() -> Path:
     """A folder like `/` with what Debian has ready-made."""
     kept = cache()

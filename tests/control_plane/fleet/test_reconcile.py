@@ -291,6 +291,33 @@ class TestWishes:
         assert await fleet.phase(instance_id) == "deleting"
         assert await fleet.look(instance_id) is None
 
+    async def test_deleting_goes_on_until_nothing_is_left_around_an_absent_agent(
+        self, fleet
+    ) -> None:
+        instance_id, _ = await fleet.run()
+        await fleet.owner.delete(f"/instances/{instance_id}")
+        lingering = Lingering(fleet.place)
+        fleet.reconciler = fleet.reconciler_over(lingering)
+
+        for _ in range(2):
+            assert await fleet.look(instance_id) is not None
+            assert await fleet.phase(instance_id) == "deleting"
+        lingering.left = False
+        assert await fleet.look(instance_id) is None
+
+
+class Lingering(FakeProvisioner):
+    """The agent is gone at once, what lies around it later."""
+
+    def __init__(self, place: FakePlace) -> None:
+        super().__init__(place)
+        self.left = True
+
+    async def destroy(self, instance_id: UUID) -> Workload:
+        gone = await super().destroy(instance_id)
+        lingers = Workload(state=WorkloadState.STOPPING, waits_for="waits for namespace n")
+        return lingers if self.left else gone
+
 
 class TestActivation:
     async def test_and_a_callback_that_is_kept_never_lock_both_up(

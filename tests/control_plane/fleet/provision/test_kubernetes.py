@@ -264,8 +264,19 @@ class TestInventory:
         assert (owned.instance_id, owned.tenant_id) == (spec.instance_id, spec.tenant_id)
 
 
+async def counts(pods: PodBench) -> list[int]:
+    """Namespaces, Deployments, their replica sets and pods that there are."""
+    kinds = ("api/v1/namespaces", "apis/apps/v1/deployments", "apis/apps/v1/replicasets")
+    selector = pods.placement.selector
+    async with pods.cluster.api() as api:
+        found = [
+            await api.get(f"/{kind}", labelSelector=selector) for kind in (*kinds, "api/v1/pods")
+        ]
+    return [len(each["items"]) for each in found]
+
+
 class TestManyTenants:
-    async def test_start_at_once_with_as_many_writes_as_there_are_objects(
+    async def test_start_at_once_with_as_many_writes_as_there_are_objects_and_then_none(
         self, pods: PodBench, spec: InstanceSpec, cluster, cluster_prefix: str
     ) -> None:
         if not cluster.audited:
@@ -282,6 +293,15 @@ class TestManyTenants:
         made = cluster.audit(before, prefix=cluster_prefix)
         assert len(made) == TENANTS * len(paths(pods, spec))
         assert {write.verb for write in made} == {"patch"}
+        assert await counts(pods) == [TENANTS] * 4
+
+        before = cluster.mark()
+        for _ in range(LOOKS):
+            seen = await provisioner.observe([each.instance_id for each in specs])
+            assert all(found.aligned for found in seen.values())
+            await asyncio.gather(*(provisioner.ensure(each) for each in specs))
+        assert cluster.audit(before, prefix=cluster_prefix) == []
+        assert await counts(pods) == [TENANTS] * 4
 
     async def test_a_stop_keeps_all_but_the_pod(
         self, running, pods: PodBench, spec: InstanceSpec, cluster
