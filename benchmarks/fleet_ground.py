@@ -1,0 +1,119 @@
+"""A converged fleet for the fleet's figures: one bot a tenant, planted by statements.
+
+Its agents are said to have been seen tomorrow, so that nothing is due while a figure is taken.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from benchmarks.ground import Ground
+from control_plane.channels import settings
+from control_plane.db.session import Scope
+from control_plane.fleet.provision.base import InstanceSpec
+from control_plane.fleet.provision.fake import FakePlace
+from control_plane.fleet.reconcile import WORK
+from control_plane.fleet.view import Digests, load
+from control_plane.kit.ids import new_id
+from instance_agent.document import SCHEMA_VERSION
+
+_TENANTS = """
+INSERT INTO tenants (id, name, state, plan, created_at, updated_at)
+SELECT id, 'Tea House', 'active', 'business', now(), now() FROM unnest($1::uuid[]) AS t (id)
+"""
+_HEADS = "INSERT INTO stream_heads (tenant_id) SELECT id FROM unnest($1::uuid[]) AS t (id)"
+_INSTANCES = """
+INSERT INTO instances (id, tenant_id, name, session_epoch, created_at, updated_at)
+SELECT id, tenant_id, 'Bot', 1, now(), now()
+FROM unnest($1::uuid[], $2::uuid[]) AS i (id, tenant_id)
+"""
+_STATES = """
+INSERT INTO config_states (instance_id, tenant_id)
+SELECT id, tenant_id FROM unnest($1::uuid[], $2::uuid[]) AS i (id, tenant_id)
+"""
+_CHANNELS = """
+INSERT INTO channels (id, tenant_id, instance_id, kind, name, settings, secrets, public_token,
+    state, created_at)
+SELECT gen_random_uuid(), tenant_id, id, 'webchat', 'Site', '{}', $3, id::text, 'connected', now()
+FROM unnest($1::uuid[], $2::uuid[]) AS i (id, tenant_id)
+"""
+_SESSIONS = """
+INSERT INTO agent_sessions (id, tenant_id, instance_id, generation, state, epoch, endpoint,
+    api_token, journal_id, version, schema_version, health, created_at, seen_at)
+SELECT gen_random_uuid(), tenant_id, id, 1, 'active', 1, endpoint, $4, gen_random_uuid(),
+    'benchmark', $5, '{"config": {"applied": 0}}', now(), now() + interval '1 day'
+FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS i (id, tenant_id, endpoint)
+"""
+_WORK = """
+INSERT INTO work (kind, key, tenant_id, due_at)
+SELECT $3, id, tenant_id, now() FROM unnest($1::uuid[], $2::uuid[]) AS i (id, tenant_id)
+"""
+_APPLIED = """
+UPDATE config_states AS s SET delivered = 0, delivered_sha256 = a.sha256, applied = 0,
+    applied_sha256 = a.sha256, last_good = 0
+FROM unnest($1::uuid[], $2::text[]) AS a (id, sha256) WHERE s.instance_id = a.id
+"""
+_DUE = "UPDATE work SET due_at = now(), version = version + 1 WHERE kind = $1"
+_LEFT = "SELECT count(*) FROM work WHERE kind = $1 AND (due_at <= now() OR token IS NOT NULL)"
+
+
+@dataclass(kw_only=True)
+class Fleet:
+    """Bots in the database, each with a session of an agent at an address of its own."""
+
+    ground: Ground
+    connection: asyncpg.Connection
+    tenants: list[UUID]
+    instances: list[UUID]
+
+    def place(self) -> FakePlace:
+        """Where all of them run."""
+        place = FakePlace(self.ground.parts.house.clock)
+        for spec in specs(self.tenants, self.instances):
+            place.start(spec)
+        return place
+
+    async def call(self) -> None:
+        """Let each have a look now."""
+        await self.connection.execute(_DUE, WORK)
+
+    async def left(self) -> int:
+        """Those whose look is not over."""
+        return int(await self.connection.fetchval(_LEFT, WORK))
+
+
+def specs(tenants: list[UUID], instances: list[UUID]) -> list[InstanceSpec]:
+    """What should run of such a fleet."""
+    pairs = zip(tenants, instances, strict=True)
+    return [InstanceSpec(tenant_id=t, instance_id=i, generation=1) for t, i in pairs]
+
+
+async def plant(ground: Ground, endpoints: list[str]) -> Fleet:
+    """As many tenants as there are addresses; what they should have is what they have."""
+    connection = await ground.connect()
+    tenants, instances = ([new_id() for _ in endpoints] for _ in range(2))
+    keys = ground.parts.house.keys
+    kind = settings.kind_of("webchat")
+    _, hidden = settings.split(kind, settings.complete(kind, {}))
+    secrets, token = settings.seal(keys, hidden), keys.seal(b"benchmark-token")
+    await connection.execute(_TENANTS, tenants)
+    await connection.execute(_HEADS, tenants)
+    for statement in (_INSTANCES, _STATES):
+        await connection.execute(statement, instances, tenants)
+    await connection.execute(_CHANNELS, instances, tenants, secrets)
+    await connection.execute(_SESSIONS, instances, tenants, endpoints, token, SCHEMA_VERSION)
+    await connection.execute(_WORK, instances, tenants, WORK)
+    fleet = Fleet(ground=ground, connection=connection, tenants=tenants, instances=instances)
+    await _settle(fleet)
+    await connection.execute("ANALYZE")
+    return fleet
+
+
+async def _settle(fleet: Fleet) -> None:
+    """Let the agents have applied what they should have."""
+    house = fleet.ground.parts.house
+    async with house.database.plain(Scope(tenants=tuple(fleet.tenants))) as session:
+        views = await load(session, house.keys, Digests(), fleet.instances)
+    digests = [views[instance_id].update.sha256 for instance_id in fleet.instances]
+    await fleet.connection.execute(_APPLIED, fleet.instances, digests)
