@@ -3,6 +3,7 @@
 Its agents are said to have been seen tomorrow, so that nothing is due while a figure is taken.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from control_plane.fleet.provision.base import InstanceSpec
 from control_plane.fleet.provision.fake import FakePlace
 from control_plane.fleet.reconcile import WORK
 from control_plane.fleet.view import Digests, load
+from control_plane.kit.clock import Clock
 from control_plane.kit.ids import new_id
 from instance_agent.document import SCHEMA_VERSION
 
@@ -54,8 +56,11 @@ UPDATE config_states AS s SET delivered = 0, delivered_sha256 = a.sha256, applie
     applied_sha256 = a.sha256, last_good = 0
 FROM unnest($1::uuid[], $2::text[]) AS a (id, sha256) WHERE s.instance_id = a.id
 """
-_DUE = "UPDATE work SET due_at = now(), version = version + 1 WHERE kind = $1"
+_DUE = """
+UPDATE work SET due_at = now(), version = version + 1 WHERE kind = $1 AND key = ANY ($2::uuid[])
+"""
 _LEFT = "SELECT count(*) FROM work WHERE kind = $1 AND (due_at <= now() OR token IS NOT NULL)"
+_BEHIND = "SELECT count(*) FROM instances WHERE phase <> 'running'"
 
 
 @dataclass(kw_only=True)
@@ -67,26 +72,34 @@ class Fleet:
     tenants: list[UUID]
     instances: list[UUID]
 
-    def place(self) -> FakePlace:
-        """Where all of them run."""
-        place = FakePlace(self.ground.parts.house.clock)
-        for spec in specs(self.tenants, self.instances):
-            place.start(spec)
-        return place
+    @property
+    def bots(self) -> list[tuple[UUID, UUID]]:
+        """(tenant, instance) of each."""
+        return list(zip(self.tenants, self.instances, strict=True))
 
-    async def call(self) -> None:
-        """Let each have a look now."""
-        await self.connection.execute(_DUE, WORK)
+    async def call(self, many: int) -> None:
+        """Let so many have a look now."""
+        await self.connection.execute(_DUE, WORK, self.instances[:many])
 
     async def left(self) -> int:
         """Those whose look is not over."""
         return int(await self.connection.fetchval(_LEFT, WORK))
 
+    async def rename(self, name: str) -> None:
+        """Change something in the configuration of each."""
+        await self.connection.execute("UPDATE channels SET name = $1", name)
 
-def specs(tenants: list[UUID], instances: list[UUID]) -> list[InstanceSpec]:
-    """What should run of such a fleet."""
-    pairs = zip(tenants, instances, strict=True)
-    return [InstanceSpec(tenant_id=t, instance_id=i, generation=1) for t, i in pairs]
+    async def behind(self) -> int:
+        """Those that are not said to run what they were given last."""
+        return int(await self.connection.fetchval(_BEHIND))
+
+
+def place_of(bots: Iterable[tuple[UUID, UUID]], clock: Clock) -> FakePlace:
+    """Where these run, in this process's memory."""
+    place = FakePlace(clock)
+    for tenant_id, instance_id in bots:
+        place.start(InstanceSpec(tenant_id=tenant_id, instance_id=instance_id, generation=1))
+    return place
 
 
 async def plant(ground: Ground, endpoints: list[str]) -> Fleet:
