@@ -49,7 +49,7 @@ _URL = "BENCH_DATABASE_URL"
 async def figures() -> dict[str, dict[str, object]]:
     """Looks, and controllers side by side, over one planted fleet."""
     async with ground() as base:
-        fleet = await plant(base, ["http://127.0.0.1:9"] * FLEET)
+        fleet = await plant(base.parts, await base.connect(), ["http://127.0.0.1:9"] * FLEET)
         return {
             "fleet_looks": await _looks(base, fleet),
             "fleet_controllers_two": await _controllers(base, fleet),
@@ -95,7 +95,7 @@ async def look_at(fleet: Fleet, reconciler: Reconciler) -> float:
         return again
 
     await fleet.call(FLEET)
-    loop = WorkLoop(WORK, look, database=fleet.ground.parts.house.database, bus=LocalBus())
+    loop = WorkLoop(WORK, look, database=fleet.parts.house.database, bus=LocalBus())
     began = time.perf_counter()
     running = asyncio.create_task(loop.run())
     async with asyncio.timeout(PATIENCE_S):

@@ -32,7 +32,9 @@ async def figures() -> dict[str, dict[str, object]]:
     port = free_port()
     command = ["-m", "benchmarks.fleet_configs", str(port)]
     async with ground() as base, spawned(command, port):
-        fleet = await plant(base, [_address(n, port) for n in range(FLEET)])
+        fleet = await plant(
+            base.parts, await base.connect(), [_address(n, port) for n in range(FLEET)]
+        )
         return {"fleet_config_fanout": await _fanout(base, fleet)}
 
 

@@ -1,6 +1,6 @@
-"""A converged fleet for the fleet's figures: one bot a tenant, planted by statements.
+"""A converged fleet, for figures and tests: one bot a tenant, planted by statements.
 
-Its agents are said to have been seen tomorrow, so that nothing is due while a figure is taken.
+Its agents are said to have been seen tomorrow, so that nothing is due meanwhile.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,6 @@ from uuid import UUID
 
 import asyncpg
 
-from benchmarks.ground import Ground
 from control_plane.channels import settings
 from control_plane.db.session import Scope
 from control_plane.fleet.provision.base import InstanceSpec
@@ -18,6 +17,7 @@ from control_plane.fleet.reconcile import WORK
 from control_plane.fleet.view import Digests, load
 from control_plane.kit.clock import Clock
 from control_plane.kit.ids import new_id
+from control_plane.parts import Parts
 from instance_agent.document import SCHEMA_VERSION
 
 _TENANTS = """
@@ -67,7 +67,7 @@ _BEHIND = "SELECT count(*) FROM instances WHERE phase <> 'running'"
 class Fleet:
     """Bots in the database, each with a session of an agent at an address of its own."""
 
-    ground: Ground
+    parts: Parts
     connection: asyncpg.Connection
     tenants: list[UUID]
     instances: list[UUID]
@@ -102,11 +102,10 @@ def place_of(bots: Iterable[tuple[UUID, UUID]], clock: Clock) -> FakePlace:
     return place
 
 
-async def plant(ground: Ground, endpoints: list[str]) -> Fleet:
+async def plant(parts: Parts, connection: asyncpg.Connection, endpoints: list[str]) -> Fleet:
     """As many tenants as there are addresses; what they should have is what they have."""
-    connection = await ground.connect()
     tenants, instances = ([new_id() for _ in endpoints] for _ in range(2))
-    keys = ground.parts.house.keys
+    keys = parts.house.keys
     kind = settings.kind_of("webchat")
     _, hidden = settings.split(kind, settings.complete(kind, {}))
     secrets, token = settings.seal(keys, hidden), keys.seal(b"benchmark-token")
@@ -117,7 +116,7 @@ async def plant(ground: Ground, endpoints: list[str]) -> Fleet:
     await connection.execute(_CHANNELS, instances, tenants, secrets)
     await connection.execute(_SESSIONS, instances, tenants, endpoints, token, SCHEMA_VERSION)
     await connection.execute(_WORK, instances, tenants, WORK)
-    fleet = Fleet(ground=ground, connection=connection, tenants=tenants, instances=instances)
+    fleet = Fleet(parts=parts, connection=connection, tenants=tenants, instances=instances)
     await _settle(fleet)
     await connection.execute("ANALYZE")
     return fleet
@@ -125,7 +124,7 @@ async def plant(ground: Ground, endpoints: list[str]) -> Fleet:
 
 async def _settle(fleet: Fleet) -> None:
     """Let the agents have applied what they should have."""
-    house = fleet.ground.parts.house
+    house = fleet.parts.house
     async with house.database.plain(Scope(tenants=tuple(fleet.tenants))) as session:
         views = await load(session, house.keys, Digests(), fleet.instances)
     digests = [views[instance_id].update.sha256 for instance_id in fleet.instances]
