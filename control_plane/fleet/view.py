@@ -28,7 +28,7 @@ from instance_agent.document import digest
 from instance_agent.protocol import ConfigUpdate
 
 # Configurations whose digests are kept: those of the bots that one controller looks at, at some
-# 300 bytes each.
+# 500 bytes each.
 MOST_DIGESTS = 20_000
 # Texts of quotas that are remembered: a few plans, and tenants with exceptions.
 _PLANS = 256
