@@ -14,7 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.bus.together import Together
 from control_plane.db import leases
 from control_plane.db.leases import Lease
-from control_plane.db.session import Database, Scope, driver
+from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.fleet import status
 from control_plane.fleet.plan import (
     Action,
@@ -167,7 +167,7 @@ class Reconciler:
                 await self._push(lease, view)
 
     async def _started(self, lease: Lease) -> None:
-        async with self._database.session(self._scope(lease)) as session:
+        async with self._database.plain(self._scope(lease)) as session:
             await (await driver(session)).execute(_RESTART, lease.key, False)
             await leases.hold(session, lease)
 
@@ -176,7 +176,7 @@ class Reconciler:
         if not action.failure and stopped.state == WorkloadState.EXITED:
             # An end that we asked for is no failure.
             body = json.dumps(starts_to(Starts(ended_ref=stopped.ref or workload.ref)))
-            async with self._database.session(self._scope(lease)) as session:
+            async with self._database.plain(self._scope(lease)) as session:
                 await (await driver(session)).execute(
                     "UPDATE instances SET starts = $2 WHERE id = $1", lease.key, body
                 )
@@ -198,7 +198,7 @@ class Reconciler:
         if view.agent is None:
             return
         update = view.update
-        async with self._database.session(self._scope(lease)) as session:
+        async with self._database.plain(self._scope(lease)) as session:
             await (await driver(session)).execute(
                 _DELIVERED, lease.key, update.revision, update.sha256
             )
@@ -208,12 +208,12 @@ class Reconciler:
         except (AgentAway, AgentSilent, AgentRefused) as error:
             log.info("configuration not taken", instance=str(lease.key), error=str(error)[:256])
             raise
-        async with self._database.session(self._scope(lease)) as session:
+        async with self._database.plain(self._scope(lease)) as session:
             await self._settle(session, lease, view, outcome)
             await leases.hold(session, lease)
 
     async def _settle(
-        self, session: AsyncSession, lease: Lease, view: View, outcome: ConfigOutcome
+        self, session: Session, lease: Lease, view: View, outcome: ConfigOutcome
     ) -> None:
         connection = await driver(session)
         update = view.update
