@@ -12,12 +12,36 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agent, fanout, ingest, journey, spool, volume, work, workers
+from benchmarks import (
+    agent,
+    fanout,
+    fleet,
+    fleet_configs,
+    fleet_pods,
+    ingest,
+    journey,
+    spool,
+    volume,
+    work,
+    workers,
+)
 
 Figures = dict[str, dict[str, Any]]
 
 FILE = Path(__file__).with_name("latest.json")
-SOURCES: list[ModuleType] = [agent, spool, work, workers, ingest, journey, fanout, volume]
+SOURCES: list[ModuleType] = [
+    agent,
+    spool,
+    work,
+    workers,
+    ingest,
+    journey,
+    fanout,
+    fleet,
+    fleet_configs,
+    fleet_pods,
+    volume,
+]
 # What takes minutes to prepare is measured when it is asked for.
 ON_DEMAND: list[ModuleType] = [volume]
 

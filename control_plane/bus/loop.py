@@ -20,7 +20,7 @@ import structlog
 
 from control_plane.bus.hints import POLL_S, Bus
 from control_plane.db import leases
-from control_plane.db.leases import Finished, Lease, LeaseLost
+from control_plane.db.leases import Claimed, Finished, Lease, LeaseLost
 from control_plane.db.session import DATABASE_ERRORS, Database
 from control_plane.kit import tracing
 from control_plane.kit.backoff import full_jitter
@@ -36,6 +36,8 @@ STOP_WITHIN_S = 8.0
 HAND_BACK_WITHIN_S = 2.0
 # Between tries to give a row back while the database is away.
 _FINISH_AGAIN_S = 0.5
+# Claims in a row that may find everything taken by others before the loop waits for a hint.
+_MISSES = 8
 _RETRY_BASE = timedelta(seconds=0.5)
 _RETRY_CAP = timedelta(minutes=5)
 
@@ -77,6 +79,7 @@ class WorkLoop:
         self._giving_back = asyncio.Lock()
         self._after = leases.FIRST_TENANT
         self._full = False
+        self._missed = 0
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -89,6 +92,7 @@ class WorkLoop:
                 while not self._stopping.is_set():
                     more = await self._round(group, wake.set)
                     if not more:
+                        self._missed = 0
                         # Jitter, so that replicas do not poll in step.
                         await wake.wait(POLL_S * random.uniform(0.75, 1.0))  # noqa: S311
                 await self._drain()
@@ -126,12 +130,24 @@ class WorkLoop:
             task = group.create_task(self._work(lease), name=f"{self.name}:{lease.key}")
             self._running[task] = lease
             task.add_done_callback(lambda task: self._ended(task, wake))
-        self._full = len(claimed) == free
+        return self._goes_on(claimed, full=len(claimed) == free)
+
+    def _goes_on(self, claimed: Claimed, *, full: bool) -> bool:
+        """Where the next claim begins, and whether to make it at once."""
+        self._missed = 0 if claimed else self._missed + 1
+        crowded = not full and claimed.seen_to is not None
+        # A row that ends here makes the next look, where there may be more than was taken.
+        self._full = full or crowded
         began, self._after = self._after, leases.FIRST_TENANT
-        if self._full:
+        if full:
             self._after = max(item.tenant_id for item in claimed)
-        # Fewer than wanted: behind the tenant where this began nothing is due any more.
-        return self._full or began != leases.FIRST_TENANT
+        elif claimed.seen_to is not None and self._missed < _MISSES:
+            # Others were just taking these; behind them is what they leave.
+            self._after = claimed.seen_to
+        # From the first tenant to the end nothing more is due.
+        return self._after != leases.FIRST_TENANT or (
+            began != leases.FIRST_TENANT and self._missed < _MISSES
+        )
 
     def _ended(self, task: asyncio.Task[None], wake: Callable[[], None]) -> None:
         del self._running[task]

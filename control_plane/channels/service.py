@@ -149,14 +149,21 @@ async def compiled(session: AsyncSession, keys: Keyring, instance_id: UUID) -> l
     """The channels as the configuration document has them, secrets included."""
     query = select(Channel).where(*_living(instance_id)).order_by(col(Channel.id))
     return [
-        {
-            "id": str(channel.id),
-            "kind": channel.kind,
-            "name": channel.name,
-            "settings": channel.settings | settings.unseal(keys, channel.secrets),
-        }
+        configured(keys, channel.id, channel.kind, channel.name, channel.settings, channel.secrets)
         for channel in await session.exec(query)
     ]
+
+
+def configured(
+    keys: Keyring, channel_id: UUID, kind: str, name: str, shown: dict[str, Any], secrets: bytes
+) -> dict[str, Any]:
+    """One channel as the configuration document has it, secrets included."""
+    return {
+        "id": str(channel_id),
+        "kind": kind,
+        "name": name,
+        "settings": shown | settings.unseal(keys, secrets),
+    }
 
 
 def _living(instance_id: UUID) -> tuple[Any, ...]:

@@ -12,9 +12,10 @@ kinds of work in the order turn, lane, callback, instance, webhook, and rows of 
 then key.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from control_plane.db.session import Session, driver, hint
@@ -72,12 +73,16 @@ WITH RECURSIVE due_tenants (tenant_id, n) AS (
         ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
     ) AS w
     WHERE t.tenant_id IS NOT NULL
-), picked AS (SELECT kind, key FROM candidates ORDER BY rank, n LIMIT $3)
-UPDATE work AS w
-SET owner = $4, token = gen_random_uuid(), expires_at = now() + $5::interval,
-    attempts = attempts + 1
-FROM picked WHERE w.kind = picked.kind AND w.key = picked.key
-RETURNING w.kind, w.key, w.tenant_id, w.token, w.version, w.attempts
+), picked AS (SELECT kind, key FROM candidates ORDER BY rank, n LIMIT $3
+), taken AS (
+    UPDATE work AS w
+    SET owner = $4, token = gen_random_uuid(), expires_at = now() + $5::interval,
+        attempts = attempts + 1
+    FROM picked WHERE w.kind = picked.kind AND w.key = picked.key
+    RETURNING w.kind, w.key, w.tenant_id, w.token, w.version, w.attempts
+)
+SELECT taken.*, (SELECT tenant_id FROM due_tenants WHERE n = $3) AS seen_to
+FROM (VALUES (true)) AS always LEFT JOIN taken ON true
 """
 
 _RELEASE_ALL = """
@@ -150,6 +155,17 @@ class Lease:
     attempts: int
 
 
+class Claimed(list[Lease]):
+    """What was taken. `seen_to` is the last tenant of which anything due was seen.
+
+    It is None where the end was reached: whatever was due and is not here, somebody else has.
+    """
+
+    def __init__(self, leases: Iterable[Lease] = (), *, seen_to: UUID | None = None) -> None:
+        super().__init__(leases)
+        self.seen_to = seen_to
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finished:
     """A lease to give back; `again_after` None means that the thing is right."""
@@ -207,10 +223,22 @@ async def claim(
     lease: timedelta,
     after: UUID = FIRST_TENANT,
     cell: str = "",
-) -> list[Lease]:
+) -> Claimed:
     """Take up to `limit` due rows of tenants behind `after`, fairly between tenants."""
     rows = await (await driver(session)).fetch(_CLAIM, kind, after, limit, owner, lease, cell)
-    return [Lease(**dict(row)) for row in rows]
+    seen_to: UUID | None = rows[0]["seen_to"]
+    return Claimed((_lease(row) for row in rows if row["key"] is not None), seen_to=seen_to)
+
+
+def _lease(row: Any) -> Lease:
+    return Lease(
+        kind=row["kind"],
+        key=row["key"],
+        tenant_id=row["tenant_id"],
+        token=row["token"],
+        version=row["version"],
+        attempts=row["attempts"],
+    )
 
 
 async def release_all(session: Session) -> None:

@@ -5,20 +5,23 @@ Slow work (processes, agents) happens between transactions; every write holds th
 
 import json
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import msgspec
 import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_plane.bus.together import Together
 from control_plane.db import leases
 from control_plane.db.leases import Lease
-from control_plane.db.session import Database, Scope, driver
+from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.fleet import status
 from control_plane.fleet.plan import (
     Action,
     Activate,
     Destroy,
     EndSessions,
+    Observed,
     PushConfig,
     Refit,
     Start,
@@ -30,7 +33,7 @@ from control_plane.fleet.plan import (
     plan,
 )
 from control_plane.fleet.provision.base import ABSENT, Provisioner, Workload, WorkloadState
-from control_plane.fleet.view import View, load, starts_to
+from control_plane.fleet.view import Digests, View, load, starts_to
 from control_plane.instances import service as instances
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
@@ -46,6 +49,8 @@ WORK = instances.WORK
 GRACE = timedelta(seconds=20)
 # Nothing to do but to notice a silent agent: what changes otherwise hints.
 _AT_REST = frozenset({"running", "connecting", "degraded"})
+# What looks are grouped by: nothing.
+_ALL = UUID(int=0)
 # Looks within one lease: enough for a start to get as far as it can without waiting.
 _ROUNDS = 4
 
@@ -95,22 +100,25 @@ class Reconciler:
         self._clock = clock
         self._provisioner = provisioner
         self._agents = agents
+        self._digests = Digests()
+        self._views: Together[Lease, View | None] = Together("fleet.views", self._read)
 
     async def look(self, lease: Lease) -> timedelta | None:
         """Work handler: bring one instance closer to what it should be."""
         before: tuple[Workload, list[Action]] | None = None
         for _ in range(_ROUNDS):
-            view = await self._load(lease)
+            view = await self._views.do(_ALL, lease)
             if view is None:
                 return None
             workload = await self._observe(lease, view)
             now = self._clock.now()
             starts = forgive(account(view.starts, workload, now), workload, now)
-            actions = plan(view.desired, view.seen(workload, starts), now)
-            await self._write(lease, view, workload, starts)
+            seen = view.seen(workload, starts)
+            actions = plan(view.desired, seen, now)
+            phase = await self._write(lease, view, seen, now)
             if not actions or (workload, actions) == before:
                 # Asking again at once would not hurry what takes its time.
-                return self._next(view, workload, starts)
+                return _next(view, phase, starts, now)
             before = (workload, actions)
             for action in actions:
                 await self._act(lease, view, action, workload)
@@ -129,9 +137,13 @@ class Reconciler:
     def _scope(self, lease: Lease) -> Scope:
         return Scope(tenants=(lease.tenant_id,))
 
-    async def _load(self, lease: Lease) -> View | None:
-        async with self._database.session(self._scope(lease)) as session:
-            return await load(session, self._keys, lease.key)
+    async def _read(self, _all: UUID, looks: list[Lease]) -> list[View | None]:
+        """What is looked at in the same moment is read together, for all these tenants."""
+        scope = Scope(tenants=tuple({lease.tenant_id for lease in looks}))
+        async with self._database.plain(scope) as session:
+            ids = [lease.key for lease in looks]
+            views = await load(session, self._keys, self._digests, ids)
+        return [views.get(lease.key) for lease in looks]
 
     async def _observe(self, lease: Lease, view: View) -> Workload:
         seen = (await self._provisioner.observe([lease.key]))[lease.key]
@@ -162,7 +174,7 @@ class Reconciler:
                 await self._push(lease, view)
 
     async def _started(self, lease: Lease) -> None:
-        async with self._database.session(self._scope(lease)) as session:
+        async with self._database.plain(self._scope(lease)) as session:
             await (await driver(session)).execute(_RESTART, lease.key, False)
             await leases.hold(session, lease)
 
@@ -171,7 +183,7 @@ class Reconciler:
         if not action.failure and stopped.state == WorkloadState.EXITED:
             # An end that we asked for is no failure.
             body = json.dumps(starts_to(Starts(ended_ref=stopped.ref or workload.ref)))
-            async with self._database.session(self._scope(lease)) as session:
+            async with self._database.plain(self._scope(lease)) as session:
                 await (await driver(session)).execute(
                     "UPDATE instances SET starts = $2 WHERE id = $1", lease.key, body
                 )
@@ -193,7 +205,7 @@ class Reconciler:
         if view.agent is None:
             return
         update = view.update
-        async with self._database.session(self._scope(lease)) as session:
+        async with self._database.plain(self._scope(lease)) as session:
             await (await driver(session)).execute(
                 _DELIVERED, lease.key, update.revision, update.sha256
             )
@@ -203,12 +215,12 @@ class Reconciler:
         except (AgentAway, AgentSilent, AgentRefused) as error:
             log.info("configuration not taken", instance=str(lease.key), error=str(error)[:256])
             raise
-        async with self._database.session(self._scope(lease)) as session:
+        async with self._database.plain(self._scope(lease)) as session:
             await self._settle(session, lease, view, outcome)
             await leases.hold(session, lease)
 
     async def _settle(
-        self, session: AsyncSession, lease: Lease, view: View, outcome: ConfigOutcome
+        self, session: Session, lease: Lease, view: View, outcome: ConfigOutcome
     ) -> None:
         connection = await driver(session)
         update = view.update
@@ -220,14 +232,12 @@ class Reconciler:
             errors = msgspec.json.encode(outcome.errors).decode()
             await connection.execute(_REJECTED, lease.key, update.revision, update.sha256, errors)
 
-    async def _write(self, lease: Lease, view: View, workload: Workload, starts: Starts) -> None:
-        """Write how it stands, if that changed; a converged instance costs no write."""
-        now = self._clock.now()
-        seen = view.seen(workload, starts)
+    async def _write(self, lease: Lease, view: View, seen: Observed, now: datetime) -> str:
+        """Write how it stands, if that changed; a converged instance costs no write. The phase."""
         held = status.conditions(view.desired, seen, now)
         phase = status.phase(view.desired, seen, held)
         merged = status.merge(view.instance.conditions, held, now)
-        kept = starts_to(starts)
+        kept = starts_to(seen.starts)
         generation = view.instance.generation
         known = view.instance
         if (known.phase, known.conditions, known.starts, known.observed_generation) == (
@@ -236,7 +246,7 @@ class Reconciler:
             kept,
             generation,
         ):
-            return
+            return phase
         async with self._database.session(self._scope(lease)) as session:
             await (await driver(session)).execute(
                 _STATUS, lease.key, phase, json.dumps(merged), json.dumps(kept), generation, now
@@ -252,23 +262,21 @@ class Reconciler:
                 await leases.call_tenant(session, life.REMOVAL, lease.tenant_id)
             await leases.hold(session, lease)
             await stream.append(session, lease.tenant_id, entries)
+        return phase
 
-    def _next(self, view: View, workload: Workload, starts: Starts) -> timedelta | None:
-        """When to look again without a hint."""
-        now = self._clock.now()
-        seen = view.seen(workload, starts)
-        held = status.conditions(view.desired, seen, now)
-        phase = status.phase(view.desired, seen, held)
-        if phase == "deleted":
-            return None
-        if phase in _AT_REST:
-            due = [_due(s.seen_at, now) for s in view.sessions if s.state == "active"]
-            return max(status.UNDER_WAY, min([status.RESYNC, *due]))
-        if view.desired.want == Want.STOPPED and phase == "stopped":
-            return status.RESYNC
-        if starts.not_before is not None and starts.not_before > now:
-            return starts.not_before - now
-        return status.UNDER_WAY
+
+def _next(view: View, phase: str, starts: Starts, now: datetime) -> timedelta | None:
+    """When to look again without a hint."""
+    if phase == "deleted":
+        return None
+    if phase in _AT_REST:
+        due = [_due(s.seen_at, now) for s in view.sessions if s.state == "active"]
+        return max(status.UNDER_WAY, min([status.RESYNC, *due]))
+    if view.desired.want == Want.STOPPED and phase == "stopped":
+        return status.RESYNC
+    if starts.not_before is not None and starts.not_before > now:
+        return starts.not_before - now
+    return status.UNDER_WAY
 
 
 def _due(seen_at: datetime, now: datetime) -> timedelta:

@@ -1,49 +1,167 @@
-"""Reads everything that `plan` needs to know of one instance, in one short transaction."""
+"""Reads everything that `plan` needs to know of instances: one statement, however many they are."""
 
-import json
-from dataclasses import dataclass
+import hashlib
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property, lru_cache
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.db.session import driver
+from control_plane.channels import service as channels
+from control_plane.db.session import Session, driver
 from control_plane.fleet.plan import Desired, Observed, SessionView, Starts, Want
 from control_plane.fleet.provision.base import ABSENT, Allowance, InstanceSpec, Workload
-from control_plane.instances.models import Instance
-from control_plane.instances.sessions import AgentAddress, active_agent
+from control_plane.instances import sessions
+from control_plane.instances.sessions import AgentAddress
 from control_plane.kit.crypto import Keyring
+from control_plane.kit.errors import not_found
+from control_plane.providers import service as model_providers
 from control_plane.revisions import dialects, documents
 from control_plane.revisions import service as revisions
-from control_plane.revisions.models import ConfigState
 from instance_agent.document import SCHEMA_VERSION as NEWEST
 from instance_agent.document import digest
 from instance_agent.protocol import ConfigUpdate
 
-_SESSIONS = """
-SELECT id, state, generation, seen_at, health, schema_version FROM agent_sessions
-WHERE instance_id = $1 AND state IN ('standby', 'active') ORDER BY id
+# Configurations whose digests are kept: those of the bots that one controller looks at, at some
+# 500 bytes each.
+MOST_DIGESTS = 20_000
+# Texts of quotas that are remembered: a few plans, and tenants with exceptions.
+_PLANS = 256
+
+_VIEWS = """
+SELECT i.id, i.tenant_id, i.desired, i.generation, i.observed_generation, i.phase, i.conditions,
+    i.starts, s.desired AS revision, s.applied, s.applied_sha256, s.rejected, s.rejected_sha256,
+    s.pending_restart, t.state AS tenant_state, p.quotas || t.quota_overrides AS quotas, r.document,
+    ARRAY(
+        SELECT ROW (c.id, c.kind, c.name, c.settings, c.secrets, c.state) FROM channels AS c
+        WHERE c.tenant_id = i.tenant_id AND c.instance_id = i.id AND c.deleted_at IS NULL
+        ORDER BY c.id
+    ) AS channels,
+    ARRAY(
+        SELECT ROW (a.id, a.state, a.generation, a.seen_at, a.health, a.schema_version)
+        FROM agent_sessions AS a
+        WHERE a.tenant_id = i.tenant_id AND a.instance_id = i.id
+          AND a.state IN ('standby', 'active') ORDER BY a.id
+    ) AS sessions,
+    ARRAY(
+        SELECT ROW (v.id, v.kind, v.base_url, v.api_key) FROM providers AS v
+        WHERE v.tenant_id = i.tenant_id AND v.id IN (
+            SELECT (m->>'provider')::uuid
+            FROM jsonb_array_elements(r.document->'llm'->'models') AS m
+        ) ORDER BY v.id
+    ) AS providers,
+    a.id AS active, a.endpoint, a.api_token, a.epoch, a.journal_id
+FROM instances AS i
+JOIN config_states AS s ON s.instance_id = i.id
+JOIN tenants AS t ON t.id = i.tenant_id
+JOIN plans AS p ON p.name = t.plan
+LEFT JOIN revisions AS r ON r.instance_id = i.id AND r.number = s.desired
+LEFT JOIN agent_sessions AS a ON a.instance_id = i.id AND a.state = 'active'
+WHERE i.id = ANY ($1) AND i.phase <> 'deleted'
 """
-_CHANNELS = "SELECT state FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
-_TENANT = """
-SELECT t.state, p.quotas || t.quota_overrides AS quotas
-FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
-"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """The instance's own row."""
+
+    id: UUID
+    tenant_id: UUID
+    generation: int
+    observed_generation: int
+    phase: str
+    conditions: list[dict[str, Any]]
+    starts: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """Where it stands with its configuration."""
+
+    applied: int | None
+    applied_sha256: str | None
+    rejected: int | None
+    rejected_sha256: str | None
+    pending_restart: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Material:
+    """All that a configuration is compiled from, as the rows have it: secrets are sealed."""
+
+    number: int
+    document: str | None
+    schema_version: int
+    egress: tuple[str, ...]
+    channels: list[tuple[Any, ...]]
+    providers: list[tuple[Any, ...]]
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Of all that would change the outcome; a revision's text never does."""
+        channels = [row[:5] for row in self.channels]
+        whole = (self.number, self.schema_version, self.egress, channels, self.providers)
+        return hashlib.blake2b(repr(whole).encode(), digest_size=32).digest()
+
+    def compile(self, keys: Keyring) -> ConfigUpdate:
+        """The document with the channels of now, as an agent of this schema gets it."""
+        if self.number and self.document is None:
+            raise not_found("revision")
+        text = self.document
+        compiled = documents.whole(
+            documents.default() if text is None else documents.current(msgspec.json.decode(text)),
+            egress=list(self.egress),
+            accounts=[
+                channels.configured(
+                    keys, channel_id, kind, name, msgspec.json.decode(settings), secrets
+                )
+                for channel_id, kind, name, settings, secrets, _ in self.channels
+            ],
+            providers=[model_providers.configured(keys, *row) for row in self.providers],
+        )
+        return _update(self.number, compiled, self.schema_version)
+
+
+class Digests:
+    """What configurations are called that were compiled before.
+
+    Compiling opens every secret, which costs more than all else of a look; a look at what has not
+    changed does without.
+    """
+
+    def __init__(self, most: int = MOST_DIGESTS) -> None:
+        self._most = most
+        self._known: OrderedDict[tuple[UUID, bytes], str] = OrderedDict()
+
+    def of(self, instance_id: UUID, material: Material, keys: Keyring) -> str:
+        key = (instance_id, material.fingerprint)
+        if (known := self._known.get(key)) is not None:
+            self._known.move_to_end(key)
+            return known
+        self._known[key] = made = material.compile(keys).sha256
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One instance as the database knows it. `update` holds secrets: never log it."""
+    """One instance as the database knows it. `update` and `agent` hold secrets: never log them."""
 
-    instance: Instance
+    instance: Known
     desired: Desired
-    state: ConfigState
+    state: State
     sessions: tuple[SessionView, ...]
     channels: tuple[str, ...]
     starts: Starts
-    agent: AgentAddress | None
-    update: ConfigUpdate
+    material: Material = field(repr=False)
+    keys: Keyring = field(repr=False)
+    row: Any = field(repr=False)
 
     @property
     def spec(self) -> InstanceSpec:
@@ -53,6 +171,17 @@ class View:
             generation=self.instance.generation,
             allowance=self.desired.allowance,
         )
+
+    @property
+    def agent(self) -> AgentAddress | None:
+        """The agent that may act for the instance, if there is one."""
+        row = {**dict(self.row), "id": self.row["active"]}
+        return sessions.address(row, self.keys) if row["id"] else None
+
+    @cached_property
+    def update(self) -> ConfigUpdate:
+        """What the agent should run."""
+        return self.material.compile(self.keys)
 
     def seen(self, workload: Workload = ABSENT, starts: Starts | None = None) -> Observed:
         """With what runs now."""
@@ -67,40 +196,55 @@ class View:
         )
 
 
-async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View | None:
-    """The instance with all around it; None when it is gone."""
-    instance = await session.get(Instance, instance_id, populate_existing=True)
-    if instance is None or instance.phase == "deleted":
-        return None
-    connection = await driver(session)
-    state = await revisions.standing(session, instance_id)
-    tenant = await connection.fetchrow(_TENANT, instance.tenant_id)
-    quotas = json.loads(tenant["quotas"])
-    channels = await connection.fetch(_CHANNELS, instance_id)
-    sessions = await connection.fetch(_SESSIONS, instance_id)
-    spoken = [row["schema_version"] for row in sessions if row["state"] == "active"]
-    update = await compiled(
-        session, keys, instance_id, state.desired, schema_version=min(spoken, default=NEWEST)
+async def load(
+    session: Session, keys: Keyring, digests: Digests, ids: Collection[UUID]
+) -> dict[UUID, View]:
+    """These instances with all around them; those that are gone are left out."""
+    rows = await (await driver(session)).fetch(_VIEWS, ids)
+    return {row["id"]: _view(row, keys, digests) for row in rows}
+
+
+def _view(row: Any, keys: Keyring, digests: Digests) -> View:
+    allowance = _allowance(row["quotas"])
+    spoken = [schema for _, state, _, _, _, schema in row["sessions"] if state == "active"]
+    material = Material(
+        number=row["revision"],
+        document=row["document"],
+        schema_version=min(spoken, default=NEWEST),
+        egress=allowance.egress,
+        channels=row["channels"],
+        providers=row["providers"],
+    )
+    instance = Known(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        generation=row["generation"],
+        observed_generation=row["observed_generation"],
+        phase=row["phase"],
+        conditions=msgspec.json.decode(row["conditions"]),
+        starts=msgspec.json.decode(row["starts"]),
     )
     return View(
         instance=instance,
         desired=Desired(
-            want=_want(instance.desired, tenant["state"]),
+            want=_want(row["desired"], row["tenant_state"]),
             generation=instance.generation,
-            config=_name(update.revision, update.sha256) or "",
-            allowance=Allowance(
-                cpu=quotas["pod_cpu"],
-                memory=quotas["pod_memory"],
-                bots=quotas["instances"],
-                egress=tuple(quotas["egress_allow"]),
-            ),
+            config=_name(material.number, digests.of(instance.id, material, keys)) or "",
+            allowance=allowance,
         ),
-        state=state,
-        sessions=tuple(_session(row) for row in sessions),
-        channels=tuple(row["state"] for row in channels),
+        state=State(
+            applied=row["applied"],
+            applied_sha256=row["applied_sha256"],
+            rejected=row["rejected"],
+            rejected_sha256=row["rejected_sha256"],
+            pending_restart=row["pending_restart"],
+        ),
+        sessions=tuple(_session(*found) for found in row["sessions"]),
+        channels=tuple(found[5] for found in row["channels"]),
         starts=starts_from(instance.starts),
-        agent=await active_agent(session, keys, instance_id),
-        update=update,
+        material=material,
+        keys=keys,
+        row=row,
     )
 
 
@@ -116,8 +260,7 @@ async def compiled(
     whole = await documents.compile_for(
         session, keys, instance_id, await revisions.document_of(session, instance_id, number)
     )
-    document = dialects.spoken(whole, schema_version)
-    return ConfigUpdate(revision=number, sha256=digest(document), document=document)
+    return _update(number, whole, schema_version)
 
 
 def starts_from(value: dict[str, Any]) -> Starts:
@@ -152,12 +295,30 @@ def _want(desired: str, tenant_state: str) -> Want:
     return Want.RUNNING if desired == "running" and tenant_state == "active" else Want.STOPPED
 
 
-def _session(row: Any) -> SessionView:
-    health = json.loads(row["health"])
+@lru_cache(maxsize=_PLANS)
+def _allowance(quotas: str) -> Allowance:
+    """Most tenants of a plan have the same."""
+    found = msgspec.json.decode(quotas)
+    return Allowance(
+        cpu=found["pod_cpu"],
+        memory=found["pod_memory"],
+        bots=found["instances"],
+        egress=tuple(found["egress_allow"]),
+    )
+
+
+def _update(number: int, whole: dict[str, Any], schema_version: int) -> ConfigUpdate:
+    document = dialects.spoken(whole, schema_version)
+    return ConfigUpdate(revision=number, sha256=digest(document), document=document)
+
+
+def _session(
+    session_id: UUID, state: str, generation: int, seen_at: datetime, health: str, _schema: int
+) -> SessionView:
     return SessionView(
-        id=row["id"],
-        state=row["state"],
-        generation=row["generation"],
-        ready=(health.get("config") or {}).get("applied") is not None,
-        seen_at=row["seen_at"],
+        id=session_id,
+        state=state,
+        generation=generation,
+        ready=(msgspec.json.decode(health).get("config") or {}).get("applied") is not None,
+        seen_at=seen_at,
     )

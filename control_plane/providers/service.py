@@ -147,14 +147,21 @@ async def compiled(
     """These providers as the configuration document has them, secrets included."""
     query = select(Provider).where(col(Provider.id).in_(ids)).order_by(col(Provider.id))
     return [
-        {
-            "id": str(provider.id),
-            "kind": provider.kind,
-            "base_url": provider.base_url,
-            "api_key": opened(keys, provider),
-        }
+        configured(keys, provider.id, provider.kind, provider.base_url, provider.api_key)
         for provider in (await session.exec(query) if ids else ())
     ]
+
+
+def configured(
+    keys: Keyring, provider_id: UUID, kind: str, base_url: str, api_key: bytes | None
+) -> dict[str, Any]:
+    """One provider as the configuration document has it, secrets included."""
+    return {
+        "id": str(provider_id),
+        "kind": kind,
+        "base_url": base_url,
+        "api_key": None if api_key is None else keys.open(api_key).decode(),
+    }
 
 
 def opened(keys: Keyring, provider: Provider) -> str | None:

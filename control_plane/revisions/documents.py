@@ -71,10 +71,26 @@ async def compile_for(
     """What the agent gets: document, channels, providers and network of now, secrets included."""
     compiled = await model_providers.compiled(session, keys, set(_providers(document)))
     tenant_id = await (await driver(session)).fetchval(_TENANT, instance_id)
+    return whole(
+        document,
+        egress=await quota.egress(session, tenant_id),
+        accounts=await channels.compiled(session, keys, instance_id),
+        providers=compiled,
+    )
+
+
+def whole(
+    document: dict[str, Any],
+    *,
+    egress: list[str],
+    accounts: list[dict[str, Any]],
+    providers: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """A revision's document with what has rows of its own."""
     return document | {
-        "network": {"egress_allow": await quota.egress(session, tenant_id)},
-        "channels": await channels.compiled(session, keys, instance_id),
-        "llm": document["llm"] | {"providers": compiled},
+        "network": {"egress_allow": egress},
+        "channels": accounts,
+        "llm": document["llm"] | {"providers": providers},
     }
 
 

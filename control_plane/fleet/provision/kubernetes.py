@@ -234,10 +234,12 @@ class KubernetesProvisioner:
         await asyncio.gather(*(self._write(*each) for each in around))
         # The walls stand before anybody moves in.
         made = await self._write(*own)
+        home = self._placement.namespace(wish.tenant_id)
         if self._round is not None:
-            home = self._round.sound.setdefault(self._placement.namespace(wish.tenant_id), {})
-            home.update(kubernetes_walls.sound(wish, self._placement))
-        pods = await self._pods_of([wish.instance_id])
+            found = self._round.sound.setdefault(home, {})
+            found.update(kubernetes_walls.sound(wish, self._placement))
+        # What was just made holds no pods; elsewhere one namespace is read, not the whole cluster.
+        pods = await self._pods_of([wish.instance_id], home) if live[0] else []
         return await self._workload(self._deployed(made), pods)
 
     async def _live(self, wished: list[Document]) -> list[Document | None]:
@@ -343,8 +345,8 @@ class KubernetesProvisioner:
         items = [{"kind": "Deployment", "apiVersion": "apps/v1"} | live for live in listed.items]
         return items[0] if items else None
 
-    async def _pods_of(self, ids: Collection[UUID]) -> list[Pod]:
-        listed = await self._cluster.list(path("Pod"), self._selector(ids))
+    async def _pods_of(self, ids: Collection[UUID], home: str | None = None) -> list[Pod]:
+        listed = await self._cluster.list(path("Pod", home), self._selector(ids))
         return [read_pod(live) for live in listed.items]
 
     def _selector(self, ids: Collection[UUID]) -> str:

@@ -16,6 +16,8 @@ _OF_QUANTITIES = frozenset(
 
 def covers(wished: Any, live: Any, *, within: str = "") -> bool:
     """Whether all that is wished is so; what is wished empty or false may be left out."""
+    if wished == live:
+        return True
     if isinstance(wished, dict):
         if not wished or not isinstance(live, dict):
             return not wished and not live

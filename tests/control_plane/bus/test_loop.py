@@ -128,6 +128,20 @@ class TestWorkLoop:
 
         assert (first.version, second.version) == (1, 2)
 
+    async def test_takes_what_is_behind_that_which_others_are_just_taking(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "POLL_S", 3600.0)
+        rows = [(new_id(), UUID(int=n)) for n in range(1, 7)]
+        await bench.call(*rows)
+
+        async with bench.database.session() as other:
+            await leases.claim(other, "turn", owner="other", limit=4, lease=HOUR)
+            async with bench.running(concurrency=4):
+                taken = [(await bench.next()).key for _ in range(2)]
+
+        assert taken == [key for key, _ in rows[4:]]
+
     async def test_does_no_more_at_once_than_it_may(self, bench: Bench) -> None:
         bench.gate.clear()
         rows = [(new_id(), new_id()) for _ in range(5)]

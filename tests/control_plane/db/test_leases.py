@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from control_plane.db import leases
-from control_plane.db.leases import Lease, LeaseLost
+from control_plane.db.leases import Claimed, Lease, LeaseLost
 from control_plane.db.session import Database, driver
 from control_plane.kit.ids import new_id
 
@@ -22,7 +22,7 @@ async def call(database: Database, *rows: tuple[UUID, UUID], **how) -> None:
         await leases.call(session, "turn", rows, **how)
 
 
-async def claim(database: Database, limit: int = 10, lease=MINUTE, **how) -> list[Lease]:
+async def claim(database: Database, limit: int = 10, lease=MINUTE, **how) -> Claimed:
     async with database.session() as session:
         return await leases.claim(session, "turn", owner="me", limit=limit, lease=lease, **how)
 
@@ -204,6 +204,21 @@ class TestClaim:
         claimed = await claim(database, after=UUID(int=1))
 
         assert {lease.tenant_id for lease in claimed} == {UUID(int=2), UUID(int=3)}
+
+    async def test_says_how_far_it_saw_where_others_were_taking_the_same(
+        self, database: Database
+    ) -> None:
+        await call(database, *((new_id(), UUID(int=n)) for n in range(1, 7)))
+
+        async with database.session() as one:
+            await leases.claim(one, "turn", owner="a", limit=4, lease=MINUTE)
+            second = await claim(database, limit=4)
+        behind = await claim(database, limit=4, after=UUID(int=4))
+
+        # Nothing is left of the first four tenants; two are behind them.
+        assert (second, second.seen_to) == ([], UUID(int=4))
+        assert [lease.tenant_id.int for lease in behind] == [5, 6]
+        assert behind.seen_to is None
 
     async def test_a_tenants_oldest_row_comes_first(self, database: Database, superuser) -> None:
         tenant = new_id()

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -14,13 +14,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.db import leases
 from control_plane.db.leases import LeaseLost
-from control_plane.db.session import Database, Scope
+from control_plane.db.session import Database, Scope, Transaction
 from control_plane.fleet.plan import CRASH_LOOP, SILENT_AFTER, START_WITHIN, STEADY_AFTER
 from control_plane.fleet.provision.base import Transient, Workload, WorkloadState
 from control_plane.fleet.provision.fake import FakePlace, FakeProvisioner
 from control_plane.fleet.status import RESYNC, UNDER_WAY
 from control_plane.instances.client import AgentRefused
 from control_plane.instances.sessions import DEAD_AFTER
+from control_plane.kit.crypto import CannotOpen, Keyring
 from control_plane.kit.ids import new_id
 from instance_agent.document import DocumentError
 from instance_agent.protocol import ConfigOutcome
@@ -31,6 +32,41 @@ PATIENCE_S = 20.0
 """Longest wait for something that must happen."""
 
 SECOND = timedelta(seconds=1)
+
+
+def watched(fleet, monkeypatch: pytest.MonkeyPatch) -> tuple[list, list]:
+    """The transactions from now on, with their statements, and the secrets that are opened."""
+    begun: list[tuple[Scope, list[str]]] = []
+    opened: list[bytes] = []
+    database, opening = fleet.parts.house.database, Keyring.open
+
+    class Watched:
+        def __init__(self, transaction: Transaction, said: list[str]) -> None:
+            self._of, self._said = transaction.connection, said
+
+        def __getattr__(self, name: str) -> object:
+            self._said.append(name)
+            return getattr(self._of, name)
+
+    @asynccontextmanager
+    async def plain(scope: Scope) -> AsyncIterator[Transaction]:
+        said: list[str] = []
+        begun.append((scope, said))
+        async with Database.plain(database, scope) as transaction:
+            yield replace(transaction, connection=Watched(transaction, said))
+
+    def session(scope: Scope) -> AbstractAsyncContextManager[AsyncSession]:
+        begun.append((scope, []))
+        return Database.session(database, scope)
+
+    def seen(keys: Keyring, sealed: bytes) -> bytes:
+        opened.append(sealed)
+        return opening(keys, sealed)
+
+    monkeypatch.setattr(database, "plain", plain)
+    monkeypatch.setattr(database, "session", session)
+    monkeypatch.setattr(Keyring, "open", seen)
+    return begun, opened
 
 
 class TestStart:
@@ -127,22 +163,49 @@ class TestConverged:
         assert await fleet.versions() == before
         assert dict(fleet.place.calls) == calls | {"observe": calls["observe"] + 10}
 
-    async def test_a_look_is_one_transaction_that_reads(
+    async def test_a_look_is_one_statement_that_opens_no_secret(
         self, fleet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         instance_id, _ = await fleet.run()
         lease = await fleet.lease(instance_id)
-        database = fleet.parts.house.database
-        begun = []
+        begun, opened = watched(fleet, monkeypatch)
 
-        def counted(scope: Scope) -> AbstractAsyncContextManager[AsyncSession]:
-            begun.append(scope)
-            return Database.session(database, scope)
-
-        monkeypatch.setattr(database, "session", counted)
         await fleet.reconciler.look(lease)
 
-        assert begun == [Scope(tenants=(fleet.owner.tenant_id,))]
+        assert begun == [(Scope(tenants=(fleet.owner.tenant_id,)), ["fetch"])]
+        assert opened == []
+
+    async def test_looks_of_one_moment_are_one_statement_for_all_their_tenants(
+        self, fleet, people: People, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mine, _ = await fleet.run()
+        first, fleet.owner = fleet.owner, await people.owner("Other House")
+        theirs, _ = await fleet.run()
+        held = [await fleet.lease(each) for each in (mine, theirs)]
+        before = await fleet.versions()
+        begun, _ = watched(fleet, monkeypatch)
+
+        again = await asyncio.gather(*(fleet.reconciler.look(lease) for lease in held))
+
+        ((scope, statements),) = begun
+        assert set(scope.tenants) == {first.tenant_id, fleet.owner.tenant_id}
+        assert statements == ["fetch"]
+        assert again == [DEAD_AFTER + SECOND] * 2
+        assert await fleet.versions() == before
+
+    async def test_one_that_cannot_be_read_hurts_no_other_look_of_its_moment(
+        self, fleet, superuser: asyncpg.Connection
+    ) -> None:
+        sound, broken = (await fleet.run())[0], (await fleet.run())[0]
+        held = [await fleet.lease(each) for each in (sound, broken)]
+        await superuser.execute("UPDATE channels SET secrets = 'x' WHERE instance_id = $1", broken)
+
+        again, error = await asyncio.gather(
+            *(fleet.reconciler.look(lease) for lease in held), return_exceptions=True
+        )
+
+        assert again == DEAD_AFTER + SECOND
+        assert isinstance(error, CannotOpen)
 
     async def test_a_running_one_is_looked_at_when_it_could_be_silent(self, fleet) -> None:
         instance_id, given = await fleet.run()
