@@ -42,6 +42,7 @@ from control_plane.privacy import routes as privacy
 from control_plane.providers import routes as providers
 from control_plane.realtime import routes as realtime
 from control_plane.revisions import routes as revisions
+from control_plane.rollouts import routes as rollouts
 from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
 from control_plane.tenants import sign_on_routes as sign_on
@@ -145,6 +146,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         sign_on.router,
         instances.router,
         fleet.router,
+        rollouts.router,
         channels.router,
         providers.router,
         providers.plain,

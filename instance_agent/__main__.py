@@ -7,5 +7,5 @@ from instance_agent import logs, process, settings
 
 if __name__ == "__main__":
     given = settings.read(sys.argv[1:], os.environ)
-    logs.configure()
+    logs.configure(given.log_level)
     sys.exit(process.main(given))

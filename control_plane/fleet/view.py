@@ -10,7 +10,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.db.session import driver
 from control_plane.fleet.plan import Desired, Observed, SessionView, Starts, Want
-from control_plane.fleet.provision.base import ABSENT, Allowance, InstanceSpec, Workload
+from control_plane.fleet.provision.base import (
+    ABSENT,
+    Allowance,
+    InstanceSpec,
+    Release,
+    Workload,
+)
 from control_plane.instances.models import Instance
 from control_plane.instances.sessions import AgentAddress, active_agent
 from control_plane.kit.crypto import Keyring
@@ -27,8 +33,9 @@ WHERE instance_id = $1 AND state IN ('standby', 'active') ORDER BY id
 """
 _CHANNELS = "SELECT state FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
 _TENANT = """
-SELECT t.state, p.quotas || t.quota_overrides AS quotas
-FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
+SELECT t.state, p.quotas || t.quota_overrides AS quotas, r.number, r.image, r.settings
+FROM tenants AS t JOIN plans AS p ON p.name = t.plan LEFT JOIN releases AS r ON r.id = $2
+WHERE t.id = $1
 """
 
 
@@ -44,6 +51,7 @@ class View:
     starts: Starts
     agent: AgentAddress | None
     update: ConfigUpdate
+    release: Release | None = None
 
     @property
     def spec(self) -> InstanceSpec:
@@ -52,6 +60,7 @@ class View:
             tenant_id=self.instance.tenant_id,
             generation=self.instance.generation,
             allowance=self.desired.allowance,
+            release=self.release,
         )
 
     def seen(self, workload: Workload = ABSENT, starts: Starts | None = None) -> Observed:
@@ -74,7 +83,7 @@ async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View 
         return None
     connection = await driver(session)
     state = await revisions.standing(session, instance_id)
-    tenant = await connection.fetchrow(_TENANT, instance.tenant_id)
+    tenant = await connection.fetchrow(_TENANT, instance.tenant_id, instance.release_id)
     quotas = json.loads(tenant["quotas"])
     channels = await connection.fetch(_CHANNELS, instance_id)
     sessions = await connection.fetch(_SESSIONS, instance_id)
@@ -101,6 +110,7 @@ async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View 
         starts=starts_from(instance.starts),
         agent=await active_agent(session, keys, instance_id),
         update=update,
+        release=_release(tenant),
     )
 
 
@@ -144,6 +154,15 @@ def starts_to(starts: Starts) -> dict[str, Any]:
 def _name(number: int | None, sha256: str | None) -> str | None:
     """What tells one configuration from another: an older one published again has a new number."""
     return f"{number}:{sha256}" if number is not None and sha256 is not None else None
+
+
+def _release(row: Any) -> Release | None:
+    if row["number"] is None:
+        return None
+    settings = json.loads(row["settings"])
+    return Release(
+        number=row["number"], image=row["image"], settings=tuple(sorted(settings.items()))
+    )
 
 
 def _want(desired: str, tenant_state: str) -> Want:
