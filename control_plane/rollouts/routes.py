@@ -69,7 +69,7 @@ async def get_rollout(rollout_id: UUID, call: Reader) -> RolloutOut:
 
 
 @router.get("/rollouts/{rollout_id}/members")
-async def list_members(
+async def list_rollout_members(
     rollout_id: UUID, call: Reader, window: WindowDep, state: MemberState | None = None
 ) -> Page[RolloutMemberOut]:
     """The bots of a rollout, each with its wave and how it stands."""

@@ -42,7 +42,7 @@ class Scene:
         self.mute: set[str] = set()
         self.bots: dict[UUID, Fleet] = {}
         self.worker = self.new_worker()
-        self._url = url
+        self.url = url
         self._given: dict[tuple[UUID, str | None], Bootstrap] = {}
         self.operator: Person
 
@@ -53,7 +53,7 @@ class Scene:
     async def add(self, *, group: str = "", up: bool = True) -> UUID:
         """One more tenant with a bot that runs."""
         owner = await self.people.owner()
-        fleet = Fleet(self.parts, self.clock, owner, self.superuser, self._url)
+        fleet = Fleet(self.parts, self.clock, owner, self.superuser, self.url)
         fleet.place = self.place
         fleet.reconciler = fleet.reconciler_over(FakeProvisioner(self.place))
         if group:
