@@ -59,6 +59,43 @@ _PAGE_POLICY = (
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 
+# Everything below /api/v1.
+ROUTERS = (
+    access.plain,
+    access.router,
+    account.plain,
+    account.router,
+    audit.router,
+    audit.plain,
+    api_keys.router,
+    tenants.plain,
+    tenants.router,
+    people.plain,
+    people.router,
+    sign_on.plain,
+    sign_on.router,
+    instances.router,
+    fleet.router,
+    rollouts.router,
+    channels.router,
+    providers.router,
+    providers.plain,
+    revisions.router,
+    conversations.router,
+    search.router,
+    deliveries.router,
+    dead_letters.router,
+    dead_letters.plain,
+    turns.router,
+    turns.talks_router,
+    media.router,
+    agent_media.router,
+    privacy.router,
+    webhooks.router,
+    webhooks.plain,
+    realtime.router,
+)
+
 system = APIRouter(include_in_schema=False, dependencies=[Depends(stranger)])
 
 
@@ -130,41 +167,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     errors.install(app)
     # Routes are tried one after the other: what platforms call all the time comes first.
     app.include_router(channels.public_router)
-    for router in (
-        access.plain,
-        access.router,
-        account.plain,
-        account.router,
-        audit.router,
-        audit.plain,
-        api_keys.router,
-        tenants.plain,
-        tenants.router,
-        people.plain,
-        people.router,
-        sign_on.plain,
-        sign_on.router,
-        instances.router,
-        fleet.router,
-        rollouts.router,
-        channels.router,
-        providers.router,
-        providers.plain,
-        revisions.router,
-        conversations.router,
-        search.router,
-        deliveries.router,
-        dead_letters.router,
-        dead_letters.plain,
-        turns.router,
-        turns.talks_router,
-        media.router,
-        agent_media.router,
-        privacy.router,
-        webhooks.router,
-        webhooks.plain,
-        realtime.router,
-    ):
+    for router in ROUTERS:
         app.include_router(router, prefix=API)
     for router in (webchat.router, media.link_router, system):
         app.include_router(router)
