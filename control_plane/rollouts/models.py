@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Identity
 from sqlmodel import Field
 
 from control_plane.db.types import Json, Row, Timestamp
@@ -16,8 +15,7 @@ class Release(Row, table=True):
     __tablename__ = "releases"
 
     id: UUID = Field(primary_key=True)
-    # The database counts.
-    number: int = Field(default=None, nullable=False, sa_column_args=[Identity(always=True)])
+    number: int
     image: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
     note: str = ""
@@ -31,8 +29,7 @@ class Rollout(Row, table=True):
     __tablename__ = "rollouts"
 
     id: UUID = Field(primary_key=True)
-    # The database counts.
-    number: int = Field(default=None, nullable=False, sa_column_args=[Identity(always=True)])
+    number: int
     release_id: UUID
     state: str = "running"
     reason: str | None = None

@@ -22,10 +22,15 @@ WORK = "rollout"
 # Whose work it is: nobody's. Work needs a tenant's id, for fairness.
 NOBODYS = UUID(int=3)
 
+# One after the other, so that no two get one number.
+_ALONE = "SELECT pg_advisory_xact_lock(hashtext('releases'))"
+_NEXT_RELEASE = "SELECT coalesce(max(number), 0) + 1 FROM releases"
 _BEGIN = """
-INSERT INTO rollouts (id, release_id, waves, began, budget_percent, ready_within_s, watch_s,
+INSERT INTO rollouts (id, number, release_id, waves, began, budget_percent, ready_within_s, watch_s,
     at_once, created_at, updated_at)
-VALUES ($1, $2, $3::text::jsonb, jsonb_build_array($4::text), $5, $6, $7, $8, $9, $9)
+SELECT $1, coalesce(max(number), 0) + 1, $2, $3::text::jsonb, jsonb_build_array($4::text), $5, $6,
+    $7, $8, $9, $9
+FROM rollouts
 ON CONFLICT DO NOTHING
 """
 # Who has the release already need not be moved.
@@ -56,12 +61,18 @@ async def create_release(
     settings = {
         name: str(value) for name, value in body.settings.model_dump(exclude_none=True).items()
     }
+    connection = await driver(session)
+    await connection.execute(_ALONE)
     release = Release(
-        id=new_id(), image=body.image, settings=settings, note=body.note, created_at=now
+        id=new_id(),
+        number=await connection.fetchval(_NEXT_RELEASE),
+        image=body.image,
+        settings=settings,
+        note=body.note,
+        created_at=now,
     )
     session.add(release)
     await session.flush()
-    await session.refresh(release)
     after = {"number": release.number, "image": release.image, "settings": settings}
     _record(session, "release.create", ("release", release.id), actor=actor, now=now, after=after)
     return release

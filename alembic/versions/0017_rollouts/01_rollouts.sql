@@ -2,7 +2,7 @@
 -- the mark of the one that new instances get.
 CREATE TABLE releases (
     id         uuid PRIMARY KEY,
-    number     integer GENERATED ALWAYS AS IDENTITY UNIQUE,
+    number     integer NOT NULL UNIQUE,
     image      text,
     settings   jsonb NOT NULL DEFAULT '{}',
     note       text NOT NULL DEFAULT '',
@@ -21,7 +21,7 @@ ALTER TABLE tenants ADD COLUMN rollout_group text NOT NULL DEFAULT ''
 -- says when each wave began. An aborted one ends when the last of those that it had moved is decided.
 CREATE TABLE rollouts (
     id             uuid PRIMARY KEY,
-    number         integer GENERATED ALWAYS AS IDENTITY UNIQUE,
+    number         integer NOT NULL UNIQUE,
     release_id     uuid NOT NULL REFERENCES releases (id),
     state          text NOT NULL DEFAULT 'running' CHECK (state IN
                    ('running', 'paused', 'rolling_back', 'rolled_back', 'done', 'aborted')),

@@ -23,7 +23,8 @@ NO_SUCH_IMAGE = "registry.invalid/agent:none"
 TERMS = {"watch_s": 3, "ready_within_s": 20, "budget_percent": 0, "waves": [0, 50, 100]}
 
 _NEW_RELEASE = """
-INSERT INTO releases (id, settings, created_at) VALUES ($1, $2, now()) RETURNING number
+INSERT INTO releases (id, number, settings, created_at)
+SELECT $1, max(number) + 1, $2, now() FROM releases RETURNING number
 """
 _BOOTED = """
 SELECT i.generation, r.settings FROM instances AS i LEFT JOIN releases AS r ON r.id = i.release_id
