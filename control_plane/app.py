@@ -42,6 +42,7 @@ from control_plane.privacy import routes as privacy
 from control_plane.providers import routes as providers
 from control_plane.realtime import routes as realtime
 from control_plane.revisions import routes as revisions
+from control_plane.rollouts import routes as rollouts
 from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
 from control_plane.tenants import sign_on_routes as sign_on
@@ -56,6 +57,43 @@ MAX_BODY_BYTES = 1024 * 1024
 _PAGE_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+# Everything below /api/v1.
+ROUTERS = (
+    access.plain,
+    access.router,
+    account.plain,
+    account.router,
+    audit.router,
+    audit.plain,
+    api_keys.router,
+    tenants.plain,
+    tenants.router,
+    people.plain,
+    people.router,
+    sign_on.plain,
+    sign_on.router,
+    instances.router,
+    fleet.router,
+    rollouts.router,
+    channels.router,
+    providers.router,
+    providers.plain,
+    revisions.router,
+    conversations.router,
+    search.router,
+    deliveries.router,
+    dead_letters.router,
+    dead_letters.plain,
+    turns.router,
+    turns.talks_router,
+    media.router,
+    agent_media.router,
+    privacy.router,
+    webhooks.router,
+    webhooks.plain,
+    realtime.router,
 )
 
 system = APIRouter(include_in_schema=False, dependencies=[Depends(stranger)])
@@ -129,40 +167,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     errors.install(app)
     # Routes are tried one after the other: what platforms call all the time comes first.
     app.include_router(channels.public_router)
-    for router in (
-        access.plain,
-        access.router,
-        account.plain,
-        account.router,
-        audit.router,
-        audit.plain,
-        api_keys.router,
-        tenants.plain,
-        tenants.router,
-        people.plain,
-        people.router,
-        sign_on.plain,
-        sign_on.router,
-        instances.router,
-        fleet.router,
-        channels.router,
-        providers.router,
-        providers.plain,
-        revisions.router,
-        conversations.router,
-        search.router,
-        deliveries.router,
-        dead_letters.router,
-        dead_letters.plain,
-        turns.router,
-        turns.talks_router,
-        media.router,
-        agent_media.router,
-        privacy.router,
-        webhooks.router,
-        webhooks.plain,
-        realtime.router,
-    ):
+    for router in ROUTERS:
         app.include_router(router, prefix=API)
     for router in (webchat.router, media.link_router, system):
         app.include_router(router)

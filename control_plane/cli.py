@@ -19,7 +19,7 @@ from control_plane import logs, probes, serve
 from control_plane.access import account, reseal, trail
 from control_plane.db import migrate as migrations
 from control_plane.db.postgres_process import EmbeddedPostgresError
-from control_plane.db.session import Database
+from control_plane.db.session import Database, Scope
 from control_plane.fleet.provision.base import ProvisionError
 from control_plane.kit import tracing
 from control_plane.kit.clock import SystemClock
@@ -27,6 +27,7 @@ from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BotyardError
 from control_plane.parts import AtOnce, Background, Parts, Stoppable, build
 from control_plane.places import agents_place, known_to_api
+from control_plane.rollouts.command import Act, rollout_cli
 from control_plane.seed import FILE, FirstRun, make_operator
 from control_plane.serve import HttpServer, PortTaken
 from control_plane.settings import Settings
@@ -50,9 +51,11 @@ cli = typer.Typer(
 )
 
 audit_cli = typer.Typer(no_args_is_help=True, help="What was done, by whom.")
+instances_cli = typer.Typer(no_args_is_help=True, help="The bots of all tenants.")
 keys_cli = typer.Typer(no_args_is_help=True, help="The keys that seal secrets in the database.")
 cli.add_typer(audit_cli, name="audit")
 cli.add_typer(keys_cli, name="keys")
+cli.add_typer(instances_cli, name="instances")
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Where everything is kept. Default: .botyard here.")
@@ -281,6 +284,19 @@ async def _with_parts(settings: Settings, act: Callable[[Parts], Awaitable[Resul
         return await act(parts)
     finally:
         await parts.close()
+
+
+def _as_platform(act: Act[Result]) -> Result:
+    """In one transaction that speaks for the platform."""
+
+    async def acting(parts: Parts) -> Result:
+        async with _db(parts).session(Scope(operator=True)) as session:
+            return await act(session, parts.house.clock.now())
+
+    return asyncio.run(_with_parts(_settings(), acting))
+
+
+instances_cli.add_typer(rollout_cli(_as_platform), name="rollout")
 
 
 def _db(parts: Parts) -> Database:

@@ -48,6 +48,9 @@ from control_plane.privacy import retention
 from control_plane.privacy.retention import RETENTION_MAX_DAYS, Retention
 from control_plane.realtime.connections import Connections
 from control_plane.realtime.limits import SocketLimits
+from control_plane.rollouts import worker as rollouts
+from control_plane.rollouts.figures import Figures
+from control_plane.rollouts.worker import Rollouts
 from control_plane.tenants import life
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
@@ -135,7 +138,7 @@ class Parts:
         ]
 
     def controllers(self, provisioner: Provisioner, cell: str) -> list[Stoppable]:
-        """The fleet: reconcile, the provisioner's hints, timed upkeep."""
+        """The fleet: reconcile, the provisioner's hints, rollouts, timed upkeep."""
         house = self.house
         reconciler = Reconciler(
             house.database,
@@ -149,6 +152,12 @@ class Parts:
         return [
             self._loop(reconcile.WORK, reconciler.look, LoopSettings(cell=cell)),
             Background("fleet.hints", reconciler.watch()),
+            self._loop(
+                rollouts.WORK,
+                Rollouts(house.database, house.clock).bring_on,
+                LoopSettings(concurrency=1),
+            ),
+            Figures(house.database, house.clock),
             Led(leader, self._loop(upkeep.WORK, leader.lead, LoopSettings(concurrency=1))),
         ]
 

@@ -12,5 +12,5 @@ if __name__ == "__main__":
     from instance_agent import logs, process, settings
 
     given = settings.read(sys.argv[1:], os.environ)
-    logs.configure()
+    logs.configure(given.log_level)
     sys.exit(process.main(given))

@@ -18,8 +18,8 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2
 Line = MutableMapping[str, Any]
 
 
-def configure() -> None:
-    """Send every log line of this process to stdout in the house's form."""
+def configure(level: str = "info") -> None:
+    """Send every log line of this process, from `level` on, to stdout in the house's form."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -28,7 +28,7 @@ def configure() -> None:
             shape,
             structlog.processors.JSONRenderer(serializer=_encode),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(sys.stdout),
         cache_logger_on_first_use=True,
     )

@@ -36,8 +36,6 @@ EXIT_FAILED = 1
 EXIT_DATA_DIR_IN_USE = 3
 EXIT_IDENTITY_REFUSED = 4
 
-# Connections of the control plane's lanes, callbacks and health checks at a time.
-MAX_CONNECTIONS = 512
 # Answers under way when the server closes; the agent's own draining came before.
 CLOSE_S = 2
 # A connection that nobody uses; callers drop theirs after 5 s, so that none ends under a call.
@@ -105,7 +103,7 @@ async def run(settings: Settings, token: str) -> int:
                 random=random,
                 door=door,
             )
-            async with _served(agent, listener, tls):
+            async with _served(agent, listener, tls, most=settings.max_connections):
                 life = _live(agent, settings, token, listener, tls, http, random)
                 code = await _until(stop, life)
                 log.info("draining")
@@ -189,7 +187,7 @@ async def _until(stop: asyncio.Event, life: Awaitable[None]) -> int:
 
 @contextlib.asynccontextmanager
 async def _served(
-    agent: Agent, listener: socket.socket, tls: "Identity | None"
+    agent: Agent, listener: socket.socket, tls: "Identity | None", *, most: int
 ) -> AsyncIterator[None]:
     config = uvicorn.Config(
         create_app(agent),
@@ -199,7 +197,7 @@ async def _served(
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        limit_concurrency=most,
         timeout_graceful_shutdown=CLOSE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
     )

@@ -25,6 +25,8 @@ class Settings:
     listen_host: str
     listen_port: int
     outbound_allow: tuple[Network, ...] = ()
+    log_level: str = "info"
+    max_connections: int = 512
 
 
 def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -41,6 +43,8 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         listen_host=host,
         listen_port=port,
         outbound_allow=given.outbound_allow,
+        log_level=given.log_level,
+        max_connections=given.max_connections,
     )
 
 
@@ -84,6 +88,20 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default="",
         help="private networks, by comma, where providers of models may be (default: none)",
     )
+    option(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        default="info",
+        help="the least that is logged (default: %(default)s)",
+    )
+    option(
+        "--max-connections",
+        type=_connections,
+        metavar="N",
+        default="512",
+        help="of the control plane's lanes, callbacks and health checks at a time "
+        "(default: %(default)s)",
+    )
     return parser
 
 
@@ -92,6 +110,12 @@ def _networks(text: str) -> tuple[Network, ...]:
         return networks(text)
     except ValueError:
         raise argparse.ArgumentTypeError("must be networks by comma, as 10.2.0.0/16") from None
+
+
+def _connections(text: str) -> int:
+    if not text.isdecimal() or not 16 <= int(text) <= 65_536:
+        raise argparse.ArgumentTypeError("must be a number from 16 to 65536")
+    return int(text)
 
 
 def _url(text: str) -> str:

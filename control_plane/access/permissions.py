@@ -44,6 +44,8 @@ class Permission(StrEnum):
     WEBHOOKS_WRITE = "webhooks.write"
     SIGN_ON_READ = "sign_on.read"
     SIGN_ON_WRITE = "sign_on.write"
+    ROLLOUTS_READ = "rollouts.read"
+    ROLLOUTS_WRITE = "rollouts.write"
 
     @property
     def reads(self) -> bool:
@@ -69,6 +71,7 @@ _DISCREET = frozenset(
         Permission.WEBHOOKS_READ,
         Permission.SIGN_ON_READ,
         Permission.PROVIDERS_READ,
+        Permission.ROLLOUTS_READ,
     }
 )
 _VIEWER = frozenset(permission for permission in Permission if permission.reads) - _DISCREET
@@ -113,6 +116,8 @@ OPERATOR_PERMISSIONS = frozenset(
         Permission.INSTANCES_READ,
         Permission.PLANS_WRITE,
         Permission.SUPPORT_GRANT,
+        Permission.ROLLOUTS_READ,
+        Permission.ROLLOUTS_WRITE,
         # Of the platform's own chain.
         Permission.AUDIT_READ,
     }

@@ -15,7 +15,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.channels import service as channels
 from control_plane.db.session import Session, driver
 from control_plane.fleet.plan import Desired, Observed, SessionView, Starts, Want
-from control_plane.fleet.provision.base import ABSENT, Allowance, InstanceSpec, Workload
+from control_plane.fleet.provision.base import (
+    ABSENT,
+    Allowance,
+    InstanceSpec,
+    Release,
+    Workload,
+)
 from control_plane.instances import sessions
 from control_plane.instances.sessions import AgentAddress
 from control_plane.kit.crypto import Keyring
@@ -55,13 +61,15 @@ SELECT i.id, i.tenant_id, i.desired, i.generation, i.observed_generation, i.phas
             FROM jsonb_array_elements(r.document->'llm'->'models') AS m
         ) ORDER BY v.id
     ) AS providers,
-    a.id AS active, a.endpoint, a.api_token, a.epoch, a.journal_id
+    a.id AS active, a.endpoint, a.api_token, a.epoch, a.journal_id,
+    l.number AS release, l.image, l.settings
 FROM instances AS i
 JOIN config_states AS s ON s.instance_id = i.id
 JOIN tenants AS t ON t.id = i.tenant_id
 JOIN plans AS p ON p.name = t.plan
 LEFT JOIN revisions AS r ON r.instance_id = i.id AND r.number = s.desired
 LEFT JOIN agent_sessions AS a ON a.instance_id = i.id AND a.state = 'active'
+LEFT JOIN releases AS l ON l.id = i.release_id
 WHERE i.id = ANY ($1) AND i.phase <> 'deleted'
 """
 
@@ -162,6 +170,7 @@ class View:
     material: Material = field(repr=False)
     keys: Keyring = field(repr=False)
     row: Any = field(repr=False)
+    release: Release | None = None
 
     @property
     def spec(self) -> InstanceSpec:
@@ -170,6 +179,7 @@ class View:
             tenant_id=self.instance.tenant_id,
             generation=self.instance.generation,
             allowance=self.desired.allowance,
+            release=self.release,
         )
 
     @property
@@ -245,6 +255,7 @@ def _view(row: Any, keys: Keyring, digests: Digests) -> View:
         material=material,
         keys=keys,
         row=row,
+        release=_release(row),
     )
 
 
@@ -287,6 +298,15 @@ def starts_to(starts: Starts) -> dict[str, Any]:
 def _name(number: int | None, sha256: str | None) -> str | None:
     """What tells one configuration from another: an older one published again has a new number."""
     return f"{number}:{sha256}" if number is not None and sha256 is not None else None
+
+
+def _release(row: Any) -> Release | None:
+    if row["release"] is None:
+        return None
+    settings = msgspec.json.decode(row["settings"])
+    return Release(
+        number=row["release"], image=row["image"], settings=tuple(sorted(settings.items()))
+    )
 
 
 def _want(desired: str, tenant_state: str) -> Want:

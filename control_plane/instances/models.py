@@ -13,7 +13,8 @@ class Instance(Row, table=True):
     """One tenant's bot: desired and observed.
 
     `generation` rises when what should run changes; `phase` is computed from the conditions,
-    never set by hand; `starts` remembers recent starts and ends, for back-off.
+    never set by hand; `starts` remembers recent starts and ends, for back-off. Without a release
+    the agent is what its place is configured with.
     """
 
     __tablename__ = "instances"
@@ -23,6 +24,7 @@ class Instance(Row, table=True):
     name: str
     cell: str = ""
     desired: str = "running"
+    release_id: UUID | None = None
     generation: int = 1
     observed_generation: int = 0
     phase: str = "pending"

@@ -28,10 +28,18 @@ async def create(
     """An instance that should run; the fleet starts it."""
     standing = await quota.standing(session, tenant_id, now=now, lock=True)
     standing.room_for("instances")
-    instance = Instance(id=new_id(), tenant_id=tenant_id, name=name, created_at=now, updated_at=now)
+    connection = await driver(session)
+    instance = Instance(
+        id=new_id(),
+        tenant_id=tenant_id,
+        name=name,
+        release_id=await connection.fetchval("SELECT id FROM releases WHERE newcomers"),
+        created_at=now,
+        updated_at=now,
+    )
     session.add(instance)
     await session.flush()
-    await (await driver(session)).execute(
+    await connection.execute(
         "INSERT INTO config_states (instance_id, tenant_id) VALUES ($1, $2)",
         instance.id,
         tenant_id,
@@ -104,6 +112,27 @@ async def restart(
     return instance
 
 
+async def release(
+    session: AsyncSession,
+    instance_id: UUID,
+    release_id: UUID | None,
+    *,
+    number: int | None,
+    reason: str,
+    now: datetime,
+) -> None:
+    """Let its agent be of this release from now on, forgetting failures of the former one.
+
+    A new generation: whatever replaces an older one safely does the rest.
+    """
+    instance = await get(session, instance_id, lock=True)
+    instance.starts = {"ended_ref": instance.starts.get("ended_ref")}
+    instance.release_id = release_id
+    await _next_generation(session, instance, now)
+    more = {"release": number, "reason": reason}
+    await _changed(session, instance, "instance.release", actor=None, now=now, more=more)
+
+
 async def timeline(
     session: AsyncSession, instance_id: UUID, *, before: UUID | None, limit: int
 ) -> Sequence[TimelineEntry]:
@@ -156,7 +185,9 @@ async def _changed(
     now: datetime,
     before: str | None = None,
     entries: Sequence[Entry] = (),
+    more: dict[str, Any] | None = None,
 ) -> None:
+    more = more or {}
     audit.record(
         session,
         actor=actor,
@@ -165,7 +196,7 @@ async def _changed(
         target=("instance", instance.id),
         now=now,
         before={"desired": before} if before else None,
-        after={"desired": instance.desired, "generation": instance.generation},
+        after={"desired": instance.desired, "generation": instance.generation} | more,
     )
     note(
         session,
@@ -174,10 +205,10 @@ async def _changed(
         event=action,
         message=f"{action.removeprefix('instance.')} asked for",
         now=now,
-        data={"generation": instance.generation},
+        data={"generation": instance.generation} | more,
     )
     await session.flush()
     await leases.call(session, WORK, [(instance.id, instance.tenant_id)], cell=instance.cell)
     data = {"instance_id": str(instance.id), "desired": instance.desired, "action": action}
-    told = Entry(type="instance.changed", data=data)
+    told = Entry(type="instance.changed", data=data | more)
     await stream.append(session, instance.tenant_id, [told, *entries])

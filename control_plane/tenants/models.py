@@ -39,6 +39,7 @@ class Tenant(Row, table=True):
     plan: str = "free"
     quota_overrides: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
     mask_numbers: bool = False
+    rollout_group: str = ""
     created_at: datetime = Field(sa_type=Timestamp)
     updated_at: datetime = Field(sa_type=Timestamp)
 

@@ -75,6 +75,18 @@ SCRIPT = (
     # The platform decides about a company and what it may have.
     Step("plan.create", "operator", "POST", "/plans", {"name": "tiny", "quotas": QUOTAS}),
     Step("plan.change", "operator", "PATCH", "/plans/{name}", {"retention_days": 30}),
+    Step("release.create", "operator", "POST", "/releases", {"image": "agent:2"}),
+    Step("rollout.start", "operator", "POST", "/rollouts", {"release": 1}, keeps="rollout_id"),
+    Step("rollout.pause", "operator", "POST", "/rollouts/{rollout_id}/pause"),
+    Step("rollout.resume", "operator", "POST", "/rollouts/{rollout_id}/resume"),
+    Step("rollout.abort", "operator", "POST", "/rollouts/{rollout_id}/abort"),
+    Step(
+        "tenant.rollout_group",
+        "operator",
+        "PUT",
+        "/tenants/{tenant_id}/rollout-group",
+        {"group": "canary"},
+    ),
     Step("tenant.ask", "operator", "POST", "/tenants/{tenant_id}/ask", {"question": "Who?"}),
     Step("tenant.inform", "owner", "POST", "/tenants/{tenant_id}/information", {"text": "Us."}),
     Step("tenant.reject", "operator", "POST", "/tenants/{tenant_id}/reject", {"reason": "No."}),

@@ -54,6 +54,12 @@ class TestRead:
         read = settings.read(argv(outbound_allow="10.2.0.0/16, 127.0.0.1/32"), {})
         assert [str(network) for network in read.outbound_allow] == ["10.2.0.0/16", "127.0.0.1/32"]
 
+    def test_what_a_release_says_to_all_agents_comes_by_the_environment(self):
+        said = {"BOTYARD_AGENT_LOG_LEVEL": "debug", "BOTYARD_AGENT_MAX_CONNECTIONS": "64"}
+        read = settings.read(argv(), said)
+        assert (read.log_level, read.max_connections) == ("debug", 64)
+        assert (EXPECTED.log_level, EXPECTED.max_connections) == ("info", 512)
+
     @pytest.mark.parametrize(
         "changes",
         [
@@ -64,6 +70,9 @@ class TestRead:
             {"instance_id": "7"},
             {"generation": "x"},
             {"outbound_allow": "the-office"},
+            {"log_level": "loud"},
+            {"max_connections": "15"},
+            {"max_connections": "none"},
         ],
     )
     def test_what_cannot_be_is_refused_with_2(self, changes, capsys):

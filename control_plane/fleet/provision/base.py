@@ -47,6 +47,23 @@ SMALLEST = Allowance(cpu=250, memory=128 * 2**20)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Release:
+    """What an agent is made of: an image, the place's own without one, and options of all agents.
+
+    A place that has no images runs what it is itself; there an image is a word.
+    """
+
+    number: int
+    image: str | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """How an agent hears of its options."""
+        return {f"BOTYARD_AGENT_{name.upper()}": value for name, value in self.settings}
+
+
+@dataclass(frozen=True, kw_only=True)
 class InstanceSpec:
     """What should run: compare by value."""
 
@@ -54,6 +71,7 @@ class InstanceSpec:
     tenant_id: UUID
     generation: int
     allowance: Allowance = SMALLEST
+    release: Release | None = None
 
 
 class WorkloadState(StrEnum):

@@ -16,6 +16,7 @@ from control_plane.fleet.provision.base import (
     InstanceSpec,
     Ownership,
     ProvisionError,
+    Release,
     Stale,
     Workload,
     WorkloadState,
@@ -57,6 +58,8 @@ class FakePlace:
         self._faults: dict[str, deque[ProvisionError]] = {}
         self._scripts: dict[UUID, deque[ScriptedExit]] = {}
         self._due: dict[UUID, ScriptedExit] = {}
+        self._spoiled: dict[str, ScriptedExit] = {}
+        self._made_of: dict[UUID, Release | None] = {}
         self._starts = 0
         self._wrote = asyncio.Event()
 
@@ -67,6 +70,14 @@ class FakePlace:
     def script(self, instance_id: UUID, *exits: ScriptedExit) -> None:
         """The next starts of this instance end so, one each; later ones keep running."""
         self._scripts.setdefault(instance_id, deque()).extend(exits)
+
+    def spoil(self, image: str, how: ScriptedExit) -> None:
+        """From now on every start of this image ends so."""
+        self._spoiled[image] = how
+
+    def made_of(self, instance_id: UUID) -> Release | None:
+        """The release of its newest start."""
+        return self._made_of.get(instance_id)
 
     def exit(self, instance_id: UUID, *, code: int = -9, lines: Sequence[str] = ()) -> None:
         """The agent ends now."""
@@ -112,6 +123,9 @@ class FakePlace:
         self._due.pop(spec.instance_id, None)
         if scripts := self._scripts.get(spec.instance_id):
             self._due[spec.instance_id] = scripts.popleft()
+        self._made_of[spec.instance_id] = spec.release
+        if spec.release is not None and (how := self._spoiled.get(spec.release.image or "")):
+            self._due[spec.instance_id] = how
         self.hints.put(spec.instance_id)
 
     def allow(self, spec: InstanceSpec) -> None:
@@ -120,7 +134,7 @@ class FakePlace:
         self._workloads[spec.instance_id] = replace(workload, allowance=spec.allowance)
 
     def remove(self, instance_id: UUID) -> None:
-        for table in (self._workloads, self._logs, self._scripts, self._due):
+        for table in (self._workloads, self._logs, self._scripts, self._due, self._made_of):
             table.pop(instance_id, None)
         self._wake_readers()
         self.hints.put(instance_id)

@@ -15,7 +15,7 @@ import msgspec
 
 from adapters import egress
 from adapters.egress import Network
-from control_plane.fleet.provision.base import Allowance, InstanceSpec
+from control_plane.fleet.provision.base import Allowance, InstanceSpec, Release
 
 Document = dict[str, Any]
 
@@ -118,6 +118,7 @@ class Wish:
     allowance: Allowance
     ended: str | None = None
     up: bool = True
+    release: Release | None = None
 
     @classmethod
     def of(cls, spec: InstanceSpec) -> "Wish":
@@ -126,7 +127,13 @@ class Wish:
             instance_id=spec.instance_id,
             generation=spec.generation,
             allowance=spec.allowance,
+            release=spec.release,
         )
+
+    @property
+    def image(self) -> str | None:
+        """Instead of the place's own."""
+        return self.release.image if self.release else None
 
     @property
     def terms(self) -> "Terms":
@@ -335,9 +342,10 @@ def _pod(wish: Wish, placement: Placement) -> Document:
 
 def _container(wish: Wish, placement: Placement) -> Document:
     allowed = ",".join(map(str, placement.outbound_allow))
+    options = wish.release.environment if wish.release else {}
     return {
         "name": "agent",
-        "image": placement.image,
+        "image": wish.image or placement.image,
         "command": list(placement.command),
         "args": [
             *("--instance-id", str(wish.instance_id), "--generation", str(wish.generation)),
@@ -348,6 +356,7 @@ def _container(wish: Wish, placement: Placement) -> Document:
         "env": [
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             {"name": "HOME", "value": "/data"},
+            *({"name": name, "value": value} for name, value in sorted(options.items())),
         ],
         "envFrom": [],
         "ports": [{"name": "api", "containerPort": PORT, "protocol": "TCP"}],
@@ -453,9 +462,17 @@ def _document(
             "name": name,
             **({"namespace": home} if home else {}),
             "labels": _labels(wish, placement),
-            "annotations": {WISH: msgspec.json.encode(wish).decode()},
+            "annotations": {WISH: _text(wish)},
         },
     }
+
+
+def _text(wish: Wish | Terms) -> str:
+    said = msgspec.to_builtins(wish)
+    if said.get("release") is None:
+        # As it was before there were releases: what is right is not written again for it.
+        said.pop("release", None)
+    return msgspec.json.encode(said).decode()
 
 
 def _labels(wish: Wish | Terms, placement: Placement) -> dict[str, str]:

@@ -63,7 +63,7 @@ def launch(
             stdout=log,
             stderr=log,
             cwd=home.agent,
-            env=_environment(home),
+            env=_environment(spec, home),
             start_new_session=True,
             pass_fds=(claim,),
         )
@@ -104,8 +104,10 @@ def _arguments(spec: InstanceSpec, home: Home, control_url: str, outbound_allow:
     ]
 
 
-def _environment(home: Home) -> dict[str, str]:
-    return {
+def _environment(spec: InstanceSpec, home: Home) -> dict[str, str]:
+    # An image means nothing here: agents are of this installation.
+    options = spec.release.environment if spec.release else {}
+    return options | {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
         "HOME": str(home.agent),

@@ -24,6 +24,7 @@ DISCREET = {
     Permission.WEBHOOKS_READ,
     Permission.SIGN_ON_READ,
     Permission.PROVIDERS_READ,
+    Permission.ROLLOUTS_READ,
 }
 READS = {each for each in Permission if each.value.endswith(".read")} - DISCREET
 CONFIGURES = {
@@ -55,6 +56,8 @@ PLATFORM = {
     Permission.TENANTS_DECIDE,
     Permission.PLANS_WRITE,
     Permission.SUPPORT_GRANT,
+    Permission.ROLLOUTS_READ,
+    Permission.ROLLOUTS_WRITE,
 }
 STILL_WORKS = {
     "pending": READS | {Permission.TENANT_INFORM},

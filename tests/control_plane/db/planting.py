@@ -14,8 +14,8 @@ from control_plane.kit.ids import new_id
 WITHOUT_WALLS = {"work", "routes", "credentials", "identities", "alembic_version"}
 """Keys and ids only, no content: the closed list of design section 7."""
 
-OF_THE_PLATFORM = {"plans"}
-"""Nobody's: everybody reads it, operators write it."""
+OF_THE_PLATFORM = {"plans", "releases", "rollouts", "rollout_members"}
+"""Nobody's: everybody reads plans and releases, operators write all of it."""
 
 TABLES = """
 SELECT c.oid, c.relname AS name, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,

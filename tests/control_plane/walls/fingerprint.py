@@ -17,7 +17,8 @@ AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY relname
 _OWNED = """
 SELECT relname, CASE WHEN relname = 'tenants' THEN 'id' ELSE 'tenant_id' END
 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
-AND NOT relispartition AND relrowsecurity AND relname <> 'plans' ORDER BY relname
+AND NOT relispartition AND relrowsecurity
+AND relname NOT IN ('plans', 'releases', 'rollouts') ORDER BY relname
 """
 
 

@@ -47,7 +47,7 @@ class Tenant:
     @property
     def marks(self) -> set[str]:
         """What only this tenant's data has: its ids, and its name, which all its words hold."""
-        public = {"name", "rest", "path"}
+        public = {"name", "rest", "path", "rollout_id"}
         return {str(value) for name, value in self.ids.items() if name not in public} | {self.name}
 
 
@@ -92,12 +92,21 @@ async def furnish(parts: Parts, client: httpx2.AsyncClient, superuser: asyncpg.C
     mine, theirs, suspended = [await builder.tenant(name) for name in ("Ant", "Bee", "Cat")]
     said = await operator.post(f"/tenants/{suspended.ids['tenant_id']}/suspend")
     assert said.status_code == 200
+    rollout = await rolled_out(operator)
+    for tenant in (mine, theirs, suspended):
+        tenant.ids["rollout_id"] = rollout
     return World(
         mine=mine,
         theirs=theirs,
         suspended=suspended,
         operator=bearer(operator.token),
     )
+
+
+async def rolled_out(operator: Person) -> str:
+    """A rollout of the platform's, which is everybody's and nobody's."""
+    await made(operator, "/releases", {"image": "agent:2"})
+    return str(await made(operator, "/rollouts", {"release": 1}))
 
 
 @dataclass

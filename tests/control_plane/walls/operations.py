@@ -33,9 +33,9 @@ OWN_ACCOUNT = frozenset(
 )
 """For everybody who signed in, and for no API key."""
 
-PUBLIC_ADDRESS = frozenset({"token", "rest", "path", "name"})
+PUBLIC_ADDRESS = frozenset({"token", "rest", "path", "name", "rollout_id"})
 """Parameters that name nothing of a tenant's that were secret: the address of a channel, which
-stands in its customers' browsers, a file of the dashboard, a plan of the platform."""
+stands in its customers' browsers, a file of the dashboard, a plan or a rollout of the platform."""
 
 
 ENDLESS = frozenset({("GET", "/api/v1/stream")})
@@ -115,6 +115,10 @@ BODIES: dict[tuple[str, str], Callable[[Tenant], Any]] = {
             "pod_memory": 2**28,
         },
     },
+    ("POST", "/api/v1/releases"): lambda _: {"image": "agent:2"},
+    ("POST", "/api/v1/rollouts"): lambda _: {"release": 1},
+    ("POST", "/api/v1/rollouts/{rollout_id}/abort"): lambda _: {},
+    ("PUT", "/api/v1/tenants/{tenant_id}/rollout-group"): lambda _: {"group": "canary"},
     ("PATCH", "/api/v1/plans/{name}"): lambda _: {"quotas": {"instances": 3}},
     ("POST", "/api/v1/invitations/accept"): lambda _: {"token": "x" * 43, "password": PASSWORD},
     ("PATCH", "/api/v1/members/{member_id}"): lambda t: {"role": str(t.ids["role_id"])},

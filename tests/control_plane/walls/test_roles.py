@@ -58,6 +58,8 @@ NOT_NOW = {
     "/api/v1/deliveries/{delivery_id}/settle": {"not_owner", "not_unconfirmed"},
     # A key is no member, and an invitation holds only while its inviter is one.
     "/api/v1/invitations": {"member_not_found"},
+    # One at a time, and one goes on.
+    "/api/v1/rollouts": {"rollout_under_way"},
     # An operator is in no tenant.
     "/api/v1/quota": {"tenant_not_found"},
 }

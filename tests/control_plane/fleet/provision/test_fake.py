@@ -1,11 +1,18 @@
 """The fake's own tricks: faults, scripted exits, counted calls."""
 
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
-from control_plane.fleet.provision.base import InstanceSpec, Invalid, Transient, WorkloadState
+from control_plane.fleet.provision.base import (
+    InstanceSpec,
+    Invalid,
+    Release,
+    Transient,
+    WorkloadState,
+)
 from control_plane.fleet.provision.fake import FakePlace, FakeProvisioner, ScriptedExit
 
 SECOND = timedelta(seconds=1)
@@ -33,6 +40,27 @@ class TestFaults:
         await provisioner.observe([spec.instance_id])
         assert (await provisioner.ensure(spec)).state is WorkloadState.RUNNING
         assert place.calls == {"ensure": 3, "observe": 1}
+
+
+class TestReleases:
+    async def test_are_remembered_and_a_spoiled_image_ends_each_time(self, place, clock, spec):
+        provisioner = FakeProvisioner(place)
+        bad = replace(spec, release=Release(number=1, image="bad"))
+        place.spoil("bad", ScriptedExit(after=SECOND))
+        for _ in range(2):
+            await provisioner.ensure(bad)
+            assert place.made_of(spec.instance_id) == bad.release
+            clock.advance(SECOND)
+            seen = (await provisioner.observe([spec.instance_id]))[spec.instance_id]
+            assert seen.state is WorkloadState.EXITED
+        good = replace(spec, generation=2, release=Release(number=2, image="good"))
+        await provisioner.ensure(good)
+        clock.advance(SECOND)
+        seen = (await provisioner.observe([spec.instance_id]))[spec.instance_id]
+        assert (seen.state, place.made_of(spec.instance_id)) == (
+            WorkloadState.RUNNING,
+            good.release,
+        )
 
 
 class TestScriptedExits:

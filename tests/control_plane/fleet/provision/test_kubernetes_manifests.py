@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import ValidationError
 
-from control_plane.fleet.provision.base import Allowance
+from control_plane.fleet.provision.base import Allowance, Release
 from control_plane.fleet.provision.kubernetes_manifests import (
     Document,
     Placement,
@@ -118,6 +118,33 @@ class TestDocuments:
     def test_two_agents_of_a_tenant_stand_behind_the_same_walls(self) -> None:
         other = replace(WISH, instance_id=uuid4(), generation=9)
         assert walls(other.terms, PLACEMENT) == walls(WISH.terms, PLACEMENT)
+
+
+class TestARelease:
+    RELEASE = Release(number=7, image="agent:2", settings=(("log_level", "debug"),))
+
+    def test_gives_the_pod_its_image_and_its_options(self) -> None:
+        made = deployment(replace(WISH, release=self.RELEASE), PLACEMENT)
+        (container,) = made["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == "agent:2"
+        assert {"name": "BOTYARD_AGENT_LOG_LEVEL", "value": "debug"} in container["env"]
+        assert wish_of(made) == replace(WISH, release=self.RELEASE)
+        model_of(made).model_validate(made, by_name=False, strict=True)
+
+    def test_without_an_image_leaves_the_places_own(self) -> None:
+        made = deployment(replace(WISH, release=Release(number=8)), PLACEMENT)
+        (container,) = made["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == PLACEMENT.image
+
+    def test_changes_nothing_but_the_deployment(self) -> None:
+        before = documents(WISH, PLACEMENT)
+        after = documents(replace(WISH, release=self.RELEASE), PLACEMENT)
+        changed = [one["kind"] for one, other in zip(before, after, strict=True) if one != other]
+        assert changed == ["Deployment"]
+
+    def test_that_is_none_is_not_in_what_is_written(self) -> None:
+        wish = deployment(WISH, PLACEMENT)["metadata"]["annotations"]["botyard.dev/wish"]
+        assert "release" not in wish
 
 
 class TestQuota:

@@ -16,6 +16,7 @@ from control_plane.fleet.provision.base import (
     ABSENT,
     Allowance,
     InstanceSpec,
+    Release,
     Transient,
     Workload,
     WorkloadState,
@@ -257,6 +258,17 @@ class TestWhatTheAgentIsGiven:
             "TZ": "Asia/Shanghai",
             "PYTHONUNBUFFERED": "1",
         }
+
+    async def test_has_the_options_of_its_release_and_nothing_of_its_image(self, processes, spec):
+        settings = (("log_level", "debug"), ("max_connections", "64"))
+        release = Release(number=1, image="agent:2", settings=settings)
+        await processes.caller().ensure(replace(spec, release=release))
+
+        agent = await processes.agent(spec.instance_id)
+
+        assert agent.hello["env"]["BOTYARD_AGENT_LOG_LEVEL"] == "debug"
+        assert agent.hello["env"]["BOTYARD_AGENT_MAX_CONNECTIONS"] == "64"
+        assert "agent:2" not in str(agent.hello)
 
     async def test_says_which_private_networks_are_open(self, processes, spec):
         await processes.caller(outbound_allow="10.2.0.0/16").ensure(spec)
