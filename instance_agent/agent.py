@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from uuid import UUID
@@ -18,6 +19,7 @@ from adapters.outbound import Door, Outbound
 from instance_agent import session
 from instance_agent.configs import Configs
 from instance_agent.gate import Gate
+from instance_agent.holds import Holds
 from instance_agent.intake import Intake
 from instance_agent.journal import Journal
 from instance_agent.llm.inference import Inference
@@ -26,6 +28,7 @@ from instance_agent.metrics import Metrics
 from instance_agent.protocol import Bootstrap, ChannelStatus, EventType, Health, Heartbeat
 from instance_agent.reporter import Reporter
 from instance_agent.sender import Sender
+from instance_agent.settings import HEALTH_WINDOW_S
 from instance_agent.spool import Spool
 from instance_agent.store import Store
 from instance_agent.supervisor import Supervisor, Surroundings
@@ -51,6 +54,7 @@ class Running:
     configs: Configs
     sender: Sender
     inference: Inference
+    holds: Holds
 
 
 class Agent:
@@ -68,6 +72,7 @@ class Agent:
         clock: Callable[[], float],
         random: Random,
         door: Door,
+        window_s: float = HEALTH_WINDOW_S,
     ) -> None:
         self.instance_id = instance_id
         self.version = session.version()
@@ -84,6 +89,7 @@ class Agent:
         self._clock = clock
         self._random = random
         self._door = door
+        self._window_s = window_s
         self._observe()
 
     async def run(self, identity: Bootstrap) -> None:
@@ -98,8 +104,10 @@ class Agent:
                 loops.create_task(running.reporter.post_spool(), name="spool"),
                 loops.create_task(running.supervisor.report_states(), name="channel-states"),
                 loops.create_task(self._sweep(), name="journal-sweep"),
+                loops.create_task(running.configs.watch(), name="config-trials"),
+                loops.create_task(running.holds.keep(), name="accounts"),
             ]
-            await running.configs.boot(identity.newest, identity.last_good)
+            await running.configs.boot(identity.newest, identity.last_good, identity.refused)
             tasks.append(loops.create_task(self._heartbeats(running), name="heartbeat"))
             await running.reporter.gone.wait()
             log.info("session ended by the control plane", spooled=self.spool.state.depth)
@@ -112,7 +120,9 @@ class Agent:
             log.warning("requests were cut", after_s=FINISH_S)
         if (running := self.running) is None:
             return
+        await running.configs.close()
         await running.supervisor.close()
+        await running.holds.close()
         await running.intake.close()
         await running.inference.close()
         await self._flush(running)
@@ -169,6 +179,17 @@ class Agent:
         async def record_config(kind: EventType, data: msgspec.Struct) -> None:
             await reporter.record(kind, data, subject=None)
 
+        holds = Holds(
+            partial(
+                session.claim,
+                self._http,
+                f"{self._control_url}/api/v1/instances/{self.instance_id}/leases",
+                identity,
+                self._clock,
+            ),
+            every_s=identity.heartbeat_s,
+            clock=time.monotonic,
+        )
         around = Surroundings(
             http=self._platforms,
             control=Control(url=self._control_url, http=self._http),
@@ -185,6 +206,7 @@ class Agent:
             metrics=self.metrics,
             clock=self._clock,
             random=self._random,
+            holds=holds,
         )
         supervisor = Supervisor(around, record_status)
         configs = Configs(
@@ -194,6 +216,7 @@ class Agent:
             record=record_config,
             door=self._door,
             free_bytes=lambda: shutil.disk_usage(self._data_dir).free,
+            window_s=self._window_s,
         )
         sender = Sender(
             journal=self.journal, supervisor=supervisor, metrics=self.metrics, clock=self._clock
@@ -205,6 +228,7 @@ class Agent:
             supervisor=supervisor,
             configs=configs,
             sender=sender,
+            holds=holds,
             inference=Inference(
                 lambda: configs.llm,
                 # Reading the machine's certificates takes time: not before the first question.

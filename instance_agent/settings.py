@@ -10,6 +10,11 @@ from uuid import UUID
 from adapters.egress import Network
 from adapters.outbound import networks
 
+# How long a changed configuration must hold before it is the last good one: a platform's token
+# and its first connection take seconds, a second try after a back-off some more.
+HEALTH_WINDOW_S = 30.0
+_MAX_HEALTH_WINDOW_S = 600.0
+
 _ENV = "BOTYARD_AGENT_"
 
 
@@ -25,6 +30,7 @@ class Settings:
     listen_host: str
     listen_port: int
     outbound_allow: tuple[Network, ...] = ()
+    health_window_s: float = HEALTH_WINDOW_S
 
 
 def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -41,6 +47,7 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         listen_host=host,
         listen_port=port,
         outbound_allow=given.outbound_allow,
+        health_window_s=given.health_window,
     )
 
 
@@ -84,7 +91,22 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default="",
         help="private networks, by comma, where providers of models may be (default: none)",
     )
+    option(
+        "--health-window",
+        type=_window,
+        metavar="SECONDS",
+        default=str(HEALTH_WINDOW_S),
+        help="how long a changed configuration must hold before it is taken for good "
+        "(default: %(default)s)",
+    )
     return parser
+
+
+def _window(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= _MAX_HEALTH_WINDOW_S:
+        raise argparse.ArgumentTypeError(f"must be 0 to {_MAX_HEALTH_WINDOW_S:g} seconds")
+    return seconds
 
 
 def _networks(text: str) -> tuple[Network, ...]:

@@ -27,6 +27,7 @@ from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BadRequest, Forbidden, Gone, NotFound, Unauthorized
 from control_plane.kit.ids import fingerprint, new_id, new_token
 from control_plane.revisions import service as revisions
+from instance_agent.document import DocumentError
 from instance_agent.protocol import Bootstrap, BootstrapRequest, ConfigUpdate, Revision
 
 # A started agent exchanges its token within seconds; a machine under load within minutes.
@@ -128,7 +129,9 @@ class Bootstraps:
             )
             certificate = self._certify(opened.id, request.public_key)
             secrets = await self._secrets(session, tenant_id, instance_id, now)
-            newest, last_good = await self._revisions(session, instance_id, request.schema_version)
+            newest, last_good, refused = await self._revisions(
+                session, instance_id, request.schema_version
+            )
             checkpoints = await (await driver(session)).fetch(_CHECKPOINTS, instance_id)
             await leases.call(session, instances.WORK, [(instance_id, tenant_id)])
         return Bootstrap(
@@ -141,6 +144,7 @@ class Bootstraps:
             last_good=last_good,
             checkpoints={str(row["id"]): row["checkpoint"] for row in checkpoints},
             certificate=certificate,
+            refused=refused,
         )
 
     def _minted(self, token: str) -> Proof | None:
@@ -205,17 +209,24 @@ class Bootstraps:
 
     async def _revisions(
         self, session: AsyncSession, instance_id: UUID, schema_version: int
-    ) -> tuple[Revision, Revision | None]:
+    ) -> tuple[Revision, Revision | None, list[DocumentError]]:
         state = await revisions.standing(session, instance_id)
         compile_one = partial(
             compiled, session, self._keys, instance_id, schema_version=schema_version
         )
         newest = await compile_one(state.desired)
         await (await driver(session)).execute(_FRESH, instance_id, newest.revision, newest.sha256)
+        refused = []
+        if state.rejected_sha256 == newest.sha256:
+            refused = msgspec.convert(state.errors, list[DocumentError])
         if state.last_good is None or state.last_good == state.desired:
-            return _revision(newest), None
-        last_good = await compile_one(state.last_good)
-        return _revision(newest), _revision(last_good)
+            return _revision(newest), None, refused
+        try:
+            last_good = await compile_one(state.last_good)
+        except NotFound:
+            # An agent said that it ran this number, and we do not know it.
+            return _revision(newest), None, refused
+        return _revision(newest), _revision(last_good), refused
 
 
 def _revision(update: ConfigUpdate) -> Revision:

@@ -46,6 +46,8 @@ WORK = instances.WORK
 GRACE = timedelta(seconds=20)
 # Nothing to do but to notice a silent agent: what changes otherwise hints.
 _AT_REST = frozenset({"running", "connecting", "degraded"})
+# An agent's answer to a revision older than one that it has.
+_AHEAD = "stale_revision"
 # Looks within one lease: enough for a start to get as far as it can without waiting.
 _ROUNDS = 4
 
@@ -60,6 +62,12 @@ _APPLIED = """
 UPDATE config_states SET applied = $2, applied_sha256 = $3, last_good = $2, errors = '[]',
     rejected = NULL, rejected_sha256 = NULL, pending_restart = false
 WHERE instance_id = $1
+"""
+# Its end may have been told before the answer to the call was written.
+_ON_TRIAL = """
+UPDATE config_states SET applied = $2, applied_sha256 = $3, errors = '[]',
+    rejected = NULL, rejected_sha256 = NULL, pending_restart = false
+WHERE instance_id = $1 AND rejected_sha256 IS DISTINCT FROM $3
 """
 _REJECTED = """
 UPDATE config_states SET rejected = $2, rejected_sha256 = $3, errors = $4 WHERE instance_id = $1
@@ -191,11 +199,18 @@ class Reconciler:
                 _DELIVERED, lease.key, update.revision, update.sha256
             )
             await leases.hold(session, lease)
+        outcome: ConfigOutcome | None
         try:
             outcome = await self._agents.update_config(view.agent, update)
         except (AgentAway, AgentSilent, AgentRefused) as error:
+            if isinstance(error, AgentRefused) and error.code == _AHEAD:
+                # It runs what we do not know of: a new start takes ours, whatever the numbers.
+                outcome = ConfigOutcome(outcome="needs_restart", revision=None)
+            else:
+                outcome = None
             log.info("configuration not taken", instance=str(lease.key), error=str(error)[:256])
-            raise
+            if outcome is None:
+                raise
         async with self._database.session(self._scope(lease)) as session:
             await self._settle(session, lease, view, outcome)
             await leases.hold(session, lease)
@@ -206,7 +221,8 @@ class Reconciler:
         connection = await driver(session)
         update = view.update
         if outcome.outcome == "applied":
-            await connection.execute(_APPLIED, lease.key, update.revision, update.sha256)
+            statement = _ON_TRIAL if outcome.on_trial else _APPLIED
+            await connection.execute(statement, lease.key, update.revision, update.sha256)
         elif outcome.outcome == "needs_restart":
             await connection.execute(_RESTART, lease.key, True)
         else:
