@@ -90,7 +90,8 @@ async def _spooled(taker: Process) -> float:
             reporter = Reporter(
                 http=http,
                 url=f"http://127.0.0.1:{taker.port}/",
-                session=_session(),
+                session_id=_session().session_id,
+                secret=lambda: _session().webhook_secrets[0],
                 spool=spool,
                 metrics=Metrics(),
                 clock=time.time,

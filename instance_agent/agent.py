@@ -27,6 +27,7 @@ from instance_agent.media import MediaStore
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import Bootstrap, ChannelStatus, EventType, Health, Heartbeat
 from instance_agent.reporter import Reporter
+from instance_agent.secrets import Secrets
 from instance_agent.sender import Sender
 from instance_agent.settings import HEALTH_WINDOW_S
 from instance_agent.spool import Spool
@@ -48,6 +49,7 @@ class Running:
     """What exists once the agent has an identity."""
 
     session: Bootstrap
+    secrets: Secrets
     reporter: Reporter
     intake: Intake
     supervisor: Supervisor
@@ -155,10 +157,16 @@ class Agent:
         )
 
     def _assemble(self, identity: Bootstrap) -> Running:
+        secrets = Secrets(identity, clock=time.monotonic)
+
+        def secret() -> str:
+            return secrets.signing
+
         reporter = Reporter(
             http=self._http,
             url=f"{self._control_url}/api/v1/instances/{self.instance_id}/events",
-            session=identity,
+            session_id=identity.session_id,
+            secret=secret,
             spool=self.spool,
             metrics=self.metrics,
             clock=self._clock,
@@ -184,7 +192,8 @@ class Agent:
                 session.claim,
                 self._http,
                 f"{self._control_url}/api/v1/instances/{self.instance_id}/leases",
-                identity,
+                identity.session_id,
+                secret,
                 self._clock,
             ),
             every_s=identity.heartbeat_s,
@@ -197,7 +206,7 @@ class Agent:
                 http=self._http,
                 control_url=self._control_url,
                 instance_id=self.instance_id,
-                secret=identity.webhook_secrets[0],
+                secret=secret,
                 folder=self._data_dir,
                 clock=self._clock,
                 random=self._random,
@@ -223,6 +232,7 @@ class Agent:
         )
         return Running(
             session=identity,
+            secrets=secrets,
             reporter=reporter,
             intake=intake,
             supervisor=supervisor,

@@ -24,7 +24,7 @@ LET_GO = "the control plane did not confirm for too long that the account is our
 
 log = structlog.get_logger()
 
-Claim = Callable[[Mapping[str, UUID], list[str]], Awaitable[LeaseAnswer]]
+Claim = Callable[[Mapping[str, UUID], int], Awaitable[LeaseAnswer]]
 Told = Callable[[str | None], None]
 
 
@@ -52,7 +52,9 @@ class Holds:
         self._every_s = every_s
         self._clock = clock
         self._holds: dict[str, _Hold] = {}
-        self._released: set[str] = set()
+        self._number = 0
+        # Something is held, or was and the control plane does not know that it is no more.
+        self._owes = False
         self._wake = asyncio.Event()
 
     @contextlib.asynccontextmanager
@@ -75,7 +77,6 @@ class Holds:
             yield hold.lost
         finally:
             del self._holds[account]
-            self._released.add(account)
             self._wake.set()
             hold.ended.set()
 
@@ -84,7 +85,8 @@ class Holds:
         while True:
             self._wake.clear()
             await self._round()
-            pauses = [
+            pauses = [self._every_s] if self._owes else []
+            pauses += [
                 self._every_s if hold.granted.is_set() else hold.pause_s
                 for hold in self._holds.values()
             ]
@@ -94,27 +96,25 @@ class Holds:
 
     async def close(self) -> None:
         """Say what is no longer held, so that a successor need not wait."""
-        if self._released:
-            await self._round()
+        await self._round()
 
     async def _round(self) -> None:
         holds = dict(self._holds)
-        released = sorted(self._released - holds.keys())
-        if not holds and not released:
+        if not holds and not self._owes:
             return
+        self._owes = True
+        self._number += 1
         asked_at = self._clock()
+        wanted = {account: hold.channel_id for account, hold in holds.items()}
         try:
-            answer = await self._claim(
-                {key: each.channel_id for key, each in holds.items()}, released
-            )
+            answer = await self._claim(wanted, self._number)
         except NotAccepted as error:
             log.warning("accounts not confirmed", accounts=len(holds), reason=str(error))
         else:
-            self._released.difference_update(released)
+            self._owes = bool(holds)
+            until = asked_at + answer.life_s - MARGIN_S
             for account, hold in holds.items():
-                self._settle(
-                    hold, answer.accounts.get(account), asked_at + answer.life_s - MARGIN_S
-                )
+                self._settle(hold, answer.accounts.get(account), until)
         for hold in holds.values():
             if hold.granted.is_set() and self._clock() >= hold.until:
                 hold.lost.set()

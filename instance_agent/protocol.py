@@ -106,6 +106,17 @@ class Bootstrap(Struct, frozen=True, kw_only=True):
     refused: list[DocumentError] = field(default_factory=list)  # why one before refused the newest
 
 
+class SecretsRenewal(Struct, frozen=True, kw_only=True):
+    """Body of POST /astrbot-api/v1/secrets: newest first; repeating it changes nothing.
+
+    The agent signs with the first webhook secret from then on. The token of this call goes on to
+    count until some time after the new one was shown.
+    """
+
+    api_token: str
+    webhook_secrets: list[str]
+
+
 # --- accounts that take one connection -------------------------------------------------------
 
 # "not_active": another session acts for the instance, or none does yet.
@@ -115,13 +126,14 @@ LeaseState = Literal["held", "elsewhere", "not_active"]
 class LeaseRequest(Struct, frozen=True, kw_only=True):
     """Body of POST /api/v1/instances/{id}/leases, signed like events.
 
-    `accounts` are claimed or held on to, by channel, and `released` are given back. An account is
-    named by the SHA-256 of its kind and of what its platform knows it by.
+    `accounts` are claimed or held on to, by channel; all others of the session are given back. An
+    account is named by the SHA-256 of its kind and of what its platform knows it by. `number` rises
+    from one call to the next, so that one that comes late undoes nothing.
     """
 
     session_id: UUID
     accounts: dict[str, UUID]
-    released: list[str] = field(default_factory=list)
+    number: int
 
 
 class LeaseAnswer(Struct, frozen=True, kw_only=True):

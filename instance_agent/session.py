@@ -75,18 +75,17 @@ async def bootstrap(
 async def claim(
     http: httpx2.AsyncClient,
     url: str,
-    identity: Bootstrap,
+    session_id: UUID,
+    secret: Callable[[], str],
     clock: Callable[[], float],
     accounts: Mapping[str, UUID],
-    released: list[str],
+    number: int,
 ) -> LeaseAnswer:
-    """Ask for accounts and give others back; raises NotAccepted."""
-    request = LeaseRequest(
-        session_id=identity.session_id, accounts=dict(accounts), released=released
-    )
+    """Ask for these accounts and give all others back; raises NotAccepted."""
+    request = LeaseRequest(session_id=session_id, accounts=dict(accounts), number=number)
     body = msgspec.json.encode(request)
     headers = standard_webhooks.sign(
-        identity.webhook_secrets[0],
+        secret(),
         message_id=f"msg_{uuid4()}",
         timestamp=int(clock()),
         body=body,

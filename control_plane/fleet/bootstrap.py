@@ -42,7 +42,9 @@ VALUES ($1, 'bootstrap', $2, $3, $4, $5, $6) ON CONFLICT (sha256) DO NOTHING
 _WHERE = "SELECT tenant_id, cell FROM work WHERE kind = $1 AND key = $2"
 _SECRETS = """
 SELECT sealed FROM credentials
-WHERE instance_id = $1 AND kind = 'webhook' AND revoked_at IS NULL ORDER BY id DESC LIMIT 2
+WHERE instance_id = $1 AND kind = 'webhook' AND revoked_at IS NULL
+  AND (expires_at IS NULL OR expires_at > $2)
+ORDER BY id DESC LIMIT 2
 """
 _NEW_SECRET = """
 INSERT INTO credentials (id, kind, sealed, tenant_id, instance_id, created_at)
@@ -199,7 +201,7 @@ class Bootstraps:
         self, session: AsyncSession, tenant_id: UUID, instance_id: UUID, now: datetime
     ) -> list[str]:
         connection = await driver(session)
-        rows: list[Any] = await connection.fetch(_SECRETS, instance_id)
+        rows: list[Any] = await connection.fetch(_SECRETS, instance_id, now)
         if rows:
             return [self._keys.open(row["sealed"]).decode() for row in rows]
         secret = standard_webhooks.make_secret(new_token().encode())

@@ -21,6 +21,7 @@ from control_plane.fleet.plan import (
     EndSessions,
     PushConfig,
     Refit,
+    RotateSecrets,
     Start,
     Starts,
     Stop,
@@ -31,21 +32,23 @@ from control_plane.fleet.plan import (
 )
 from control_plane.fleet.provision.base import Provisioner, Workload, WorkloadState
 from control_plane.fleet.view import View, load, starts_to
+from control_plane.instances import rotation, sessions
 from control_plane.instances import service as instances
-from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.sessions import DEAD_AFTER
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.stream import log as stream
 from control_plane.tenants import life
-from instance_agent.protocol import ConfigOutcome
+from instance_agent.protocol import ConfigOutcome, SecretsRenewal
 
 WORK = instances.WORK
 # Time for an agent to finish what it has in hand when it is stopped.
 GRACE = timedelta(seconds=20)
 # Nothing to do but to notice a silent agent: what changes otherwise hints.
 _AT_REST = frozenset({"running", "connecting", "degraded"})
+# Agents that came before the call answer so.
+_UNKNOWN_CALL = 404
 # An agent's answer to a revision older than one that it has.
 _AHEAD = "stale_revision"
 # Looks within one lease: enough for a start to get as far as it can without waiting.
@@ -139,7 +142,7 @@ class Reconciler:
 
     async def _load(self, lease: Lease) -> View | None:
         async with self._database.session(self._scope(lease)) as session:
-            return await load(session, self._keys, lease.key)
+            return await load(session, self._keys, lease.key, now=self._clock.now())
 
     async def _act(self, lease: Lease, view: View, action: Action, workload: Workload) -> None:
         match action:
@@ -161,6 +164,8 @@ class Reconciler:
                 await self._activate(lease, view, action)
             case PushConfig():
                 await self._push(lease, view)
+            case RotateSecrets():
+                await self._rotate(lease, view)
 
     async def _started(self, lease: Lease) -> None:
         async with self._database.session(self._scope(lease)) as session:
@@ -213,6 +218,44 @@ class Reconciler:
                 raise
         async with self._database.session(self._scope(lease)) as session:
             await self._settle(session, lease, view, outcome)
+            await leases.hold(session, lease)
+
+    async def _rotate(self, lease: Lease, view: View) -> None:
+        if view.agent is None:
+            return
+        session_id = view.agent.session_id
+        async with self._database.session(self._scope(lease)) as session:
+            fresh = await rotation.prepare(
+                session,
+                self._keys,
+                instance_id=lease.key,
+                session_id=session_id,
+                now=self._clock.now(),
+            )
+            await leases.hold(session, lease)
+        if fresh is None:
+            return
+        renewal = SecretsRenewal(api_token=fresh.api_token, webhook_secrets=fresh.webhook_secrets)
+        try:
+            await self._agents.renew_secrets(view.agent, renewal)
+        except AgentRefused as refused:
+            if refused.status != _UNKNOWN_CALL:
+                raise
+            # An agent of before: its successor gets new ones.
+            await self._restart_for_secrets(lease)
+            return
+        async with self._database.session(self._scope(lease)) as session:
+            now = self._clock.now()
+            await rotation.taken(
+                session, fresh, instance_id=lease.key, session_id=session_id, now=now
+            )
+            _note(session, view, "agent.secrets", "secrets replaced", now)
+            await session.flush()
+            await leases.hold(session, lease)
+
+    async def _restart_for_secrets(self, lease: Lease) -> None:
+        async with self._database.session(self._scope(lease)) as session:
+            await (await driver(session)).execute(_RESTART, lease.key, True)
             await leases.hold(session, lease)
 
     async def _settle(

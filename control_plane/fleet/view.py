@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.db.session import driver
 from control_plane.fleet.plan import Desired, Observed, SessionView, Starts, Want
 from control_plane.fleet.provision.base import ABSENT, Allowance, InstanceSpec, Workload
+from control_plane.instances import rotation
 from control_plane.instances.models import Instance
 from control_plane.instances.sessions import AgentAddress, active_agent
 from control_plane.kit.crypto import Keyring
@@ -44,6 +45,7 @@ class View:
     starts: Starts
     agent: AgentAddress | None
     update: ConfigUpdate
+    secrets_due: bool
 
     @property
     def spec(self) -> InstanceSpec:
@@ -63,11 +65,14 @@ class View:
             applied=_name(self.state.applied, self.state.applied_sha256),
             rejected=_name(self.state.rejected, self.state.rejected_sha256),
             pending_restart=self.state.pending_restart,
+            secrets_due=self.secrets_due,
             channels=self.channels,
         )
 
 
-async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View | None:
+async def load(
+    session: AsyncSession, keys: Keyring, instance_id: UUID, *, now: datetime
+) -> View | None:
     """The instance with all around it; None when it is gone."""
     instance = await session.get(Instance, instance_id, populate_existing=True)
     if instance is None or instance.phase == "deleted":
@@ -101,6 +106,7 @@ async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View 
         starts=starts_from(instance.starts),
         agent=await active_agent(session, keys, instance_id),
         update=update,
+        secrets_due=await rotation.due(session, instance_id, now=now),
     )
 
 

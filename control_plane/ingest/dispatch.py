@@ -307,6 +307,8 @@ async def _hear_beats(session: Session) -> None:
     beats: dict[UUID, tuple[Pending, Heartbeat]] = session.info.get("beats", {})
     if not beats:
         return
+    # Configurations before sessions, as everywhere: a group with both takes them so.
+    await _compare(session, list(beats.values()))
     rows = await (await driver(session)).fetch(
         _SEEN,
         [pending.proven.instance_id for pending, _ in beats.values()],
@@ -323,7 +325,6 @@ async def _hear_beats(session: Session) -> None:
             raise Gone("session_ended", "Another agent acts for this instance now.")
         if row is not None and row["changed"]:
             _look(session, pending)
-    await _compare(session, [each for key, each in beats.items() if key in found])
 
 
 async def _compare(session: Session, beats: Sequence[tuple[Pending, Heartbeat]]) -> None:

@@ -323,7 +323,7 @@ class World:
 
     # --- the control plane ---
 
-    async def _claim(self, accounts, released) -> LeaseAnswer:
+    async def _claim(self, accounts, number) -> LeaseAnswer:
         return LeaseAnswer(accounts=dict.fromkeys(accounts, "held"), life_s=10**9)
 
     async def _status(self, _) -> None:

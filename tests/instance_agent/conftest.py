@@ -61,6 +61,7 @@ class ControlPlane:
         self.tokens: set[str] = set()
         self.newest: Revision | None = None
         self.last_good: Revision | None = None
+        self.webhook_secrets = [WEBHOOK_SECRET]
         self.refused: list[DocumentError] = []
         self.heartbeat_s = 60.0
         self.bootstraps: list[BootstrapRequest] = []
@@ -143,7 +144,7 @@ class ControlPlane:
     async def _events(self, request: Request) -> Response:
         body = await request.body()
         try:
-            standard_webhooks.verify([WEBHOOK_SECRET], request.headers, body, now=time.time())
+            standard_webhooks.verify(self.webhook_secrets, request.headers, body, now=time.time())
         except standard_webhooks.SignatureError:
             return JSONResponse({"code": "unauthorized"}, 401)
         if self.event_status != 202:

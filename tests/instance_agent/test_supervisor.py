@@ -70,7 +70,7 @@ class ExclusiveAccount(Account):
         return "the one account"
 
 
-async def granted(accounts, released):
+async def granted(accounts, number):
     return LeaseAnswer(accounts=dict.fromkeys(accounts, "held"), life_s=60)
 
 
