@@ -8,6 +8,7 @@ import pytest
 
 from adapters import standard_webhooks
 from control_plane.db.leases import LeaseLost
+from control_plane.fleet.plan import SILENT_AFTER
 from control_plane.instances.client import AgentRefused
 from control_plane.instances.rotation import BOUND, EVERY, GRACE
 from control_plane.kit.ids import new_id
@@ -84,10 +85,12 @@ class TestRotation:
         assert len(stand_in.renewals) == 1
 
     async def test_who_restarts_often_gets_another_signing_secret_too(
-        self, fleet, stand_in
+        self, fleet, stand_in, superuser
     ) -> None:
         instance_id, first = await fleet.run()
-        fleet.clock.advance(EVERY + SECOND)
+        await superuser.execute(
+            "UPDATE credentials SET created_at = created_at - $1::interval", EVERY + SECOND
+        )
         await fleet.owner.post(f"/instances/{instance_id}/restart")
         second = await fleet.bring_up(instance_id)
         assert second.webhook_secrets == first.webhook_secrets
@@ -133,7 +136,7 @@ class TestCut:
         assert len(stand_in.renewals) == 2
 
     async def test_an_agent_that_never_takes_them_is_not_heard_for_ever_and_replaced(
-        self, fleet, stand_in, heard
+        self, fleet, stand_in, heard, superuser
     ) -> None:
         instance_id, given = await fleet.run()
         first = fleet.place.get(instance_id).ref
@@ -141,7 +144,10 @@ class TestCut:
         await ask(fleet, instance_id)
         with pytest.raises(AgentRefused):
             await fleet.look(instance_id)
-        fleet.clock.advance(BOUND + SECOND)
+        await superuser.execute(
+            "UPDATE credentials SET expires_at = expires_at - $1::interval", BOUND
+        )
+        fleet.clock.advance(SILENT_AFTER + SECOND)
         assert not await heard(instance_id, given, given.webhook_secrets[0])
         await fleet.look(instance_id)
         successor = await fleet.bring_up(instance_id)
