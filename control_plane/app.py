@@ -59,6 +59,9 @@ _PAGE_POLICY = (
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 
+# What agents call beside the way of their events.
+_AGENTS = (agent_media.router, lease_routes.router)
+
 system = APIRouter(include_in_schema=False, dependencies=[Depends(stranger)])
 
 
@@ -158,8 +161,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         turns.router,
         turns.talks_router,
         media.router,
-        agent_media.router,
-        lease_routes.router,
+        *_AGENTS,
         privacy.router,
         webhooks.router,
         webhooks.plain,

@@ -162,17 +162,7 @@ class Agent:
         def secret() -> str:
             return secrets.signing
 
-        reporter = Reporter(
-            http=self._http,
-            url=f"{self._control_url}/api/v1/instances/{self.instance_id}/events",
-            session_id=identity.session_id,
-            secret=secret,
-            spool=self.spool,
-            metrics=self.metrics,
-            clock=self._clock,
-            random=self._random,
-        )
-
+        reporter = self._reporter(identity, secret)
         intake = Intake(
             reporter=reporter,
             spool=self.spool,
@@ -187,36 +177,8 @@ class Agent:
         async def record_config(kind: EventType, data: msgspec.Struct) -> None:
             await reporter.record(kind, data, subject=None)
 
-        holds = Holds(
-            partial(
-                session.claim,
-                self._http,
-                f"{self._control_url}/api/v1/instances/{self.instance_id}/leases",
-                identity.session_id,
-                secret,
-                self._clock,
-            ),
-            every_s=identity.heartbeat_s,
-            clock=time.monotonic,
-        )
-        around = Surroundings(
-            http=self._platforms,
-            control=Control(url=self._control_url, http=self._http),
-            media=MediaStore(
-                http=self._http,
-                control_url=self._control_url,
-                instance_id=self.instance_id,
-                secret=secret,
-                folder=self._data_dir,
-                clock=self._clock,
-                random=self._random,
-            ),
-            intake=intake,
-            metrics=self.metrics,
-            clock=self._clock,
-            random=self._random,
-            holds=holds,
-        )
+        holds = self._holds(identity, secret)
+        around = self._surroundings(intake, holds, secret)
         supervisor = Supervisor(around, record_status)
         configs = Configs(
             store=self._store,
@@ -247,6 +209,51 @@ class Agent:
                 now=time.monotonic,
             ),
         )
+
+    def _reporter(self, identity: Bootstrap, secret: Callable[[], str]) -> Reporter:
+        return Reporter(
+            http=self._http,
+            url=f"{self._address}/events",
+            session_id=identity.session_id,
+            secret=secret,
+            spool=self.spool,
+            metrics=self.metrics,
+            clock=self._clock,
+            random=self._random,
+        )
+
+    def _holds(self, identity: Bootstrap, secret: Callable[[], str]) -> Holds:
+        url = f"{self._address}/leases"
+        claim = partial(session.claim, self._http, url, identity.session_id, secret, self._clock)
+        return Holds(claim, every_s=identity.heartbeat_s, clock=time.monotonic)
+
+    def _surroundings(
+        self, intake: Intake, holds: Holds, secret: Callable[[], str]
+    ) -> Surroundings:
+        media = MediaStore(
+            http=self._http,
+            control_url=self._control_url,
+            instance_id=self.instance_id,
+            secret=secret,
+            folder=self._data_dir,
+            clock=self._clock,
+            random=self._random,
+        )
+        return Surroundings(
+            http=self._platforms,
+            control=Control(url=self._control_url, http=self._http),
+            media=media,
+            intake=intake,
+            metrics=self.metrics,
+            clock=self._clock,
+            random=self._random,
+            holds=holds,
+        )
+
+    @property
+    def _address(self) -> str:
+        """What the control plane has for this instance."""
+        return f"{self._control_url}/api/v1/instances/{self.instance_id}"
 
     async def _heartbeats(self, running: Running) -> None:
         def beat() -> Heartbeat:
