@@ -274,6 +274,10 @@ class Configs:
     async def _boot_with(self, revision: Revision, lost: list[DocumentError]) -> bool:
         try:
             if lost:
+                # Whoever told us, an update that brings it again is told so, too.
+                await self._remember(
+                    Mark(number=revision.number, sha256=revision.sha256, errors=lost)
+                )
                 raise Rejected(lost)
             staged = await self._stage(revision)
             await self._swap(staged)

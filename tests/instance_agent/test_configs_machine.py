@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from instance_agent.document import digest
 from tests.instance_agent.configs_world import World, kinds, revision
 
-EXAMPLES = 600 if os.environ.get("SCALE") == "full" else 30
+EXAMPLES = 600 if os.environ.get("SCALE") == "full" else 12
 STEPS = 14
 
 MOODS = ("up", "down", "refusing", "silent", "slow")
@@ -98,6 +98,40 @@ class Configured(RuleBasedStateMachine):
         elif outcome.outcome == "applied":
             assert key not in world.bad
             assert key not in world.lost
+
+    @rule(which=st.sampled_from(["shared", "single"]), again=st.booleans())
+    def a_change_does_not_hold(self, which: str, again: bool) -> None:
+        """What was good is connected; the change is not, and may be pushed again."""
+        world, run = self.world, self.runner.run
+        world.platform.moods.clear()
+        world.platform.set(None, "up")
+        self.publish({"shared": "a", "single": "b"}, "Lin")
+        run(world.push())
+        run(world.pass_window())
+        changed = {"shared": "a", "single": "b", which: "a3" if which == "shared" else "b3"}
+        world.platform.set(changed[which], "down")
+        self.publish(changed, "Mei")
+        run(world.push())
+        run(world.pass_window())
+        if world.configs.state().last_good == self.number - 1:
+            world.platform.set(changed[which], "up")
+            if again:
+                assert run(world.push()).outcome == "rejected"
+            assert world.configs.state().rejected == self.number
+
+    @rule()
+    def an_account_moves_while_its_adapter_will_not_end(self) -> None:
+        world, run = self.world, self.runner.run
+        world.platform.moods.clear()
+        world.platform.set(None, "up")
+        self.publish({"single": "b"}, "Lin")
+        run(world.push())
+        world.platform.set("b", "slow")
+        self.publish({"another": "b"}, "Lin")
+        run(world.push())
+        assert world.platform.most["b"] <= 1
+        world.platform.set("b", "up")
+        run(world.rest())
 
     @rule(index=st.integers(0, 30))
     def an_older_one_is_pushed_late(self, index: int) -> None:
