@@ -129,7 +129,7 @@ class Host(Protocol):
 class Adapter(Protocol):
     """One IM account. Made with its validated settings; lives in one disposable scope."""
 
-    # One connection per credential: the old one must stop before the new one starts.
+    # One connection per credential: see `Exclusive`.
     exclusive: ClassVar[bool]
 
     def __init__(self, settings: Any, host: Host) -> None: ...
@@ -149,3 +149,13 @@ class Adapter(Protocol):
     async def prepare(self, part: Outgoing) -> Attempt:
         """All that nobody sees, such as tokens and uploads; raises SendFailed. The one attempt is
         what it returns, which raises SendFailed or SendUnknown."""
+
+
+class Exclusive(Adapter, Protocol):
+    """An adapter whose account takes one connection: it runs only while the account is its own."""
+
+    def account(self) -> str:
+        """What the platform counts connections by, all of it from the settings.
+
+        It includes the credential, so that only who has that can keep others from the account.
+        """

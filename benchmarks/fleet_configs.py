@@ -58,7 +58,8 @@ async def _fanout(base: Ground, fleet: Fleet) -> dict[str, object]:
 async def _posts(base: Ground, fleet: Fleet) -> float:
     house = base.parts.house
     async with house.database.plain(Scope(tenants=tuple(fleet.tenants))) as session:
-        views = await load(session, house.keys, Digests(), fleet.instances)
+        now = house.clock.now()
+        views = await load(session, house.keys, Digests(), fleet.instances, now=now)
     ready = [
         (f"{view.agent.endpoint}/astrbot-api/v1/config/update", msgspec.json.encode(view.update))
         for view in views.values()

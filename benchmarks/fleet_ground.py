@@ -126,6 +126,7 @@ async def _settle(fleet: Fleet) -> None:
     """Let the agents have applied what they should have."""
     house = fleet.parts.house
     async with house.database.plain(Scope(tenants=tuple(fleet.tenants))) as session:
-        views = await load(session, house.keys, Digests(), fleet.instances)
+        now = house.clock.now()
+        views = await load(session, house.keys, Digests(), fleet.instances, now=now)
     digests = [views[instance_id].update.sha256 for instance_id in fleet.instances]
     await fleet.connection.execute(_APPLIED, fleet.instances, digests)

@@ -66,16 +66,6 @@ def _event() -> bytes:
     return msgspec.json.encode(new_event("channel.status", status, now=time.time()))
 
 
-def _session() -> Bootstrap:
-    return Bootstrap(
-        session_id=uuid4(),
-        session_token="-",
-        api_token="-",
-        webhook_secrets=[_SECRET],
-        heartbeat_s=10,
-        newest=None,
-        last_good=None,
-    )
 
 
 async def _spooled(taker: Process) -> float:
@@ -90,7 +80,8 @@ async def _spooled(taker: Process) -> float:
             reporter = Reporter(
                 http=http,
                 url=f"http://127.0.0.1:{taker.port}/",
-                session=_session(),
+                session_id=_session().session_id,
+                secret=lambda: _session().webhook_secrets[0],
                 spool=spool,
                 metrics=Metrics(),
                 clock=time.time,

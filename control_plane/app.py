@@ -28,6 +28,7 @@ from control_plane.conversations import search_routes as search
 from control_plane.fleet import routes as fleet
 from control_plane.gateway import Gateway, is_upload
 from control_plane.ingest import dead_letter_routes as dead_letters
+from control_plane.ingest import lease_routes
 from control_plane.ingest import media_routes as agent_media
 from control_plane.ingest.app import PATH as INGEST_PATH
 from control_plane.ingest.app import IngestApp
@@ -90,6 +91,7 @@ ROUTERS = (
     turns.talks_router,
     media.router,
     agent_media.router,
+    lease_routes.router,
     privacy.router,
     webhooks.router,
     webhooks.plain,

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from uuid import UUID
@@ -18,6 +19,7 @@ from adapters.outbound import Door, Outbound
 from instance_agent import session
 from instance_agent.configs import Configs
 from instance_agent.gate import Gate
+from instance_agent.holds import Holds
 from instance_agent.intake import Intake
 from instance_agent.journal import Journal
 from instance_agent.llm.inference import Inference
@@ -25,7 +27,9 @@ from instance_agent.media import MediaStore
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import Bootstrap, ChannelStatus, EventType, Health, Heartbeat
 from instance_agent.reporter import Reporter
+from instance_agent.secrets import Secrets
 from instance_agent.sender import Sender
+from instance_agent.settings import HEALTH_WINDOW_S
 from instance_agent.spool import Spool
 from instance_agent.store import Store
 from instance_agent.supervisor import Supervisor, Surroundings
@@ -45,12 +49,14 @@ class Running:
     """What exists once the agent has an identity."""
 
     session: Bootstrap
+    secrets: Secrets
     reporter: Reporter
     intake: Intake
     supervisor: Supervisor
     configs: Configs
     sender: Sender
     inference: Inference
+    holds: Holds
 
 
 class Agent:
@@ -68,6 +74,7 @@ class Agent:
         clock: Callable[[], float],
         random: Random,
         door: Door,
+        window_s: float = HEALTH_WINDOW_S,
     ) -> None:
         self.instance_id = instance_id
         self.version = session.version()
@@ -84,6 +91,7 @@ class Agent:
         self._clock = clock
         self._random = random
         self._door = door
+        self._window_s = window_s
         self._observe()
 
     async def run(self, identity: Bootstrap) -> None:
@@ -98,8 +106,10 @@ class Agent:
                 loops.create_task(running.reporter.post_spool(), name="spool"),
                 loops.create_task(running.supervisor.report_states(), name="channel-states"),
                 loops.create_task(self._sweep(), name="journal-sweep"),
+                loops.create_task(running.configs.watch(), name="config-trials"),
+                loops.create_task(running.holds.keep(), name="accounts"),
             ]
-            await running.configs.boot(identity.newest, identity.last_good)
+            await running.configs.boot(identity.newest, identity.last_good, identity.refused)
             tasks.append(loops.create_task(self._heartbeats(running), name="heartbeat"))
             await running.reporter.gone.wait()
             log.info("session ended by the control plane", spooled=self.spool.state.depth)
@@ -112,7 +122,9 @@ class Agent:
             log.warning("requests were cut", after_s=FINISH_S)
         if (running := self.running) is None:
             return
+        await running.configs.close()
         await running.supervisor.close()
+        await running.holds.close()
         await running.intake.close()
         await running.inference.close()
         await self._flush(running)
@@ -145,16 +157,12 @@ class Agent:
         )
 
     def _assemble(self, identity: Bootstrap) -> Running:
-        reporter = Reporter(
-            http=self._http,
-            url=f"{self._control_url}/api/v1/instances/{self.instance_id}/events",
-            session=identity,
-            spool=self.spool,
-            metrics=self.metrics,
-            clock=self._clock,
-            random=self._random,
-        )
+        secrets = Secrets(identity, clock=time.monotonic)
 
+        def secret() -> str:
+            return secrets.signing
+
+        reporter = self._reporter(identity, secret)
         intake = Intake(
             reporter=reporter,
             spool=self.spool,
@@ -169,23 +177,8 @@ class Agent:
         async def record_config(kind: EventType, data: msgspec.Struct) -> None:
             await reporter.record(kind, data, subject=None)
 
-        around = Surroundings(
-            http=self._platforms,
-            control=Control(url=self._control_url, http=self._http),
-            media=MediaStore(
-                http=self._http,
-                control_url=self._control_url,
-                instance_id=self.instance_id,
-                secret=identity.webhook_secrets[0],
-                folder=self._data_dir,
-                clock=self._clock,
-                random=self._random,
-            ),
-            intake=intake,
-            metrics=self.metrics,
-            clock=self._clock,
-            random=self._random,
-        )
+        holds = self._holds(identity, secret)
+        around = self._surroundings(intake, holds, secret)
         supervisor = Supervisor(around, record_status)
         configs = Configs(
             store=self._store,
@@ -194,17 +187,20 @@ class Agent:
             record=record_config,
             door=self._door,
             free_bytes=lambda: shutil.disk_usage(self._data_dir).free,
+            window_s=self._window_s,
         )
         sender = Sender(
             journal=self.journal, supervisor=supervisor, metrics=self.metrics, clock=self._clock
         )
         return Running(
             session=identity,
+            secrets=secrets,
             reporter=reporter,
             intake=intake,
             supervisor=supervisor,
             configs=configs,
             sender=sender,
+            holds=holds,
             inference=Inference(
                 lambda: configs.llm,
                 # Reading the machine's certificates takes time: not before the first question.
@@ -213,6 +209,51 @@ class Agent:
                 now=time.monotonic,
             ),
         )
+
+    def _reporter(self, identity: Bootstrap, secret: Callable[[], str]) -> Reporter:
+        return Reporter(
+            http=self._http,
+            url=f"{self._address}/events",
+            session_id=identity.session_id,
+            secret=secret,
+            spool=self.spool,
+            metrics=self.metrics,
+            clock=self._clock,
+            random=self._random,
+        )
+
+    def _holds(self, identity: Bootstrap, secret: Callable[[], str]) -> Holds:
+        url = f"{self._address}/leases"
+        claim = partial(session.claim, self._http, url, identity.session_id, secret, self._clock)
+        return Holds(claim, every_s=identity.heartbeat_s, clock=time.monotonic)
+
+    def _surroundings(
+        self, intake: Intake, holds: Holds, secret: Callable[[], str]
+    ) -> Surroundings:
+        media = MediaStore(
+            http=self._http,
+            control_url=self._control_url,
+            instance_id=self.instance_id,
+            secret=secret,
+            folder=self._data_dir,
+            clock=self._clock,
+            random=self._random,
+        )
+        return Surroundings(
+            http=self._platforms,
+            control=Control(url=self._control_url, http=self._http),
+            media=media,
+            intake=intake,
+            metrics=self.metrics,
+            clock=self._clock,
+            random=self._random,
+            holds=holds,
+        )
+
+    @property
+    def _address(self) -> str:
+        """What the control plane has for this instance."""
+        return f"{self._control_url}/api/v1/instances/{self.instance_id}"
 
     async def _heartbeats(self, running: Running) -> None:
         def beat() -> Heartbeat:

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from uuid import UUID
@@ -29,6 +28,7 @@ from instance_agent.protocol import (
     ConfigUpdate,
     InferRequest,
     Problem,
+    SecretsRenewal,
     SendRequest,
 )
 from instance_agent.store import StoreFailed
@@ -41,6 +41,8 @@ MAX_SEND_BYTES = 1024 * 1024
 MAX_INFER_BYTES = 4 * 1024 * 1024
 # A document with fifty channels and long persona texts stays far below.
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
+# A token and two secrets.
+MAX_SECRETS_BYTES = 4096
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -55,6 +57,7 @@ def create_app(agent: Agent) -> Starlette:
         routes=[
             Route("/astrbot-api/v1/config/update", api.update_config, methods=["POST"]),
             Route("/astrbot-api/v1/config", api.config),
+            Route("/astrbot-api/v1/secrets", api.renew_secrets, methods=["POST"]),
             Route("/astrbot-api/v1/message/send", api.send, methods=["POST"]),
             Route("/astrbot-api/v1/llm/infer", api.infer, methods=["POST"]),
             Route("/astrbot-api/v1/health", api.health),
@@ -81,6 +84,14 @@ class _Api:
         update = _decode(await _body(request, MAX_CONFIG_BYTES), ConfigUpdate)
         with self._agent.gate:
             return _json(await running.configs.update(update))
+
+    async def renew_secrets(self, request: Request) -> Response:
+        running = self._authorised(request)
+        renewal = _decode(await _body(request, MAX_SECRETS_BYTES), SecretsRenewal)
+        if not renewal.api_token or not renewal.webhook_secrets:
+            raise Refusal(400, "bad_request", "there must be a token and a secret")
+        running.secrets.renew(renewal)
+        return _json({"renewed": True})
 
     async def config(self, request: Request) -> Response:
         return _json(self._authorised(request).configs.state())
@@ -151,8 +162,7 @@ class _Api:
         if running is None:
             raise starting()
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(token.encode(), running.session.api_token.encode())
-        if scheme.lower() != "bearer" or not same:
+        if scheme.lower() != "bearer" or not running.secrets.accepts(token):
             raise Refusal(401, "unauthorized", "this call needs the instance's token")
         return running
 

@@ -66,7 +66,7 @@ class MediaStore:
         http: httpx2.AsyncClient,
         control_url: str,
         instance_id: UUID,
-        secret: str,
+        secret: Callable[[], str],
         folder: Path,
         clock: Callable[[], float],
         random: Random,
@@ -155,7 +155,7 @@ class MediaStore:
         self, method: str, url: str, signed: bytes, webhook_id: str, body: bytes
     ) -> httpx2.Response:
         headers = standard_webhooks.sign(
-            self._secret, message_id=webhook_id, timestamp=int(self._clock()), body=signed
+            self._secret(), message_id=webhook_id, timestamp=int(self._clock()), body=signed
         )
         if body:
             headers["content-type"] = "application/json"

@@ -102,6 +102,7 @@ async def run(settings: Settings, token: str) -> int:
                 clock=time.time,
                 random=random,
                 door=door,
+                window_s=settings.health_window_s,
             )
             async with _served(agent, listener, tls, most=settings.max_connections):
                 life = _live(agent, settings, token, listener, tls, http, random)

@@ -53,11 +53,15 @@ class ConfigUpdate(Struct, frozen=True, kw_only=True):
 
 
 class ConfigOutcome(Struct, frozen=True, kw_only=True):
-    """What became of an update; `revision` is the one that the agent now runs."""
+    """What became of an update; `revision` is the one that the agent now runs.
+
+    `on_trial`: it runs, and `config.applied` or `config.rejected` will say whether it is good.
+    """
 
     outcome: Literal["applied", "needs_restart", "rejected"]
     revision: int | None
     errors: list[DocumentError] = field(default_factory=list)
+    on_trial: bool = False
 
 
 class ConfigState(Struct, frozen=True, kw_only=True):
@@ -68,6 +72,8 @@ class ConfigState(Struct, frozen=True, kw_only=True):
     last_good: int | None
     rejected: int | None
     errors: list[DocumentError] = field(default_factory=list)
+    on_trial: bool = False
+    rejected_sha256: str | None = None
 
 
 # --- identity --------------------------------------------------------------------------------
@@ -97,6 +103,44 @@ class Bootstrap(Struct, frozen=True, kw_only=True):
     last_good: Revision | None
     checkpoints: dict[str, str] = field(default_factory=dict)
     certificate: str = ""  # PEM; for the public key of the request
+    refused: list[DocumentError] = field(default_factory=list)  # why one before refused the newest
+
+
+class SecretsRenewal(Struct, frozen=True, kw_only=True):
+    """Body of POST /astrbot-api/v1/secrets: newest first; repeating it changes nothing.
+
+    The agent signs with the first webhook secret from then on. The token of this call goes on to
+    count until some time after the new one was shown.
+    """
+
+    api_token: str
+    webhook_secrets: list[str]
+
+
+# --- accounts that take one connection -------------------------------------------------------
+
+# "not_active": another session acts for the instance, or none does yet.
+LeaseState = Literal["held", "elsewhere", "not_active"]
+
+
+class LeaseRequest(Struct, frozen=True, kw_only=True):
+    """Body of POST /api/v1/instances/{id}/leases, signed like events.
+
+    `accounts` are claimed or held on to, by channel; all others of the session are given back. An
+    account is named by the SHA-256 of its kind and of what its platform knows it by. `number` rises
+    from one call to the next, so that one that comes late undoes nothing.
+    """
+
+    session_id: UUID
+    accounts: dict[str, UUID]
+    number: int
+
+
+class LeaseAnswer(Struct, frozen=True, kw_only=True):
+    """Its answer 200: what became of each; `life_s` is counted from when the call was begun."""
+
+    accounts: dict[str, LeaseState]
+    life_s: float
 
 
 # --- events up -------------------------------------------------------------------------------
@@ -136,7 +180,7 @@ class ChannelStatus(Struct, frozen=True, kw_only=True):
 
 
 class ConfigApplied(Struct, frozen=True, kw_only=True):
-    """data of `config.applied`."""
+    """data of `config.applied`: it runs, and it is good."""
 
     revision: int
     sha256: str
@@ -148,6 +192,7 @@ class ConfigRejected(Struct, frozen=True, kw_only=True):
     revision: int
     running: int | None
     errors: list[DocumentError]
+    sha256: str = ""  # agents of before do not say it
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True):

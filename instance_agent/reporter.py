@@ -26,7 +26,6 @@ from instance_agent.metrics import Metrics
 from instance_agent.protocol import (
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
-    Bootstrap,
     Event,
     EventResult,
     EventResults,
@@ -133,7 +132,8 @@ class Reporter:
         *,
         http: httpx2.AsyncClient,
         url: str,
-        session: Bootstrap,
+        session_id: UUID,
+        secret: Callable[[], str],
         spool: Spool,
         metrics: Metrics,
         clock: Callable[[], float],
@@ -141,7 +141,8 @@ class Reporter:
     ) -> None:
         self._http = http
         self._url = httpx2.URL(url)  # read once, not with each post
-        self._session = session
+        self._session_id = session_id
+        self._secret = secret
         self._spool = spool
         self._metrics = metrics
         self._clock = clock
@@ -346,10 +347,10 @@ class Reporter:
     ) -> Answer:
         raw = [msgspec.Raw(body) for body in bodies]
         body = msgspec.json.encode(
-            _Batch(session_id=self._session.session_id, events=raw, checkpoints=dict(checkpoints))
+            _Batch(session_id=self._session_id, events=raw, checkpoints=dict(checkpoints))
         )
         headers = standard_webhooks.sign(
-            self._session.webhook_secrets[0],
+            self._secret(),
             message_id=f"msg_{uuid4()}",
             timestamp=int(self._clock()),
             body=body,

@@ -1,23 +1,33 @@
 """Who this agent is: the bootstrap exchange, and the heartbeat that keeps the session alive."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from random import Random
+from uuid import UUID, uuid4
 
 import httpx2
 import msgspec
 import structlog
 
+from adapters import standard_webhooks
 from adapters.base import NotAccepted
 from instance_agent.backoff import Backoff, retry_after
 from instance_agent.intake import Intake
 from instance_agent.metrics import Metrics
-from instance_agent.protocol import Bootstrap, BootstrapRequest, Heartbeat
+from instance_agent.protocol import (
+    Bootstrap,
+    BootstrapRequest,
+    Heartbeat,
+    LeaseAnswer,
+    LeaseRequest,
+)
 from instance_agent.reporter import Reporter, new_event
 
 # Heartbeats of many agents that started together must not stay together.
 HEARTBEAT_JITTER = 0.1
+# A claim to an account; well below the margin before a lease ends.
+CLAIM_S = 3.0
 
 log = structlog.get_logger()
 
@@ -60,6 +70,34 @@ async def bootstrap(
         delay = backoff.next(wait_s)
         log.warning("no identity yet", reason=reason, retry_in_s=round(delay, 1))
         await asyncio.sleep(delay)
+
+
+async def claim(
+    http: httpx2.AsyncClient,
+    url: str,
+    session_id: UUID,
+    secret: Callable[[], str],
+    clock: Callable[[], float],
+    accounts: Mapping[str, UUID],
+    number: int,
+) -> LeaseAnswer:
+    """Ask for these accounts and give all others back; raises NotAccepted."""
+    request = LeaseRequest(session_id=session_id, accounts=dict(accounts), number=number)
+    body = msgspec.json.encode(request)
+    headers = standard_webhooks.sign(
+        secret(),
+        message_id=f"msg_{uuid4()}",
+        timestamp=int(clock()),
+        body=body,
+    )
+    headers["content-type"] = "application/json"
+    try:
+        answer = await http.post(url, content=body, headers=headers, timeout=CLAIM_S)
+        if answer.status_code == 200:
+            return msgspec.json.decode(answer.content, type=LeaseAnswer)
+    except (httpx2.TransportError, msgspec.MsgspecError) as error:
+        raise NotAccepted(f"no answer to be read ({type(error).__name__})") from None
+    raise NotAccepted(f"the control plane answered {answer.status_code}")
 
 
 async def heartbeats(

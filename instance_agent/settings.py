@@ -10,6 +10,11 @@ from uuid import UUID
 from adapters.egress import Network
 from adapters.outbound import networks
 
+# How long a changed configuration must hold before it is the last good one: a platform's token
+# and its first connection take seconds, a second try after a back-off some more.
+HEALTH_WINDOW_S = 30.0
+_MAX_HEALTH_WINDOW_S = 600.0
+
 _ENV = "BOTYARD_AGENT_"
 
 
@@ -27,6 +32,7 @@ class Settings:
     outbound_allow: tuple[Network, ...] = ()
     log_level: str = "info"
     max_connections: int = 512
+    health_window_s: float = HEALTH_WINDOW_S
 
 
 def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -45,6 +51,7 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         outbound_allow=given.outbound_allow,
         log_level=given.log_level,
         max_connections=given.max_connections,
+        health_window_s=given.health_window,
     )
 
 
@@ -102,7 +109,22 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         help="of the control plane's lanes, callbacks and health checks at a time "
         "(default: %(default)s)",
     )
+    option(
+        "--health-window",
+        type=_window,
+        metavar="SECONDS",
+        default=str(HEALTH_WINDOW_S),
+        help="how long a changed configuration must hold before it is taken for good "
+        "(default: %(default)s)",
+    )
     return parser
+
+
+def _window(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= _MAX_HEALTH_WINDOW_S:
+        raise argparse.ArgumentTypeError(f"must be 0 to {_MAX_HEALTH_WINDOW_S:g} seconds")
+    return seconds
 
 
 def _networks(text: str) -> tuple[Network, ...]:

@@ -1,7 +1,7 @@
 """Channels: each in a disposable scope of its own, started again when its adapter ends.
 
-A scope that failed hurts no other; a swap starts new scopes beside the old ones and either keeps
-all of them or puts everything back.
+A scope that failed hurts no other. A swap starts the changed channels and returns; what they
+replace goes on beside them until they connect, unless the account takes one connection only.
 """
 
 import asyncio
@@ -18,19 +18,18 @@ import structlog
 from pydantic import BaseModel
 
 from adapters import registry
-from adapters.base import Adapter, ChannelRefused, Control, Media, NotAccepted
+from adapters.base import Adapter, ChannelRefused, Control, Exclusive, Media, NotAccepted
 from adapters.model import Inbound
 from instance_agent.backoff import Backoff
+from instance_agent.holds import LET_GO, Holds, account_key
 from instance_agent.intake import Intake
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import ChannelState, ChannelStatus
 from instance_agent.store import StoreFailed
+from instance_agent.trial import Sign
 
 # A channel that stayed connected this long has recovered: the next failure starts over.
 STEADY_S = 60.0
-# How long a swap watches whether a changed channel fails at once; slower ones get the benefit
-# of the doubt, since the platform may be away for everybody.
-SETTLE_S = 10.0
 # An adapter that does not end by then is left behind; its effects are ignored.
 STOP_S = 5.0
 
@@ -59,6 +58,7 @@ class Surroundings:
     metrics: Metrics
     clock: Callable[[], float]
     random: Random
+    holds: Holds
 
 
 class ChannelHost:
@@ -92,15 +92,6 @@ class ChannelHost:
         self._on_connected(self)
 
 
-class SwapFailed(Exception):
-    """A changed channel ended before it connected; everything is as it was."""
-
-    def __init__(self, channel_id: UUID, reason: str) -> None:
-        super().__init__(reason)
-        self.channel_id = channel_id
-        self.reason = reason
-
-
 class Scope:
     """One channel's adapter, its task and its state."""
 
@@ -114,8 +105,10 @@ class Scope:
         self._state: ChannelState = "connecting"
         self._reason: str | None = None
         self._proof_at: float | None = None
-        self._settled = asyncio.Event()
+        self.failure: str | None = None  # why it failed last
+        self.refused = False  # the platform itself said that these settings cannot work
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
         self._host: ChannelHost | None = None
         self._renew()
 
@@ -133,6 +126,10 @@ class Scope:
     def exclusive(self) -> bool:
         return self.adapter.exclusive
 
+    @property
+    def connected(self) -> bool:
+        return self._state == "connected"
+
     def start(self) -> None:
         self._on_change(self)
         # A fresh context: the channel outlives the request that configured it, and its trace.
@@ -144,20 +141,14 @@ class Scope:
         """Bounded; after it, whatever the adapter still says is ignored."""
         self._let_go()
         if self._task is not None:
-            self._task.cancel()
+            if not self._stopping:
+                # Once: a second time would cut short the waiting for an adapter to let go.
+                self._stopping = True
+                self._task.cancel()
             _, pending = await asyncio.wait({self._task}, timeout=STOP_S)
             if pending:
                 log.error("channel did not stop", channel_id=str(self.spec.id))
         self._become("stopped")
-
-    async def failure(self, within_s: float) -> str | None:
-        """Why the channel ended without ever connecting; None if it did not, in that time."""
-        try:
-            async with asyncio.timeout(within_s):
-                await self._settled.wait()
-        except TimeoutError:
-            return None
-        return self._reason if self._proof_at is None else None
 
     def _renew(self) -> None:
         host = ChannelHost(self._around, self.spec, self._connected)
@@ -177,8 +168,8 @@ class Scope:
             self._let_go()
             if self._state == "connected" and self._around.clock() - started_at >= STEADY_S:
                 self._backoff.reset()
+            self.failure = reason
             self._become("failed", reason)
-            self._settled.set()
             delay = self._backoff.next()
             log.warning(
                 "channel failed",
@@ -193,19 +184,47 @@ class Scope:
 
     async def _run_once(self) -> str:
         try:
-            await self.adapter.run()
+            if not self.exclusive:
+                await self.adapter.run()
+            elif not await self._run_alone():
+                return LET_GO
         except ChannelRefused as refused:
+            self.refused = True
             return refused.detail
         except Exception as error:
             # Only the type: the text of a library's error may quote a secret.
             return f"the adapter raised {type(error).__name__}"
         return "the adapter returned"
 
+    async def _run_alone(self) -> bool:
+        """Run while the account is ours; False when it had to be let go."""
+        account = account_key(self.spec.kind, cast(Exclusive, self.adapter).account())
+        async with self._around.holds.holding(account, self.spec.id, self._wait) as lost:
+            running = asyncio.create_task(self.adapter.run(), name=f"account-{self.spec.id}")
+            losing = asyncio.create_task(lost.wait(), name=f"hold-{self.spec.id}")
+            try:
+                await asyncio.wait({running, losing}, return_when=asyncio.FIRST_COMPLETED)
+                if running.done():
+                    await running
+                return not lost.is_set()
+            finally:
+                losing.cancel()
+                running.cancel()
+                # Nobody else may have the account before this one really let go.
+                await asyncio.wait({running})
+
+    def _wait(self, reason: str | None) -> None:
+        if reason is not None:
+            self.failure = reason
+            self._become("failed", reason)
+        elif self._state != "connecting":
+            self._become("connecting")
+
     def _connected(self, host: ChannelHost) -> None:
         if host is not self._host:
             return  # an adapter that has ended still talks
         self._proof_at = self._around.clock()
-        self._settled.set()
+        self.refused = False
         self._become("connected")
 
     def _become(self, state: ChannelState, reason: str | None = None) -> None:
@@ -224,6 +243,9 @@ class Supervisor:
         # The newest unreported status per channel, so it cannot outgrow the document.
         self._changed: dict[UUID, ChannelStatus] = {}
         self._wake = asyncio.Event()
+        # What was replaced and is still connected, until its successor is.
+        self._former: dict[UUID, Scope] = {}
+        self._moved = asyncio.Event()
 
     def scope(self, channel_id: UUID) -> Scope | None:
         return self._scopes.get(channel_id)
@@ -240,33 +262,70 @@ class Supervisor:
         host.ended = True
         await registry.kind(spec.kind).adapter()(spec.settings, host).probe()
 
+    def connected(self) -> frozenset[UUID]:
+        """Which channels are connected now."""
+        return frozenset(key for key, each in self._scopes.items() if each.connected)
+
     async def swap(self, specs: Iterable[ChannelSpec]) -> None:
-        """Run exactly these channels, touching only what changed; raises SwapFailed."""
-        before = dict(self._scopes)
+        """Run exactly these channels, touching only what changed."""
+        before, former = self._scopes, self._former
         after = {
-            spec.id: before[spec.id]
-            if spec.id in before and before[spec.id].spec == spec
-            else Scope(spec, self._around, self._note)
+            spec.id: _same(spec, before.get(spec.id), former.get(spec.id))
+            or Scope(spec, self._around, self._note)
             for spec in specs
         }
-        new = [scope for key, scope in after.items() if scope is not before.get(key)]
-        old = [scope for key, scope in before.items() if scope is not after.get(key)]
+        running = [*former.values(), *before.values()]
+        old = [scope for scope in running if scope is not after.get(scope.spec.id)]
+        new = [scope for scope in after.values() if scope not in running]
         await _stop(scope for scope in old if scope.exclusive)
+        # What was good before goes on for as long as its successor has not proved itself.
+        self._former = {
+            scope.spec.id: scope
+            for scope in reversed(old)
+            if scope.spec.id in after and scope.connected and not scope.exclusive
+        }
         self._scopes = after
         for scope in new:
             scope.start()
-        failures = await asyncio.gather(
-            *(scope.failure(SETTLE_S) for scope in new if scope.spec.id in before)
-        )
-        replaced = [scope.spec.id for scope in new if scope.spec.id in before]
-        for channel_id, reason in zip(replaced, failures, strict=True):
-            if reason is not None:
-                await self._restore(before, new)
-                raise SwapFailed(channel_id, reason)
-        await _stop(scope for scope in old if not scope.exclusive)
+        for scope in former.values():
+            self._note(scope)
+        self._moved.set()
+        await _stop(scope for scope in old if scope is not self._former.get(scope.spec.id))
         for scope in old:
             if scope.spec.id not in after:
                 self._report_later(scope.status)
+
+    async def moved(self) -> None:
+        """Return when a channel has changed since the last time."""
+        await self._moved.wait()
+        self._moved.clear()
+
+    async def retire(self, *, all_of_them: bool = False) -> None:
+        """Stop what goes on beside a successor that is connected, or all of it."""
+        for key in list(self._former):
+            if all_of_them or key not in self._scopes or self._scopes[key].connected:
+                await self._former.pop(key).stop()
+
+    def signs(self, watched: Iterable[UUID], bystanders: Iterable[UUID]) -> list[Sign]:
+        """How the watched channels do, beside others that were connected and did not change."""
+        away = {
+            self._scopes[key].spec.kind
+            for key in bystanders
+            if key in self._scopes and not self._scopes[key].connected
+        }
+        return [
+            Sign(
+                channel_id=key,
+                connected=scope.connected,
+                refused=scope.refused,
+                failure=scope.failure,
+                exclusive=scope.exclusive,
+                away=scope.spec.kind in away
+                or (key in self._former and not self._former[key].connected),
+            )
+            for key in watched
+            if (scope := self._scopes.get(key)) is not None
+        ]
 
     async def report_states(self) -> None:
         """Loop: spool each channel's newest state when it changed."""
@@ -277,23 +336,14 @@ class Supervisor:
 
     async def close(self) -> None:
         """Stop all channels, bounded, and say so."""
-        await _stop(self._scopes.values())
+        await _stop([*self._former.values(), *self._scopes.values()])
         await self._flush()
-
-    async def _restore(self, before: dict[UUID, Scope], new: list[Scope]) -> None:
-        await _stop(new)
-        self._scopes = before
-        for channel_id, scope in before.items():
-            if scope.exclusive and scope.status.state == "stopped":
-                self._scopes[channel_id] = Scope(scope.spec, self._around, self._note)
-                self._scopes[channel_id].start()
-            else:
-                self._note(scope)
 
     def _note(self, scope: Scope) -> None:
         # While two scopes of a channel overlap, only the one that counts is heard.
         if self._scopes.get(scope.spec.id) is scope:
             self._report_later(scope.status)
+            self._moved.set()
 
     def _report_later(self, status: ChannelStatus) -> None:
         self._changed[status.channel_id] = status
@@ -307,6 +357,10 @@ class Supervisor:
             except StoreFailed as failure:
                 # The next heartbeat carries it.
                 log.error("channel state not spooled", reason=str(failure))
+
+
+def _same(spec: ChannelSpec, *running: Scope | None) -> Scope | None:
+    return next((each for each in running if each is not None and each.spec == spec), None)
 
 
 async def _stop(scopes: Iterable[Scope]) -> None:

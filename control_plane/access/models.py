@@ -51,6 +51,11 @@ class Credential(Row, table=True):
     address: str | None = None
     # The tenant whose provider vouched: the only one that this sign-in is good for.
     sign_on_tenant_id: UUID | None = None
+    # Of an account that takes one connection: who may use it until it expires.
+    channel_id: UUID | None = None
+    session_id: UUID | None = None
+    epoch: int | None = None
+    number: int | None = None
 
 
 class ApiKey(Row, table=True):

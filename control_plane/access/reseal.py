@@ -28,6 +28,7 @@ NO_TENANT = UUID(int=1)
 SEALED = (
     ("channels", "secrets"),
     ("agent_sessions", "api_token"),
+    ("agent_sessions", "next_token"),
     ("credentials", "sealed"),
     ("identities", "totp_secret"),
     ("webhooks", "secret"),

@@ -27,6 +27,7 @@ from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BadRequest, Forbidden, Gone, NotFound, Unauthorized
 from control_plane.kit.ids import fingerprint, new_id, new_token
 from control_plane.revisions import service as revisions
+from instance_agent.document import DocumentError
 from instance_agent.protocol import Bootstrap, BootstrapRequest, ConfigUpdate, Revision
 
 # A started agent exchanges its token within seconds; a machine under load within minutes.
@@ -41,7 +42,9 @@ VALUES ($1, 'bootstrap', $2, $3, $4, $5, $6) ON CONFLICT (sha256) DO NOTHING
 _WHERE = "SELECT tenant_id, cell FROM work WHERE kind = $1 AND key = $2"
 _SECRETS = """
 SELECT sealed FROM credentials
-WHERE instance_id = $1 AND kind = 'webhook' AND revoked_at IS NULL ORDER BY id DESC LIMIT 2
+WHERE instance_id = $1 AND kind = 'webhook' AND revoked_at IS NULL
+  AND (expires_at IS NULL OR expires_at > $2)
+ORDER BY id DESC LIMIT 2
 """
 _NEW_SECRET = """
 INSERT INTO credentials (id, kind, sealed, tenant_id, instance_id, created_at)
@@ -128,7 +131,9 @@ class Bootstraps:
             )
             certificate = self._certify(opened.id, request.public_key)
             secrets = await self._secrets(session, tenant_id, instance_id, now)
-            newest, last_good = await self._revisions(session, instance_id, request.schema_version)
+            newest, last_good, refused = await self._revisions(
+                session, instance_id, request.schema_version
+            )
             checkpoints = await (await driver(session)).fetch(_CHECKPOINTS, instance_id)
             await leases.call(session, instances.WORK, [(instance_id, tenant_id)])
         return Bootstrap(
@@ -141,6 +146,7 @@ class Bootstraps:
             last_good=last_good,
             checkpoints={str(row["id"]): row["checkpoint"] for row in checkpoints},
             certificate=certificate,
+            refused=refused,
         )
 
     def _minted(self, token: str) -> Proof | None:
@@ -195,7 +201,7 @@ class Bootstraps:
         self, session: AsyncSession, tenant_id: UUID, instance_id: UUID, now: datetime
     ) -> list[str]:
         connection = await driver(session)
-        rows: list[Any] = await connection.fetch(_SECRETS, instance_id)
+        rows: list[Any] = await connection.fetch(_SECRETS, instance_id, now)
         if rows:
             return [self._keys.open(row["sealed"]).decode() for row in rows]
         secret = standard_webhooks.make_secret(new_token().encode())
@@ -205,17 +211,24 @@ class Bootstraps:
 
     async def _revisions(
         self, session: AsyncSession, instance_id: UUID, schema_version: int
-    ) -> tuple[Revision, Revision | None]:
+    ) -> tuple[Revision, Revision | None, list[DocumentError]]:
         state = await revisions.standing(session, instance_id)
         compile_one = partial(
             compiled, session, self._keys, instance_id, schema_version=schema_version
         )
         newest = await compile_one(state.desired)
         await (await driver(session)).execute(_FRESH, instance_id, newest.revision, newest.sha256)
+        refused = []
+        if state.rejected_sha256 == newest.sha256:
+            refused = msgspec.convert(state.errors, list[DocumentError])
         if state.last_good is None or state.last_good == state.desired:
-            return _revision(newest), None
-        last_good = await compile_one(state.last_good)
-        return _revision(newest), _revision(last_good)
+            return _revision(newest), None, refused
+        try:
+            last_good = await compile_one(state.last_good)
+        except NotFound:
+            # An agent said that it ran this number, and we do not know it.
+            return _revision(newest), None, refused
+        return _revision(newest), _revision(last_good), refused
 
 
 def _revision(update: ConfigUpdate) -> Revision:

@@ -10,6 +10,7 @@ Invariants:
 5. A running agent of the right generation may use what the plan gives, also after the plan changed,
    and what lies around it is as its place would make it now.
 6. An agent that its place starts again by itself is left to it.
+7. Secrets of an active agent that are too old are replaced, after anything else.
 """
 
 from dataclasses import dataclass, replace
@@ -80,6 +81,7 @@ class Observed:
     applied: str | None = None
     rejected: str | None = None
     pending_restart: bool = False
+    secrets_due: bool = False
     channels: tuple[str, ...] = ()
 
 
@@ -125,7 +127,12 @@ class PushConfig:
     """Give the active agent the desired configuration."""
 
 
-Action = Start | Refit | Stop | Destroy | EndSessions | Activate | PushConfig
+@dataclass(frozen=True, kw_only=True)
+class RotateSecrets:
+    """Replace the secrets between the active agent and us."""
+
+
+Action = Start | Refit | Stop | Destroy | EndSessions | Activate | PushConfig | RotateSecrets
 
 _UP = frozenset({WorkloadState.STARTING, WorkloadState.RUNNING, WorkloadState.STOPPING})
 
@@ -206,7 +213,7 @@ def _serve(desired: Desired, seen: Observed, now: datetime) -> list[Action]:
         return [Stop(reason="the configuration needs a restart")]
     if desired.config not in (seen.applied, seen.rejected):
         return [PushConfig()]
-    return []
+    return [RotateSecrets()] if active is not None and seen.secrets_due else []
 
 
 def _starts_again(workload: Workload) -> bool:

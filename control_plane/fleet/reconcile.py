@@ -24,6 +24,7 @@ from control_plane.fleet.plan import (
     Observed,
     PushConfig,
     Refit,
+    RotateSecrets,
     Start,
     Starts,
     Stop,
@@ -34,15 +35,15 @@ from control_plane.fleet.plan import (
 )
 from control_plane.fleet.provision.base import ABSENT, Provisioner, Workload, WorkloadState
 from control_plane.fleet.view import Digests, View, load, starts_to
+from control_plane.instances import rotation, sessions
 from control_plane.instances import service as instances
-from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.sessions import DEAD_AFTER
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.stream import log as stream
 from control_plane.tenants import life
-from instance_agent.protocol import ConfigOutcome
+from instance_agent.protocol import ConfigOutcome, SecretsRenewal
 
 WORK = instances.WORK
 # Time for an agent to finish what it has in hand when it is stopped.
@@ -51,6 +52,10 @@ GRACE = timedelta(seconds=20)
 _AT_REST = frozenset({"running", "connecting", "degraded"})
 # What looks are grouped by: nothing.
 _ALL = UUID(int=0)
+# Agents that came before the call answer so.
+_UNKNOWN_CALL = 404
+# An agent's answer to a revision older than one that it has.
+_AHEAD = "stale_revision"
 # Looks within one lease: enough for a start to get as far as it can without waiting.
 _ROUNDS = 4
 
@@ -65,6 +70,12 @@ _APPLIED = """
 UPDATE config_states SET applied = $2, applied_sha256 = $3, last_good = $2, errors = '[]',
     rejected = NULL, rejected_sha256 = NULL, pending_restart = false
 WHERE instance_id = $1
+"""
+# Its end may have been told before the answer to the call was written.
+_ON_TRIAL = """
+UPDATE config_states SET applied = $2, applied_sha256 = $3, errors = '[]',
+    rejected = NULL, rejected_sha256 = NULL, pending_restart = false
+WHERE instance_id = $1 AND rejected_sha256 IS DISTINCT FROM $3
 """
 _REJECTED = """
 UPDATE config_states SET rejected = $2, rejected_sha256 = $3, errors = $4 WHERE instance_id = $1
@@ -142,7 +153,8 @@ class Reconciler:
         scope = Scope(tenants=tuple({lease.tenant_id for lease in looks}))
         async with self._database.plain(scope) as session:
             ids = [lease.key for lease in looks]
-            views = await load(session, self._keys, self._digests, ids)
+            now = self._clock.now()
+            views = await load(session, self._keys, self._digests, ids, now=now)
         return [views.get(lease.key) for lease in looks]
 
     async def _observe(self, lease: Lease, view: View) -> Workload:
@@ -172,6 +184,8 @@ class Reconciler:
                 await self._activate(lease, view, action)
             case PushConfig():
                 await self._push(lease, view)
+            case RotateSecrets():
+                await self._rotate(lease, view)
 
     async def _started(self, lease: Lease) -> None:
         async with self._database.plain(self._scope(lease)) as session:
@@ -214,9 +228,50 @@ class Reconciler:
             outcome = await self._agents.update_config(view.agent, update)
         except (AgentAway, AgentSilent, AgentRefused) as error:
             log.info("configuration not taken", instance=str(lease.key), error=str(error)[:256])
-            raise
+            if not (isinstance(error, AgentRefused) and error.code == _AHEAD):
+                raise
+            # It runs what we do not know of: a new start takes ours, whatever the numbers.
+            outcome = ConfigOutcome(outcome="needs_restart", revision=None)
         async with self._database.plain(self._scope(lease)) as session:
             await self._settle(session, lease, view, outcome)
+            await leases.hold(session, lease)
+
+    async def _rotate(self, lease: Lease, view: View) -> None:
+        if view.agent is None:
+            return
+        session_id = view.agent.session_id
+        async with self._database.session(self._scope(lease)) as session:
+            fresh = await rotation.prepare(
+                session,
+                self._keys,
+                instance_id=lease.key,
+                session_id=session_id,
+                now=self._clock.now(),
+            )
+            await leases.hold(session, lease)
+        if fresh is None:
+            return
+        renewal = SecretsRenewal(api_token=fresh.api_token, webhook_secrets=fresh.webhook_secrets)
+        try:
+            await self._agents.renew_secrets(view.agent, renewal)
+        except AgentRefused as refused:
+            if refused.status != _UNKNOWN_CALL:
+                raise
+            # An agent of before: its successor gets new ones.
+            await self._restart_for_secrets(lease)
+            return
+        async with self._database.session(self._scope(lease)) as session:
+            now = self._clock.now()
+            await rotation.taken(
+                session, fresh, instance_id=lease.key, session_id=session_id, now=now
+            )
+            _note(session, view, "agent.secrets", "secrets replaced", now)
+            await session.flush()
+            await leases.hold(session, lease)
+
+    async def _restart_for_secrets(self, lease: Lease) -> None:
+        async with self._database.session(self._scope(lease)) as session:
+            await (await driver(session)).execute(_RESTART, lease.key, True)
             await leases.hold(session, lease)
 
     async def _settle(
@@ -225,7 +280,8 @@ class Reconciler:
         connection = await driver(session)
         update = view.update
         if outcome.outcome == "applied":
-            await connection.execute(_APPLIED, lease.key, update.revision, update.sha256)
+            statement = _ON_TRIAL if outcome.on_trial else _APPLIED
+            await connection.execute(statement, lease.key, update.revision, update.sha256)
         elif outcome.outcome == "needs_restart":
             await connection.execute(_RESTART, lease.key, True)
         else:

@@ -22,7 +22,7 @@ from control_plane.fleet.provision.base import (
     Release,
     Workload,
 )
-from control_plane.instances import sessions
+from control_plane.instances import rotation, sessions
 from control_plane.instances.sessions import AgentAddress
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import not_found
@@ -39,7 +39,7 @@ MOST_DIGESTS = 20_000
 # Texts of quotas that are remembered: a few plans, and tenants with exceptions.
 _PLANS = 256
 
-_VIEWS = """
+_VIEWS = f"""
 SELECT i.id, i.tenant_id, i.desired, i.generation, i.observed_generation, i.phase, i.conditions,
     i.starts, s.desired AS revision, s.applied, s.applied_sha256, s.rejected, s.rejected_sha256,
     s.pending_restart, t.state AS tenant_state, p.quotas || t.quota_overrides AS quotas, r.document,
@@ -62,7 +62,7 @@ SELECT i.id, i.tenant_id, i.desired, i.generation, i.observed_generation, i.phas
         ) ORDER BY v.id
     ) AS providers,
     a.id AS active, a.endpoint, a.api_token, a.epoch, a.journal_id,
-    l.number AS release, l.image, l.settings
+    l.number AS release, l.image, l.settings, {rotation.DUE} AS secrets_due
 FROM instances AS i
 JOIN config_states AS s ON s.instance_id = i.id
 JOIN tenants AS t ON t.id = i.tenant_id
@@ -71,7 +71,7 @@ LEFT JOIN revisions AS r ON r.instance_id = i.id AND r.number = s.desired
 LEFT JOIN agent_sessions AS a ON a.instance_id = i.id AND a.state = 'active'
 LEFT JOIN releases AS l ON l.id = i.release_id
 WHERE i.id = ANY ($1) AND i.phase <> 'deleted'
-"""
+"""  # noqa: S608 - a part of ours
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,6 +170,7 @@ class View:
     material: Material = field(repr=False)
     keys: Keyring = field(repr=False)
     row: Any = field(repr=False)
+    secrets_due: bool = False
     release: Release | None = None
 
     @property
@@ -202,15 +203,16 @@ class View:
             applied=_name(self.state.applied, self.state.applied_sha256),
             rejected=_name(self.state.rejected, self.state.rejected_sha256),
             pending_restart=self.state.pending_restart,
+            secrets_due=self.secrets_due,
             channels=self.channels,
         )
 
 
 async def load(
-    session: Session, keys: Keyring, digests: Digests, ids: Collection[UUID]
+    session: Session, keys: Keyring, digests: Digests, ids: Collection[UUID], *, now: datetime
 ) -> dict[UUID, View]:
     """These instances with all around them; those that are gone are left out."""
-    rows = await (await driver(session)).fetch(_VIEWS, ids)
+    rows = await (await driver(session)).fetch(_VIEWS, ids, now - rotation.EVERY)
     return {row["id"]: _view(row, keys, digests) for row in rows}
 
 
@@ -255,6 +257,7 @@ def _view(row: Any, keys: Keyring, digests: Digests) -> View:
         material=material,
         keys=keys,
         row=row,
+        secrets_due=row["secrets_due"],
         release=_release(row),
     )
 

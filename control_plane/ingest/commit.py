@@ -125,7 +125,8 @@ class GroupCommit:
     def _waits(self, events: int) -> bool:
         waiting = 0
         for pending in self._waiting:
-            waiting += len(pending.batch.events)
+            # One without events waits for its answer, too.
+            waiting += max(len(pending.batch.events), 1)
             if waiting >= events:
                 return True
         return False

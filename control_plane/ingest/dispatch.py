@@ -40,6 +40,9 @@ from instance_agent.protocol import (
     Heartbeat,
 )
 
+# What the database's integer holds.
+_MAX_NUMBER = 2**31 - 1
+
 _BATCHES = """
 INSERT INTO batches (instance_id, webhook_id, tenant_id, sha256, received_at)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bytea[], $5::timestamptz[])
@@ -58,24 +61,65 @@ FROM (SELECT id, state, state_reason FROM channels
 WHERE c.id = old.id
 RETURNING old.state IS DISTINCT FROM $3 OR old.state_reason IS DISTINCT FROM $4
 """
-_APPLIED = """
-UPDATE config_states SET applied = $2, applied_sha256 = $3, last_good = $2,
+# Reports of who has been replaced come late and count for nothing any more.
+_SPEAKS = """
+$2 = (SELECT id FROM agent_sessions WHERE instance_id = $1 AND state IN ('standby', 'active')
+      ORDER BY id DESC LIMIT 1)
+"""
+_APPLIED = f"""
+UPDATE config_states SET
+    -- One that is older than what runs was good at its time, and came late.
+    applied = CASE WHEN $3 >= coalesce(applied, 0) THEN $3 ELSE applied END,
+    applied_sha256 = CASE WHEN $3 >= coalesce(applied, 0) THEN $4 ELSE applied_sha256 END,
+    last_good = greatest(last_good, $3),
     -- Falling back to the last good one does not make the newest one less rejected.
-    errors = CASE WHEN $3 = delivered_sha256 THEN '[]' ELSE errors END,
-    rejected = CASE WHEN $3 = delivered_sha256 THEN NULL ELSE rejected END,
-    rejected_sha256 = CASE WHEN $3 = delivered_sha256 THEN NULL ELSE rejected_sha256 END
-WHERE instance_id = $1 AND applied_sha256 IS DISTINCT FROM $3
-"""
-_REJECTED = """
-UPDATE config_states SET rejected = $2, errors = $3, rejected_sha256 = delivered_sha256
-WHERE instance_id = $1
-"""
+    errors = CASE WHEN $4 = delivered_sha256 THEN '[]' ELSE errors END,
+    rejected = CASE WHEN $4 = delivered_sha256 THEN NULL ELSE rejected END,
+    rejected_sha256 = CASE WHEN $4 = delivered_sha256 THEN NULL ELSE rejected_sha256 END
+WHERE instance_id = $1 AND {_SPEAKS}
+  AND (applied_sha256 IS DISTINCT FROM $4 OR coalesce(last_good, -1) < $3)
+"""  # noqa: S608 - a part of ours
+# What is refused runs no more; what was refused before something else was delivered is history.
+_REJECTED = f"""
+UPDATE config_states SET rejected = $3, errors = $4, rejected_sha256 = delivered_sha256,
+    applied = CASE WHEN applied_sha256 = delivered_sha256 THEN NULL ELSE applied END,
+    applied_sha256 = CASE WHEN applied_sha256 = delivered_sha256 THEN NULL ELSE applied_sha256 END
+WHERE instance_id = $1 AND {_SPEAKS} AND CASE WHEN $5 = ''
+    THEN delivered IS NULL OR delivered = $3 ELSE delivered_sha256 = $5 END
+"""  # noqa: S608 - a part of ours
 _SEEN = """
-UPDATE agent_sessions AS s SET seen_at = $3, health = $4
-FROM (SELECT id, state, health FROM agent_sessions
-      WHERE id = $2 AND instance_id = $1 FOR UPDATE) AS old
-WHERE s.id = old.id RETURNING old.state, old.health - 'spool_depth' - 'spool_bytes' - 'channels'
-    IS DISTINCT FROM $4::jsonb - 'spool_depth' - 'spool_bytes' - 'channels' AS changed
+UPDATE agent_sessions AS s SET seen_at = old.at, health = old.beat
+FROM (SELECT s.id, s.state, s.health, i.at, i.beat
+      FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::jsonb[])
+          AS i (instance_id, id, at, beat)
+      JOIN agent_sessions AS s ON s.id = i.id AND s.instance_id = i.instance_id
+      ORDER BY s.id FOR UPDATE OF s) AS old
+WHERE s.id = old.id
+RETURNING s.id, old.state, old.health - 'spool_depth' - 'spool_bytes' - 'channels'
+    IS DISTINCT FROM old.beat - 'spool_depth' - 'spool_bytes' - 'channels' AS changed
+"""
+# What an agent says that it runs is what it runs, whatever we believed: the next look repairs it.
+_RUNS = """
+UPDATE config_states AS c SET applied = i.applied, applied_sha256 = i.sha256,
+    last_good = CASE WHEN i.good THEN greatest(c.last_good, i.applied) ELSE c.last_good END,
+    rejected = CASE WHEN i.refuses THEN c.delivered ELSE c.rejected END,
+    rejected_sha256 = CASE WHEN i.refuses THEN c.delivered_sha256 ELSE c.rejected_sha256 END,
+    errors = CASE WHEN i.refuses THEN i.errors ELSE c.errors END
+FROM (SELECT c.instance_id, c.applied_sha256 AS believed, i.session_id, i.applied, i.sha256,
+             i.good, i.errors, coalesce(i.rejected_sha256 = c.delivered_sha256
+                 AND i.rejected_sha256 IS DISTINCT FROM c.rejected_sha256, false) AS refuses
+      FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::boolean[], $6::text[],
+                  $7::jsonb[])
+          AS i (instance_id, session_id, applied, sha256, good, rejected_sha256, errors)
+      JOIN config_states AS c USING (instance_id)
+      WHERE i.session_id = (SELECT id FROM agent_sessions AS s
+                            WHERE s.instance_id = i.instance_id AND state IN ('standby', 'active')
+                            ORDER BY id DESC LIMIT 1)) AS i
+WHERE c.instance_id = i.instance_id
+  AND (i.refuses OR (i.good AND coalesce(c.last_good, -1) < i.applied)
+       OR (c.applied, c.applied_sha256) IS DISTINCT FROM (i.applied, i.sha256))
+RETURNING c.instance_id, i.believed IS NOT NULL AND i.sha256 IS DISTINCT FROM i.believed
+    AND i.sha256 IS DISTINCT FROM c.delivered_sha256 AS drifted
 """
 _NOTES = """
 INSERT INTO timeline (id, tenant_id, instance_id, at, type, message, data)
@@ -143,6 +187,7 @@ class Dispatcher:
         await _save_checkpoints(session, group)
         for pending, result in zip(group, results, strict=True):
             entries[pending.proven.tenant_id] += await _other_events(session, pending, result)
+        await _hear_beats(session)
         await _write_notes(session)
         await leases.call(session, instances.WORK, session.info.get("looks", set()))
         for tenant, entry in await quota.count_messages(session, new_messages(arrivals)):
@@ -161,9 +206,17 @@ def _only_messages(pending: Pending) -> bool:
     return not batch.checkpoints and all(e.type == "message.received" for e in batch.events)
 
 
+def _only_beats(pending: Pending) -> bool:
+    batch = pending.batch
+    return not batch.checkpoints and all(e.type == "instance.heartbeat" for e in batch.events)
+
+
 async def _remember(session: Session, group: Sequence[Pending]) -> None:
     """The same webhook id with another body is refused; a repeat goes on, and deduplicates."""
-    ordered = sorted(by_webhook_id(group).items())
+    # A beat that comes again does no harm: nothing of it need be remembered.
+    ordered = sorted(by_webhook_id([each for each in group if not _only_beats(each)]).items())
+    if not ordered:
+        return
     rows = await (await driver(session)).fetch(
         _BATCHES,
         [key[0] for key, _ in ordered],
@@ -173,7 +226,7 @@ async def _remember(session: Session, group: Sequence[Pending]) -> None:
         [p.received_at for _, p in ordered],
     )
     found = {(row["instance_id"], row["webhook_id"]): row["sha256"] for row in rows}
-    for pending in group:
+    for _, pending in ordered:
         proven = pending.proven
         if found[proven.instance_id, proven.webhook_id] != proven.sha256:
             raise reused()
@@ -213,7 +266,9 @@ async def _apply(session: Session, pending: Pending, event: AnyEvent) -> list[En
         case "config.rejected":
             return await _rejected(session, pending, said(event, ConfigRejected))
         case "instance.heartbeat":
-            await _heartbeat(session, pending, said(event, Heartbeat))
+            beat = said(event, Heartbeat)
+            _number(beat.config.applied or 0)
+            session.info.setdefault("beats", {})[pending.batch.session_id] = (pending, beat)
     return []
 
 
@@ -236,7 +291,11 @@ async def _channel(session: Session, pending: Pending, status: ChannelStatus) ->
 
 async def _applied(session: Session, pending: Pending, applied: ConfigApplied) -> list[Entry]:
     done = await (await driver(session)).execute(
-        _APPLIED, pending.proven.instance_id, applied.revision, applied.sha256
+        _APPLIED,
+        pending.proven.instance_id,
+        pending.batch.session_id,
+        _number(applied.revision),
+        applied.sha256,
     )
     if done != "UPDATE 1":
         return []
@@ -248,12 +307,16 @@ async def _applied(session: Session, pending: Pending, applied: ConfigApplied) -
 
 async def _rejected(session: Session, pending: Pending, rejected: ConfigRejected) -> list[Entry]:
     errors: list[DocumentError] = rejected.errors
-    await (await driver(session)).execute(
+    done = await (await driver(session)).execute(
         _REJECTED,
         pending.proven.instance_id,
-        rejected.revision,
+        pending.batch.session_id,
+        _number(rejected.revision),
         msgspec.json.encode(errors).decode(),
+        rejected.sha256,
     )
+    if done != "UPDATE 1":
+        return []
     data: dict[str, Any] = {
         "instance_id": str(pending.proven.instance_id),
         "revision": rejected.revision,
@@ -265,21 +328,63 @@ async def _rejected(session: Session, pending: Pending, rejected: ConfigRejected
     return [Entry(type="config.rejected", data=data)]
 
 
-async def _heartbeat(session: Session, pending: Pending, beat: Heartbeat) -> None:
-    """Seen, and what it says; a session that has ended hears so once it has nothing to tell."""
-    row = await (await driver(session)).fetchrow(
+async def _hear_beats(session: Session) -> None:
+    """All of a group's at once: seen, and what they say of the configuration, if that is news.
+
+    A session that has ended hears so once it has nothing to tell.
+    """
+    beats: dict[UUID, tuple[Pending, Heartbeat]] = session.info.get("beats", {})
+    if not beats:
+        return
+    # Configurations before sessions, as everywhere: a group with both takes them so.
+    await _compare(session, list(beats.values()))
+    rows = await (await driver(session)).fetch(
         _SEEN,
-        pending.proven.instance_id,
-        pending.batch.session_id,
-        pending.received_at,
-        msgspec.json.encode(beat).decode(),
+        [pending.proven.instance_id for pending, _ in beats.values()],
+        list(beats),
+        [pending.received_at for pending, _ in beats.values()],
+        [msgspec.json.encode(beat).decode() for _, beat in beats.values()],
     )
-    only_beats = all(event.type == "instance.heartbeat" for event in pending.batch.events)
-    ended = row is None or row["state"] in ("draining", "ended")
-    if ended and only_beats and beat.spool_depth == 0:
-        raise Gone("session_ended", "Another agent acts for this instance now.")
-    if row is not None and row["changed"]:
+    found = {row["id"]: row for row in rows}
+    for session_id, (pending, beat) in beats.items():
+        row = found.get(session_id)
+        only_beats = all(event.type == "instance.heartbeat" for event in pending.batch.events)
+        ended = row is None or row["state"] in ("draining", "ended")
+        if ended and only_beats and beat.spool_depth == 0:
+            raise Gone("session_ended", "Another agent acts for this instance now.")
+        if row is not None and row["changed"]:
+            _look(session, pending)
+
+
+async def _compare(session: Session, beats: Sequence[tuple[Pending, Heartbeat]]) -> None:
+    """Where an agent runs another configuration than we believed, believe it, and look."""
+    by_instance = {pending.proven.instance_id: pending for pending, _ in beats}
+    states = [beat.config for _, beat in beats]
+    rows = await (await driver(session)).fetch(
+        _RUNS,
+        [pending.proven.instance_id for pending, _ in beats],
+        [pending.batch.session_id for pending, _ in beats],
+        [state.applied for state in states],
+        [state.applied_sha256 for state in states],
+        [
+            state.applied is not None and state.applied == state.last_good and not state.on_trial
+            for state in states
+        ],
+        [state.rejected_sha256 for state in states],
+        [msgspec.json.encode(state.errors).decode() for state in states],
+    )
+    for row in rows:
+        pending = by_instance[row["instance_id"]]
+        if row["drifted"]:
+            _note(session, pending, "config.drift", "the agent runs another configuration", {})
         _look(session, pending)
+
+
+def _number(revision: int) -> int:
+    """Raises DecodeError for one that no column holds."""
+    if not 0 <= revision <= _MAX_NUMBER:
+        raise msgspec.DecodeError("a revision's number is out of range")
+    return revision
 
 
 def _note(

@@ -28,6 +28,7 @@ from instance_agent.protocol import (
     Health,
     InferRequest,
     Problem,
+    SecretsRenewal,
     SendRequest,
     SendResult,
 )
@@ -99,6 +100,16 @@ class AgentClient:
             body=msgspec.json.encode(update),
         )
         return _read(answer, ConfigOutcome)
+
+    async def renew_secrets(self, agent: AgentAddress, renewal: SecretsRenewal) -> None:
+        """Replace what we show each other; repeating it changes nothing."""
+        await self._call(
+            agent,
+            "POST",
+            f"{_API}/secrets",
+            within=HEALTH_TIMEOUT,
+            body=msgspec.json.encode(renewal),
+        )
 
     async def send(self, agent: AgentAddress, request: SendRequest) -> SendResult:
         """One attempt to send a message; repeating it to the same journal sends nothing twice."""

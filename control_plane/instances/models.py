@@ -31,12 +31,13 @@ class Instance(Row, table=True):
     conditions: list[dict[str, Any]] = Field(default_factory=list, sa_type=Json)
     starts: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
     session_epoch: int = 0
+    secrets_before: datetime | None = Field(default=None, sa_type=Timestamp)
     created_at: datetime = Field(sa_type=Timestamp)
     updated_at: datetime = Field(sa_type=Timestamp)
 
 
 class AgentSession(Row, table=True):
-    """One agent process, from its bootstrap to its end. `api_token` is sealed."""
+    """One agent process, from its bootstrap to its end. Tokens are sealed."""
 
     __tablename__ = "agent_sessions"
 
@@ -48,6 +49,8 @@ class AgentSession(Row, table=True):
     epoch: int | None = None
     endpoint: str
     api_token: bytes
+    next_token: bytes | None = None
+    token_at: datetime = Field(sa_type=Timestamp)
     journal_id: UUID
     version: str
     schema_version: int

@@ -67,6 +67,14 @@ async def restart_instance(instance_id: UUID, call: Operator) -> InstanceOut:
     return _out(await service.restart(call.session, instance_id, actor=call.actor, now=call.now))
 
 
+@router.post("/{instance_id}/secrets/rotate", status_code=202)
+async def rotate_secrets(instance_id: UUID, call: Operator) -> InstanceOut:
+    """Replace, at once, the secrets that its agent and the platform show each other."""
+    return _out(
+        await service.rotate_secrets(call.session, instance_id, actor=call.actor, now=call.now)
+    )
+
+
 @router.get("/{instance_id}/timeline")
 async def get_timeline(instance_id: UUID, call: Reader, window: WindowDep) -> Page[TimelineOut]:
     """What happened to it, newest first."""

@@ -133,6 +133,17 @@ async def release(
     await _changed(session, instance, "instance.release", actor=None, now=now, more=more)
 
 
+async def rotate_secrets(
+    session: AsyncSession, instance_id: UUID, *, actor: Actor, now: datetime
+) -> Instance:
+    """Replace what the agent and we show each other; its fleet does it with the next look."""
+    instance = await get(session, instance_id, lock=True)
+    instance.secrets_before = now
+    session.add(instance)
+    await _changed(session, instance, "instance.rotate_secrets", actor=actor, now=now)
+    return instance
+
+
 async def timeline(
     session: AsyncSession, instance_id: UUID, *, before: UUID | None, limit: int
 ) -> Sequence[TimelineEntry]:

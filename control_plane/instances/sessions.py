@@ -76,6 +76,7 @@ async def open_session(
         journal_id=request.journal_id,
         version=request.version,
         schema_version=request.schema_version,
+        token_at=now,
         created_at=now,
         seen_at=now,
     )

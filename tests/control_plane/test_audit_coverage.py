@@ -167,6 +167,7 @@ SCRIPT = (
     Step("instance.stop", "owner", "POST", "/instances/{instance_id}/stop"),
     Step("instance.start", "owner", "POST", "/instances/{instance_id}/start"),
     Step("instance.restart", "owner", "POST", "/instances/{instance_id}/restart"),
+    Step("instance.rotate_secrets", "owner", "POST", "/instances/{instance_id}/secrets/rotate"),
     # What people do with what customers said.
     Step("conversation.take-over", "owner", "POST", "/conversations/{conversation_id}/take-over"),
     Step("conversation.hand-back", "owner", "POST", "/conversations/{conversation_id}/hand-back"),

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adapters import standard_webhooks
-from instance_agent.document import digest
+from instance_agent.document import DocumentError, digest
 from instance_agent.protocol import (
     CALLBACK_HEADER,
     Bootstrap,
@@ -61,6 +61,8 @@ class ControlPlane:
         self.tokens: set[str] = set()
         self.newest: Revision | None = None
         self.last_good: Revision | None = None
+        self.webhook_secrets = [WEBHOOK_SECRET]
+        self.refused: list[DocumentError] = []
         self.heartbeat_s = 60.0
         self.bootstraps: list[BootstrapRequest] = []
         self.bootstrap_answers: list[Response] = []
@@ -135,13 +137,14 @@ class ControlPlane:
             heartbeat_s=self.heartbeat_s,
             newest=self.newest,
             last_good=self.last_good,
+            refused=self.refused,
         )
         return Response(msgspec.json.encode(answer))
 
     async def _events(self, request: Request) -> Response:
         body = await request.body()
         try:
-            standard_webhooks.verify([WEBHOOK_SECRET], request.headers, body, now=time.time())
+            standard_webhooks.verify(self.webhook_secrets, request.headers, body, now=time.time())
         except standard_webhooks.SignatureError:
             return JSONResponse({"code": "unauthorized"}, 401)
         if self.event_status != 202:
@@ -267,6 +270,7 @@ class Agents:
         self.data_dir = tmp_path / "agent"
         self.bootstrap_file = tmp_path / "bootstrap"
         self.instance_id = uuid4()
+        self.health_window_s = 0.2
         self._started: list[AgentProcess] = []
 
     async def spawn(
@@ -283,6 +287,7 @@ class Agents:
             *("--control-url", self.control_plane.url),
             *("--data-dir", str(self.data_dir)),
             *("--bootstrap-file", str(self.bootstrap_file)),
+            *("--health-window", str(self.health_window_s)),
             cwd=ROOT,
             env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"},
             stdout=asyncio.subprocess.PIPE,

@@ -21,7 +21,7 @@ from adapters.model import ConversationKey, Inbound, Sender, Text
 from adapters.registry import Acknowledge
 from instance_agent.intake import Intake
 from instance_agent.metrics import Metrics
-from instance_agent.protocol import Bootstrap, EventBatch, EventResult, EventResults
+from instance_agent.protocol import EventBatch, EventResult, EventResults
 from instance_agent.reporter import Reporter
 from instance_agent.spool import Spool
 from instance_agent.store import Store
@@ -88,15 +88,8 @@ class World:
         self.reporter = Reporter(
             http=self.http,
             url="http://control/events",
-            session=Bootstrap(
-                session_id=UUID(int=1),
-                session_token="",
-                api_token="",
-                webhook_secrets=[SECRET],
-                heartbeat_s=10,
-                newest=None,
-                last_good=None,
-            ),
+            session_id=UUID(int=1),
+            secret=lambda: SECRET,
             spool=self.spool,
             metrics=Metrics(),
             clock=lambda: NOW,

@@ -3,6 +3,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from instance_agent.document import DocumentError
 from instance_agent.protocol import ConfigUpdate
 
 FIRST, SECOND = uuid4(), uuid4()
@@ -22,7 +23,7 @@ class TestUpdate:
         await control_plane.until(lambda: self._seen(control_plane, FIRST) == ["connected"])
         control_plane.secrets.add(OTHER_SECRET)
         outcome = await agent.update(revision(2, {FIRST: web, SECOND: {"secret": OTHER_SECRET}}))
-        assert outcome == {"outcome": "applied", "revision": 2, "errors": []}
+        assert outcome == {"outcome": "applied", "revision": 2, "errors": [], "on_trial": True}
         await control_plane.until(lambda: "connected" in self._seen(control_plane, SECOND))
         assert self._seen(control_plane, FIRST) == ["connected"]
 
@@ -54,7 +55,7 @@ class TestUpdate:
     ):
         bigger = revision(2, {FIRST: web}, limits={"spool_max_bytes": 2 * 1024 * 1024})
         outcome = await agent.update(bigger)
-        assert outcome == {"outcome": "needs_restart", "revision": 1, "errors": []}
+        assert (outcome["outcome"], outcome["revision"]) == ("needs_restart", 1)
         agent.terminate()
         assert await agent.wait() == 0
         control_plane.newest = bigger
@@ -65,7 +66,7 @@ class TestUpdate:
         self, agent, control_plane, revision, web
     ):
         outcome = await agent.update(revision(1, {FIRST: web}))
-        assert outcome == {"outcome": "applied", "revision": 1, "errors": []}
+        assert outcome == {"outcome": "applied", "revision": 1, "errors": [], "on_trial": False}
         assert len(control_plane.of_type("config.applied")) == 1
 
     async def test_the_same_number_with_other_channels_is_applied(self, agent, revision, web):
@@ -153,6 +154,31 @@ class TestRejectedUpdate:
         await agent.update(revision(3, {FIRST: web}))
         state = (await agent.call("GET", "/astrbot-api/v1/config")).json()
         assert (state["applied"], state["rejected"], state["errors"]) == (3, None, [])
+
+
+class TestTrial:
+    async def test_a_changed_channel_is_good_once_it_held(self, agent, control_plane, revision):
+        control_plane.secrets.add(OTHER_SECRET)
+        changed = revision(2, {FIRST: {"secret": OTHER_SECRET}})
+        assert (await agent.update(changed))["on_trial"] is True
+        await control_plane.until(lambda: len(control_plane.of_type("config.applied")) == 2)
+        assert control_plane.of_type("config.applied")[-1].data["sha256"] == changed.sha256
+        state = (await agent.call("GET", "/astrbot-api/v1/config")).json()
+        assert (state["last_good"], state["on_trial"]) == (2, False)
+
+    async def test_one_that_was_lost_is_not_tried_by_the_next_start(
+        self, agent, agents, control_plane, revision, web
+    ):
+        agent.terminate()
+        await agent.wait()
+        control_plane.newest = revision(2, {FIRST: web}, persona={"name": "x"})
+        control_plane.refused = [
+            DocumentError(path="/channels/0", code="did_not_connect", message="it was shut")
+        ]
+        second = await agents.start()
+        config = (await second.health())["config"]
+        assert (config["applied"], config["rejected"]) == (1, 2)
+        assert config["errors"][0]["message"] == "it was shut"
 
 
 class TestBoot:

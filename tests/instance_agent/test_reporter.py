@@ -108,7 +108,8 @@ async def reporter(ingest, spool):
         made = Reporter(
             http=http,
             url="http://control/events",
-            session=SESSION,
+            session_id=SESSION.session_id,
+            secret=lambda: SESSION.webhook_secrets[0],
             spool=spool,
             metrics=Metrics(),
             clock=lambda: NOW,

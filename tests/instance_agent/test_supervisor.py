@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import dataclasses
 from random import Random
 from typing import ClassVar
@@ -11,8 +12,10 @@ from pydantic import BaseModel
 from adapters import registry
 from adapters.base import ChannelRefused, Control, NotAccepted
 from instance_agent import supervisor as module
+from instance_agent.holds import ELSEWHERE, Holds
 from instance_agent.metrics import Metrics
-from instance_agent.supervisor import ChannelSpec, Supervisor, Surroundings, SwapFailed
+from instance_agent.protocol import LeaseAnswer
+from instance_agent.supervisor import ChannelSpec, Supervisor, Surroundings
 
 CHANNEL, OTHER = uuid4(), uuid4()
 
@@ -62,6 +65,13 @@ class Account:
 
 class ExclusiveAccount(Account):
     exclusive: ClassVar[bool] = True
+
+    def account(self):
+        return "the one account"
+
+
+async def granted(accounts, number):
+    return LeaseAnswer(accounts=dict.fromkeys(accounts, "held"), life_s=60)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,12 +135,17 @@ async def supervisor(statuses):
             metrics=Metrics(),
             clock=lambda: 1000.0,
             random=Never(),
+            holds=Holds(granted, every_s=10, clock=lambda: 1000.0),
         )
         made = Supervisor(around, statuses.record)
-        reporting = asyncio.create_task(made.report_states())
+        loops = [
+            asyncio.create_task(made.report_states()),
+            asyncio.create_task(around.holds.keep()),
+        ]
         yield made
-        reporting.cancel()
         await made.close()
+        for loop in loops:
+            loop.cancel()
 
 
 def spec(name, *, kind="shared", behaviour="connect", channel=CHANNEL):
@@ -194,50 +209,82 @@ class TestScope:
 
 
 class TestSwap:
-    async def test_equal_settings_are_left_alone(self, supervisor):
+    async def test_equal_settings_are_left_alone(self, supervisor, statuses):
         await supervisor.swap([spec("a"), spec("b", channel=OTHER)])
+        await statuses.until((CHANNEL, "connected", None), (OTHER, "connected", None))
         await supervisor.swap([spec("a"), spec("c", channel=OTHER)])
+        await self.until_retired(supervisor, OTHER, "c")
         assert Account.life.count("start a") == 1
         assert "stop a" not in Account.life
         assert Account.life[-2:] == ["start c", "stop b"]
+
+    async def test_what_is_connected_goes_on_until_its_successor_is(
+        self, supervisor, statuses, monkeypatch
+    ):
+        monkeypatch.setattr(Never, "uniform", lambda self, a, b: b)
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        await supervisor.swap([spec("b", behaviour="refuse")])
+        await statuses.until((CHANNEL, "failed", "no such account"))
+        await supervisor.retire()
+        assert "stop a" not in Account.life
+
+        statuses.seen.clear()
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        assert Account.life.count("start a") == 1
 
     async def test_an_exclusive_channel_stops_before_its_successor_starts(
         self, supervisor, statuses
     ):
         await supervisor.swap([spec("a", kind="single")])
         await statuses.until((CHANNEL, "connected", None))
+        statuses.seen.clear()
         await supervisor.swap([spec("b", kind="single")])
+        await statuses.until((CHANNEL, "connected", None))
         assert Account.life == ["start a", "stop a", "start b"]
 
-    @pytest.mark.parametrize(
-        ("kind", "life"),
-        [
-            ("shared", ["start a", "start b", "stop b"]),
-            ("single", ["start a", "stop a", "start b", "stop b", "start a"]),
-        ],
-    )
-    async def test_a_successor_that_fails_puts_everything_back(
-        self, supervisor, statuses, monkeypatch, kind, life
+    async def test_an_exclusive_channel_that_will_not_end_keeps_its_successor_waiting(
+        self, supervisor, statuses, monkeypatch
     ):
-        monkeypatch.setattr(Never, "uniform", lambda self, a, b: b)
-        await supervisor.swap([spec("a", kind=kind)])
+        release = asyncio.Event()
+
+        async def deaf(self, behaviour):
+            self.host.connected()
+            while not release.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await release.wait()
+
+        monkeypatch.setattr(module, "STOP_S", 0.01)
+        monkeypatch.setattr(Account, "_behave", deaf)
+        await supervisor.swap([spec("a", kind="single")])
         await statuses.until((CHANNEL, "connected", None))
         statuses.seen.clear()
-        with pytest.raises(SwapFailed) as failed:
-            await supervisor.swap(
-                [spec("b", kind=kind, behaviour="refuse"), spec("c", channel=OTHER)]
-            )
-        assert (failed.value.channel_id, failed.value.reason) == (CHANNEL, "no such account")
+        try:
+            await supervisor.swap([spec("b", kind="single")])
+            await statuses.until((CHANNEL, "connecting", None))
+            assert Account.life == ["start a"]
+        finally:
+            release.set()
         await statuses.until((CHANNEL, "connected", None))
-        assert supervisor.specs() == {CHANNEL: spec("a", kind=kind)}
-        assert [step for step in Account.life if not step.endswith(" c")][: len(life)] == life
+        assert Account.life[:3] == ["start a", "stop a", "start b"]
 
-    async def test_a_slow_successor_gets_the_benefit_of_the_doubt(self, supervisor, monkeypatch):
-        monkeypatch.setattr(module, "SETTLE_S", 0.01)
-        monkeypatch.setattr(Account, "_behave", lambda self, _: asyncio.Event().wait())
-        await supervisor.swap([spec("a")])
-        await supervisor.swap([spec("b")])
-        assert supervisor.specs() == {CHANNEL: spec("b")}
+    async def test_two_channels_with_one_exclusive_account_are_told_so(self, supervisor, statuses):
+        await supervisor.swap([spec("a", kind="single")])
+        await statuses.until((CHANNEL, "connected", None))
+        await supervisor.swap([spec("a", kind="single"), spec("b", kind="single", channel=OTHER)])
+        await statuses.until((OTHER, "failed", ELSEWHERE))
+        assert Account.life == ["start a"]
+
+        await supervisor.swap([spec("b", kind="single", channel=OTHER)])
+        await statuses.until((OTHER, "connected", None))
+        assert Account.life == ["start a", "stop a", "start b"]
+
+    async def until_retired(self, supervisor, channel, name):
+        async with asyncio.timeout(10):
+            while not supervisor.scope(channel).connected:
+                await supervisor.moved()
+        await supervisor.retire()
 
 
 class TestClose:

@@ -38,6 +38,7 @@ from instance_agent.protocol import (
     EventBatch,
     Heartbeat,
     Problem,
+    SecretsRenewal,
 )
 
 HOUR = timedelta(hours=1)
@@ -50,13 +51,20 @@ class StandInAgent:
         self.updates: list[tuple[str, ConfigUpdate]] = []
         self.outcome = ConfigOutcome(outcome="applied", revision=0)
         self.busy = False
+        self.ahead = False
+        self.decide: Callable[[ConfigUpdate], ConfigOutcome] | None = None
+        self.renewals: list[tuple[str, SecretsRenewal]] = []
+        self.renewing = 200
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         app = Starlette(
-            routes=[Route("/astrbot-api/v1/config/update", self._update, methods=["POST"])]
+            routes=[
+                Route("/astrbot-api/v1/config/update", self._update, methods=["POST"]),
+                Route("/astrbot-api/v1/secrets", self._renew, methods=["POST"]),
+            ]
         )
         config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
         server = uvicorn.Server(config)
@@ -73,9 +81,22 @@ class StandInAgent:
             busy = Problem(title="busy", status=503, code="busy")
             return Response(msgspec.json.encode(busy), 503)
         self.updates.append((request.headers["authorization"], update))
+        if self.ahead:
+            ahead = Problem(title="stale", status=409, code="stale_revision")
+            return Response(msgspec.json.encode(ahead), 409)
+        if self.decide is not None:
+            return Response(msgspec.json.encode(self.decide(update)))
         if self.meanwhile is not None:
             await self.meanwhile()
         return Response(msgspec.json.encode(self.outcome), media_type="application/json")
+
+    async def _renew(self, request: Request) -> Response:
+        renewal = msgspec.json.decode(await request.body(), type=SecretsRenewal)
+        self.renewals.append((request.headers["authorization"], renewal))
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        problem = Problem(title="no", status=self.renewing, code="no")
+        return Response(msgspec.json.encode(problem), self.renewing)
 
 
 @pytest.fixture
@@ -260,6 +281,12 @@ class Fleet:
     async def take_over(self) -> None:
         """Another worker takes every lease."""
         await self._superuser.execute("UPDATE work SET token = gen_random_uuid()")
+
+    async def expire_leases(self) -> None:
+        """Whoever had one is dead."""
+        await self._superuser.execute(
+            "UPDATE work SET token = NULL, owner = NULL, expires_at = NULL"
+        )
 
 
 @pytest.fixture

@@ -142,13 +142,14 @@ class Agents:
             channel_id=UUID(channel.json()["id"]),
         )
 
-    async def succeed(self, agent: Agent) -> None:
-        """A new agent becomes active, so that this one drains."""
+    async def succeed(self, agent: Agent) -> UUID:
+        """A new agent becomes active, so that this one drains; its session."""
         newer = await self._bootstrap(agent.tenant_id, agent.instance_id)
         scope = Scope(tenants=(agent.tenant_id,))
         async with self._parts.house.database.session(scope) as session:
             for session_id in (agent.session_id, newer.session_id):
                 await activate(session, instance_id=agent.instance_id, session_id=session_id)
+        return UUID(str(newer.session_id))
 
     async def _bootstrap(self, tenant_id: UUID, instance_id: UUID) -> Any:
         spec = InstanceSpec(instance_id=instance_id, tenant_id=tenant_id, generation=1)

@@ -189,7 +189,7 @@ async def own(agent: Agent, way: Flaky, tmp_path: Path) -> AsyncIterator[MediaSt
             http=http,
             control_url="http://botyard.test",
             instance_id=agent.instance_id,
-            secret=agent.secret,
+            secret=lambda: agent.secret,
             folder=tmp_path,
             clock=lambda: agent.clock.now().timestamp(),
             random=Soon(),

@@ -162,6 +162,11 @@ BODIES: dict[tuple[str, str], Callable[[Tenant], Any]] = {
     ("POST", "/api/v1/sign-on/check"): lambda _: {"issuer": SIGN_ON["issuer"]},
     ("POST", "/api/v1/media"): lambda _: {"size": 1, "name": "new.png"},
     ("POST", "/api/v1/instances/{instance_id}/media"): lambda _: {"size": 1, "name": "new.png"},
+    ("POST", "/api/v1/instances/{instance_id}/leases"): lambda t: {
+        "session_id": str(t.ids["instance_id"]),
+        "accounts": {},
+        "number": 1,
+    },
     ("POST", "/api/v1/webhooks"): lambda _: WEBHOOK,
     ("PATCH", "/api/v1/webhooks/{webhook_id}"): lambda _: {"description": "New"},
     ("POST", "/api/v1/webhooks/{webhook_id}/replay"): lambda _: {"since": "2020-01-01T00:00:00Z"},

@@ -37,7 +37,9 @@ def own_proof(operation: Operation) -> int | None:
     """What is answered where a person's token proves nothing: agents sign, browsers come back."""
     if operation.path == "/api/v1/auth/sign-on/callback/{tenant_id}":
         return 303
-    agents = operation.path.startswith("/api/v1/instances/{instance_id}/media")
+    agents = operation.path.startswith(
+        ("/api/v1/instances/{instance_id}/media", "/api/v1/instances/{instance_id}/leases")
+    )
     return 401 if agents or operation.path.endswith("/bootstrap") else None
 
 

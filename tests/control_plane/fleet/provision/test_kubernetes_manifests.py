@@ -129,7 +129,7 @@ class TestARelease:
         assert container["image"] == "agent:2"
         assert {"name": "BOTYARD_AGENT_LOG_LEVEL", "value": "debug"} in container["env"]
         assert wish_of(made) == replace(WISH, release=self.RELEASE)
-        model_of(made).model_validate(made, by_name=False, strict=True)
+        check(made)
 
     def test_without_an_image_leaves_the_places_own(self) -> None:
         made = deployment(replace(WISH, release=Release(number=8)), PLACEMENT)
