@@ -19,8 +19,10 @@ from control_plane.fleet.plan import (
     Activate,
     Destroy,
     EndSessions,
+    Observed,
     PushConfig,
     Refit,
+    SessionView,
     Start,
     Starts,
     Stop,
@@ -46,6 +48,7 @@ WORK = instances.WORK
 GRACE = timedelta(seconds=20)
 # Nothing to do but to notice a silent agent: what changes otherwise hints.
 _AT_REST = frozenset({"running", "connecting", "degraded"})
+_NOW = timedelta(0)
 # Looks within one lease: enough for a start to get as far as it can without waiting.
 _ROUNDS = 4
 
@@ -106,11 +109,13 @@ class Reconciler:
             workload = (await self._provisioner.observe([lease.key]))[lease.key]
             now = self._clock.now()
             starts = forgive(account(view.starts, workload, now), workload, now)
-            actions = plan(view.desired, view.seen(workload, starts), now)
-            await self._write(lease, view, workload, starts)
+            answers = await self._answers(view, workload)
+            seen = view.seen(workload, starts, now, answers=answers)
+            actions = plan(view.desired, seen, now)
+            await self._write(lease, view, seen)
             if not actions or (workload, actions) == before:
                 # Asking again at once would not hurry what takes its time.
-                return self._next(view, workload, starts)
+                return self._next(view, seen)
             before = (workload, actions)
             for action in actions:
                 await self._act(lease, view, action, workload)
@@ -132,6 +137,21 @@ class Reconciler:
     async def _load(self, lease: Lease) -> View | None:
         async with self._database.session(self._scope(lease)) as session:
             return await load(session, self._keys, lease.key)
+
+    async def _answers(self, view: View, workload: Workload) -> bool:
+        """Whether an agent that was not heard for long is there all the same.
+
+        Where every `api` process is away, or our clock has jumped, all look silent.
+        """
+        active = next((s for s in view.sessions if s.state == "active"), None)
+        running = workload.state == WorkloadState.RUNNING and view.desired.want == Want.RUNNING
+        if active is None or view.agent is None or not running or _due(active, self._clock) > _NOW:
+            return False
+        try:
+            await self._agents.health(view.agent)
+        except (AgentAway, AgentSilent, AgentRefused):
+            return False
+        return True
 
     async def _act(self, lease: Lease, view: View, action: Action, workload: Workload) -> None:
         match action:
@@ -213,14 +233,13 @@ class Reconciler:
             errors = msgspec.json.encode(outcome.errors).decode()
             await connection.execute(_REJECTED, lease.key, update.revision, update.sha256, errors)
 
-    async def _write(self, lease: Lease, view: View, workload: Workload, starts: Starts) -> None:
+    async def _write(self, lease: Lease, view: View, seen: Observed) -> None:
         """Write how it stands, if that changed; a converged instance costs no write."""
         now = self._clock.now()
-        seen = view.seen(workload, starts)
         held = status.conditions(view.desired, seen, now)
         phase = status.phase(view.desired, seen, held)
         merged = status.merge(view.instance.conditions, held, now)
-        kept = starts_to(starts)
+        kept = starts_to(seen.starts)
         generation = view.instance.generation
         known = view.instance
         if (known.phase, known.conditions, known.starts, known.observed_generation) == (
@@ -246,27 +265,28 @@ class Reconciler:
             await leases.hold(session, lease)
             await stream.append(session, lease.tenant_id, entries)
 
-    def _next(self, view: View, workload: Workload, starts: Starts) -> timedelta | None:
+    def _next(self, view: View, seen: Observed) -> timedelta | None:
         """When to look again without a hint."""
         now = self._clock.now()
-        seen = view.seen(workload, starts)
         held = status.conditions(view.desired, seen, now)
         phase = status.phase(view.desired, seen, held)
         if phase == "deleted":
             return None
+        if seen.answers:
+            return sessions.HEARTBEAT
         if phase in _AT_REST:
-            due = [_due(s.seen_at, now) for s in view.sessions if s.state == "active"]
+            due = [_due(s, self._clock) for s in view.sessions if s.state == "active"]
             return max(status.UNDER_WAY, min([status.RESYNC, *due]))
         if view.desired.want == Want.STOPPED and phase == "stopped":
             return status.RESYNC
-        if starts.not_before is not None and starts.not_before > now:
-            return starts.not_before - now
+        if seen.starts.not_before is not None and seen.starts.not_before > now:
+            return seen.starts.not_before - now
         return status.UNDER_WAY
 
 
-def _due(seen_at: datetime, now: datetime) -> timedelta:
-    """When an agent seen then would be taken for silent."""
-    return seen_at + DEAD_AFTER + timedelta(seconds=1) - now
+def _due(active: SessionView, clock: Clock) -> timedelta:
+    """When an agent would be taken for silent."""
+    return active.seen_at + DEAD_AFTER + timedelta(seconds=1) - clock.now()
 
 
 def _note(session: AsyncSession, view: View, event: str, message: str, now: datetime) -> None:

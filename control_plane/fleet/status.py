@@ -12,6 +12,8 @@ from control_plane.instances.sessions import DEAD_AFTER
 RESYNC = timedelta(minutes=5)
 # Between looks while something is under way.
 UNDER_WAY = timedelta(seconds=1)
+# Something is wrong, and the bot runs all the same.
+_DEGRADED = frozenset({"rejected", "cut_off"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ def phase(desired: Desired, seen: Observed, held: list[Condition]) -> str:
     words = ("starting", "starting", "configuring", "connecting")
     for word, condition in zip(words, held, strict=True):
         if not condition.status:
-            return "degraded" if condition.reason == "rejected" else word
+            return "degraded" if condition.reason in _DEGRADED else word
     return "running"
 
 
@@ -96,8 +98,13 @@ def _agent(desired: Desired, seen: Observed, now: datetime) -> Condition:
     if active is None or active.generation != desired.generation:
         return Condition(type="AgentConnected", status=False, reason="no_session", message="")
     if now - active.seen_at > DEAD_AFTER:
-        message = f"last seen {active.seen_at.isoformat()}"
-        return Condition(type="AgentConnected", status=False, reason="silent", message=message)
+        message, reason = f"last seen {active.seen_at.isoformat()}", "silent"
+        if seen.answers:
+            message, reason = (
+                f"it answers, but cannot reach the control plane; {message}",
+                "cut_off",
+            )
+        return Condition(type="AgentConnected", status=False, reason=reason, message=message)
     return Condition(type="AgentConnected", status=True, reason="active", message="")
 
 

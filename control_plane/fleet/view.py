@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.db.session import driver
 from control_plane.fleet.plan import Desired, Observed, SessionView, Starts, Want
-from control_plane.fleet.provision.base import ABSENT, Allowance, InstanceSpec, Workload
+from control_plane.fleet.provision.base import Allowance, InstanceSpec, Workload
 from control_plane.instances.models import Instance
 from control_plane.instances.sessions import AgentAddress, active_agent
 from control_plane.kit.crypto import Keyring
@@ -54,12 +54,16 @@ class View:
             allowance=self.desired.allowance,
         )
 
-    def seen(self, workload: Workload = ABSENT, starts: Starts | None = None) -> Observed:
+    def seen(
+        self, workload: Workload, starts: Starts, now: datetime, *, answers: bool = False
+    ) -> Observed:
         """With what runs now."""
         return Observed(
             workload=workload,
             sessions=self.sessions,
-            starts=starts or self.starts,
+            starts=starts,
+            answers=answers,
+            alone_since=_alone_since(self.instance.conditions) or now,
             applied=_name(self.state.applied, self.state.applied_sha256),
             rejected=_name(self.state.rejected, self.state.rejected_sha256),
             pending_restart=self.state.pending_restart,
@@ -139,6 +143,14 @@ def starts_to(starts: Starts) -> dict[str, Any]:
         "not_before": starts.not_before.isoformat() if starts.not_before else None,
         "last_lines": list(starts.last_lines),
     }
+
+
+def _alone_since(conditions: list[dict[str, Any]]) -> datetime | None:
+    """Since when nobody has acted for the instance, as it was written down."""
+    for held in conditions:
+        if held["type"] == "AgentConnected" and held["reason"] == "no_session":
+            return datetime.fromisoformat(held["at"])
+    return None
 
 
 def _name(number: int | None, sha256: str | None) -> str | None:

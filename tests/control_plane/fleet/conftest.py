@@ -36,6 +36,7 @@ from instance_agent.protocol import (
     ConfigUpdate,
     Event,
     EventBatch,
+    Health,
     Heartbeat,
     Problem,
 )
@@ -50,13 +51,20 @@ class StandInAgent:
         self.updates: list[tuple[str, ConfigUpdate]] = []
         self.outcome = ConfigOutcome(outcome="applied", revision=0)
         self.busy = False
+        self.answers = False
+        self.hangs = False
+        self.asked = 0
+        self._stopped = asyncio.Event()
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         app = Starlette(
-            routes=[Route("/astrbot-api/v1/config/update", self._update, methods=["POST"])]
+            routes=[
+                Route("/astrbot-api/v1/config/update", self._update, methods=["POST"]),
+                Route("/astrbot-api/v1/health", self._health),
+            ]
         )
         config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
         server = uvicorn.Server(config)
@@ -65,7 +73,28 @@ class StandInAgent:
         await server.startup(sockets=[self._socket])
         ready.set()
         await stop.wait()
+        self._stopped.set()
         await server.shutdown(sockets=[self._socket])
+
+    async def _health(self, request: Request) -> Response:
+        """As it is asked when it was not heard; it may be hung, or somebody else by now."""
+        self.asked += 1
+        if self.hangs:
+            await self._stopped.wait()
+        if not self.answers:
+            refused = Problem(title="unauthorized", status=401, code="unauthorized")
+            return Response(msgspec.json.encode(refused), 401)
+        said = Health(
+            version="test",
+            instance_id=new_id(),
+            ready=True,
+            draining=False,
+            journal_id=new_id(),
+            config=ConfigState(applied=None, applied_sha256=None, last_good=None, rejected=None),
+            channels=[],
+            spool_depth=0,
+        )
+        return Response(msgspec.json.encode(said), media_type="application/json")
 
     async def _update(self, request: Request) -> Response:
         update = msgspec.json.decode(await request.body(), type=ConfigUpdate)

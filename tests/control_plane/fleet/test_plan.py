@@ -165,6 +165,26 @@ class TestAtRest:
                 desired(),
                 observed(RUNNING, agent(silent_for=SILENT_AFTER)),
             ),
+            row(
+                "running, not heard but it answers",
+                desired(),
+                observed(RUNNING, agent(silent_for=SILENT_AFTER * 10), answers=True),
+            ),
+            row(
+                "running, not heard but it answers, a standby that is not ready beside it",
+                desired(),
+                observed(
+                    RUNNING,
+                    agent(A, silent_for=SILENT_AFTER),
+                    agent(B, "standby", ready=False),
+                    answers=True,
+                ),
+            ),
+            row(
+                "running for long, and without a session since a moment",
+                desired(),
+                observed(workload(up_for=START_WITHIN * 10), alone_since=NOW - START_WITHIN),
+            ),
             row("stopped, never started", desired(Want.STOPPED), observed(ABSENT)),
             row("stopped, after it ran", desired(Want.STOPPED), observed(EXITED)),
             row("deleted", desired(Want.DELETED), observed(ABSENT)),
