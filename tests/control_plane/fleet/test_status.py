@@ -76,8 +76,10 @@ class TestConditions:
                 but(sessions=(replace(ACTIVE, seen_at=NOW - DEAD_AFTER * 2),), answers=True),
                 1,
                 "cut_off",
-                "it answers, but cannot reach the control plane; "
-                "last seen 2025-12-31T23:59:00+00:00",
+                (
+                    "it answers, but cannot reach the control plane; "
+                    "last seen 2025-12-31T23:59:00+00:00"
+                ),
             ),
             (but(applied="old"), 2, "pending", ""),
             (
