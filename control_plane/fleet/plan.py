@@ -38,7 +38,12 @@ SILENT_AFTER = DEAD_AFTER * 2
 class Want(StrEnum):
     RUNNING = "running"
     STOPPED = "stopped"
+    ASLEEP = "asleep"
     DELETED = "deleted"
+
+
+AT_REST = frozenset({Want.STOPPED, Want.ASLEEP})
+"""Without an agent, and yet there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,7 @@ class SessionView:
     generation: int
     ready: bool
     seen_at: datetime
+    spool_depth: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +149,9 @@ def plan(desired: Desired, seen: Observed, now: datetime) -> list[Action]:
     if desired.want == Want.DELETED:
         gone = seen.workload.state == WorkloadState.ABSENT
         return _end_all(seen) + ([] if gone else [Destroy()])
-    if desired.want == Want.STOPPED:
+    if desired.want in AT_REST:
         up = seen.workload.state in _UP
-        return ([Stop(reason="stop asked for")] if up else []) + _end_all(seen)
+        return ([Stop(reason=f"{desired.want} is wanted")] if up else []) + _end_all(seen)
     return _run(desired, seen, now)
 
 

@@ -72,6 +72,18 @@ _CHANNELS_DOWN = """
 UPDATE channels SET state = 'connecting', state_reason = NULL
 WHERE instance_id = $1 AND deleted_at IS NULL AND state <> 'connecting'
 """
+# A message that comes at this moment finds no agent, and whoever carries it wakes the bot.
+_SLEEP = """
+UPDATE instances SET asleep_at = $2, updated_at = $2
+WHERE id = $1 AND tenant_id = $3 AND asleep_at IS NULL AND generation = $4 AND awake_at <= $5
+  AND NOT EXISTS (SELECT FROM conversations AS c
+      WHERE c.tenant_id = $3 AND c.instance_id = $1 AND c.last_message_at > $5
+        AND c.last_message_hour >= date_bin('1 hour', $5, '2000-01-01 00:00:00+00'::timestamptz))
+  AND NOT EXISTS (SELECT FROM deliveries AS d
+      WHERE d.tenant_id = $3 AND d.instance_id = $1 AND d.state IN ('queued', 'sending'))
+  AND NOT EXISTS (SELECT FROM callbacks AS w JOIN channels AS c ON c.id = w.channel_id
+      WHERE c.instance_id = $1 AND w.dead_reason IS NULL)
+"""
 _TENANT_GONE = """
 UPDATE tenants SET state = 'deleted', updated_at = $2
 WHERE id = $1 AND state = 'deleting'
@@ -115,6 +127,8 @@ class Reconciler:
             await self._write(lease, view, seen)
             if not actions or (workload, actions) == before:
                 # Asking again at once would not hurry what takes its time.
+                if await self._falls_asleep(lease, view, seen):
+                    continue
                 return self._next(view, seen)
             before = (workload, actions)
             for action in actions:
@@ -265,6 +279,32 @@ class Reconciler:
             await leases.hold(session, lease)
             await stream.append(session, lease.tenant_id, entries)
 
+    async def _falls_asleep(self, lease: Lease, view: View, seen: Observed) -> bool:
+        """Whether it sleeps from now on, since nobody wrote for as long as its plan says."""
+        now, after = self._clock.now(), view.sleeps_after
+        if after is None or view.desired.want != Want.RUNNING:
+            return False
+        if view.instance.awake_at + after > now:
+            return False
+        whole = all(held.status for held in status.conditions(view.desired, seen, now))
+        if not whole or any(each.spool_depth for each in seen.sessions):
+            return False
+        async with self._database.session(self._scope(lease)) as session:
+            slept = await (await driver(session)).execute(
+                _SLEEP,
+                lease.key,
+                now,
+                lease.tenant_id,
+                view.instance.generation,
+                now - after,
+            )
+            if slept == "UPDATE 1":
+                minutes = int(after.total_seconds() // 60)
+                _note(session, view, "instance.hibernate", f"no message for {minutes} min", now)
+                await session.flush()
+                await leases.hold(session, lease)
+        return bool(slept == "UPDATE 1")
+
     def _next(self, view: View, seen: Observed) -> timedelta | None:
         """When to look again without a hint."""
         now = self._clock.now()
@@ -277,7 +317,7 @@ class Reconciler:
         if phase in _AT_REST:
             due = [_due(s, self._clock) for s in view.sessions if s.state == "active"]
             return max(status.UNDER_WAY, min([status.RESYNC, *due]))
-        if view.desired.want == Want.STOPPED and phase == "stopped":
+        if phase in ("stopped", "hibernated"):
             return status.RESYNC
         if seen.starts.not_before is not None and seen.starts.not_before > now:
             return seen.starts.not_before - now

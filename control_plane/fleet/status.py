@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from control_plane.fleet.plan import CRASH_LOOP, Desired, Observed, Want
+from control_plane.fleet.plan import AT_REST, CRASH_LOOP, Desired, Observed, Want
 from control_plane.fleet.provision.base import WorkloadState
 from control_plane.instances.sessions import DEAD_AFTER
 
@@ -42,8 +42,9 @@ def phase(desired: Desired, seen: Observed, held: list[Condition]) -> str:
     down = absent or seen.workload.state == WorkloadState.EXITED
     if desired.want == Want.DELETED:
         return "deleted" if absent else "deleting"
-    if desired.want == Want.STOPPED:
-        return "stopped" if down else "stopping"
+    if desired.want in AT_REST:
+        at_rest = "stopped" if desired.want == Want.STOPPED else "hibernated"
+        return at_rest if down else "stopping"
     if seen.starts.failures >= CRASH_LOOP and not all(c.status for c in held):
         return "crash_loop"
     words = ("starting", "starting", "configuring", "connecting")

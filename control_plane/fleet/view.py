@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.db.session import driver
 from control_plane.fleet.plan import Desired, Observed, SessionView, Starts, Want
 from control_plane.fleet.provision.base import Allowance, InstanceSpec, Workload
+from control_plane.instances import service as instances
 from control_plane.instances.models import Instance
 from control_plane.instances.sessions import AgentAddress, active_agent
 from control_plane.kit.crypto import Keyring
@@ -25,7 +26,7 @@ _SESSIONS = """
 SELECT id, state, generation, seen_at, health, schema_version FROM agent_sessions
 WHERE instance_id = $1 AND state IN ('standby', 'active') ORDER BY id
 """
-_CHANNELS = "SELECT state FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
+_CHANNELS = "SELECT kind, state FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
 _TENANT = """
 SELECT t.state, p.quotas || t.quota_overrides AS quotas
 FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
@@ -34,13 +35,17 @@ FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One instance as the database knows it. `update` holds secrets: never log it."""
+    """One instance as the database knows it. `update` holds secrets: never log it.
+
+    `sleeps_after`: without a message for so long it may sleep; None where it may not.
+    """
 
     instance: Instance
     desired: Desired
     state: ConfigState
     sessions: tuple[SessionView, ...]
     channels: tuple[str, ...]
+    sleeps_after: timedelta | None
     starts: Starts
     agent: AgentAddress | None
     update: ConfigUpdate
@@ -89,7 +94,7 @@ async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View 
     return View(
         instance=instance,
         desired=Desired(
-            want=_want(instance.desired, tenant["state"]),
+            want=_want(instance, tenant["state"]),
             generation=instance.generation,
             config=_name(update.revision, update.sha256) or "",
             allowance=Allowance(
@@ -102,6 +107,7 @@ async def load(session: AsyncSession, keys: Keyring, instance_id: UUID) -> View 
         state=state,
         sessions=tuple(_session(row) for row in sessions),
         channels=tuple(row["state"] for row in channels),
+        sleeps_after=_sleeps_after(quotas, [row["kind"] for row in channels]),
         starts=starts_from(instance.starts),
         agent=await active_agent(session, keys, instance_id),
         update=update,
@@ -158,10 +164,17 @@ def _name(number: int | None, sha256: str | None) -> str | None:
     return f"{number}:{sha256}" if number is not None and sha256 is not None else None
 
 
-def _want(desired: str, tenant_state: str) -> Want:
-    if desired == "deleted" or tenant_state in ("deleting", "deleted"):
+def _want(instance: Instance, tenant_state: str) -> Want:
+    if instance.desired == "deleted" or tenant_state in ("deleting", "deleted"):
         return Want.DELETED
-    return Want.RUNNING if desired == "running" and tenant_state == "active" else Want.STOPPED
+    if instance.desired != "running" or tenant_state != "active":
+        return Want.STOPPED
+    return Want.RUNNING if instance.asleep_at is None else Want.ASLEEP
+
+
+def _sleeps_after(quotas: dict[str, Any], kinds: list[str]) -> timedelta | None:
+    minutes = quotas.get("hibernate_after", 0)
+    return timedelta(minutes=minutes) if minutes and instances.may_sleep(kinds) else None
 
 
 def _session(row: Any) -> SessionView:
@@ -172,4 +185,5 @@ def _session(row: Any) -> SessionView:
         generation=row["generation"],
         ready=(health.get("config") or {}).get("applied") is not None,
         seen_at=row["seen_at"],
+        spool_depth=health.get("spool_depth", 0),
     )

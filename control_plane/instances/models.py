@@ -13,7 +13,8 @@ class Instance(Row, table=True):
     """One tenant's bot: desired and observed.
 
     `generation` rises when what should run changes; `phase` is computed from the conditions,
-    never set by hand; `starts` remembers recent starts and ends, for back-off.
+    never set by hand; `starts` remembers recent starts and ends, for back-off. One that sleeps has
+    no agent until somebody needs one.
     """
 
     __tablename__ = "instances"
@@ -29,6 +30,8 @@ class Instance(Row, table=True):
     conditions: list[dict[str, Any]] = Field(default_factory=list, sa_type=Json)
     starts: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
     session_epoch: int = 0
+    asleep_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    awake_at: datetime = Field(sa_type=Timestamp)
     created_at: datetime = Field(sa_type=Timestamp)
     updated_at: datetime = Field(sa_type=Timestamp)
 

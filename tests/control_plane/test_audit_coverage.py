@@ -154,6 +154,8 @@ SCRIPT = (
     Step("revision.publish", "owner", "POST", "/instances/{instance_id}/rollback", {"number": 0}),
     Step("instance.stop", "owner", "POST", "/instances/{instance_id}/stop"),
     Step("instance.start", "owner", "POST", "/instances/{instance_id}/start"),
+    Step("instance.hibernate", "owner", "POST", "/instances/{instance_id}/hibernate"),
+    Step("instance.wake", "owner", "POST", "/instances/{instance_id}/start"),
     Step("instance.restart", "owner", "POST", "/instances/{instance_id}/restart"),
     # What people do with what customers said.
     Step("conversation.take-over", "owner", "POST", "/conversations/{conversation_id}/take-over"),

@@ -14,7 +14,7 @@ from control_plane.kit.ids import new_id
 WITHOUT_WALLS = {"work", "routes", "credentials", "identities", "alembic_version"}
 """Keys and ids only, no content: the closed list of design section 7."""
 
-OF_THE_PLATFORM = {"plans"}
+OF_THE_PLATFORM = {"orphans", "plans"}
 """Nobody's: everybody reads it, operators write it."""
 
 TABLES = """

@@ -27,6 +27,7 @@ from control_plane.kit.ids import new_id
 from control_plane.parts import Parts
 from instance_agent.document import SCHEMA_VERSION
 from instance_agent.protocol import (
+    ANSWER_HEADER,
     Bootstrap,
     BootstrapRequest,
     ChannelStatus,
@@ -53,6 +54,8 @@ class StandInAgent:
         self.busy = False
         self.answers = False
         self.hangs = False
+        self.draining = False
+        self.taken: list[bytes] = []
         self.asked = 0
         self._stopped = asyncio.Event()
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
@@ -64,6 +67,7 @@ class StandInAgent:
             routes=[
                 Route("/astrbot-api/v1/config/update", self._update, methods=["POST"]),
                 Route("/astrbot-api/v1/health", self._health),
+                Route("/im/{channel_id:uuid}", self._callback, methods=["POST"]),
             ]
         )
         config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
@@ -95,6 +99,14 @@ class StandInAgent:
             spool_depth=0,
         )
         return Response(msgspec.json.encode(said), media_type="application/json")
+
+    async def _callback(self, request: Request) -> Response:
+        body = await request.body()
+        if self.draining:
+            draining = Problem(title="draining", status=503, code="draining")
+            return Response(msgspec.json.encode(draining), 503)
+        self.taken.append(body)
+        return Response(b"{}", headers={ANSWER_HEADER: "200"})
 
     async def _update(self, request: Request) -> Response:
         update = msgspec.json.decode(await request.body(), type=ConfigUpdate)
@@ -199,7 +211,12 @@ class Fleet:
         )
 
     async def beat(
-        self, instance_id: UUID, given: Bootstrap, *, channel: str = "connected"
+        self,
+        instance_id: UUID,
+        given: Bootstrap,
+        *,
+        channel: str = "connected",
+        spool_depth: int = 0,
     ) -> None:
         """The agent says that it runs its newest configuration, and how its channels are."""
         assert given.newest is not None
@@ -214,7 +231,7 @@ class Fleet:
             last_good=running.number,
             rejected=None,
         )
-        beat = Heartbeat(config=config, channels=channels, spool_depth=0, spool_bytes=0)
+        beat = Heartbeat(config=config, channels=channels, spool_depth=spool_depth, spool_bytes=0)
         applied = ConfigApplied(revision=running.number, sha256=running.sha256)
         await self.report(
             instance_id,
