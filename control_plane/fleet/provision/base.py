@@ -127,6 +127,9 @@ class Provisioner(Protocol):
     async def destroy(self, instance_id: UUID) -> Workload:
         """End it at once and remove everything; repeat until absent."""
 
+    async def sweep(self, tenant_id: UUID) -> None:
+        """Remove what a tenant has left here; nothing while any of its agents has anything."""
+
     def changes(self) -> AsyncIterator[UUID]:
         """Hints that something may have changed; may miss some, never blocks the source."""
 

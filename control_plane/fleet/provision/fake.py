@@ -57,6 +57,7 @@ class FakePlace:
         self._faults: dict[str, deque[ProvisionError]] = {}
         self._scripts: dict[UUID, deque[ScriptedExit]] = {}
         self._due: dict[UUID, ScriptedExit] = {}
+        self._leftovers: set[UUID] = set()
         self._starts = 0
         self._wrote = asyncio.Event()
 
@@ -124,6 +125,16 @@ class FakePlace:
             table.pop(instance_id, None)
         self._wake_readers()
         self.hints.put(instance_id)
+
+    def leave(self, tenant_id: UUID) -> None:
+        """The tenant has left something where none of its agents lives."""
+        self._leftovers.add(tenant_id)
+
+    def leftovers(self) -> list[UUID]:
+        return sorted(self._leftovers)
+
+    def sweep(self, tenant_id: UUID) -> None:
+        self._leftovers.discard(tenant_id)
 
     def lines_since(self, instance_id: UUID, position: int) -> tuple[list[str], int] | None:
         """Lines after the first `position` ones and the new position; None without a log."""
@@ -193,6 +204,11 @@ class FakeProvisioner:
         self._place.remove(instance_id)
         return ABSENT
 
+    async def sweep(self, tenant_id: UUID) -> None:
+        """Remove what a tenant has left."""
+        self._place.count("sweep")
+        self._place.sweep(tenant_id)
+
     def changes(self) -> AsyncIterator[UUID]:
         """Instances that started, ended or went."""
         reader = self._place.hints.reader()
@@ -204,6 +220,8 @@ class FakeProvisioner:
         self._place.count("inventory")
         for instance_id in self._place.ids():
             yield Ownership(instance_id=instance_id, ref=self._place.get(instance_id).ref)
+        for tenant_id in self._place.leftovers():
+            yield Ownership(instance_id=None, ref=None, tenant_id=tenant_id)
 
     async def logs(self, instance_id: UUID, *, tail: int, follow: bool) -> AsyncIterator[str]:
         """The last lines; with `follow`, new ones until the instance is destroyed."""

@@ -155,6 +155,10 @@ class KubernetesProvisioner:
             self._expect(instance_id, found.uid, None)
         return await self._removal.go_on(instance_id)
 
+    async def sweep(self, tenant_id: UUID) -> None:
+        """Remove the tenant's namespace, if nobody has anything in it."""
+        await self._removal.sweep(tenant_id)
+
     def changes(self) -> AsyncIterator[UUID]:
         """Instances whose Deployment or pods changed, from now on watched."""
         reader = self._hints.reader()

@@ -150,6 +150,9 @@ class ProcessProvisioner:
             self._release(instance_id)
         return ABSENT
 
+    async def sweep(self, tenant_id: UUID) -> None:
+        """A tenant has nothing here but its agents' folders."""
+
     def changes(self) -> AsyncIterator[UUID]:
         """Instances whose process started or ended; those of an earlier run are watched too."""
         reader = self._hints.reader()
