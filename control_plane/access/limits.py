@@ -67,8 +67,8 @@ class Rates(BaseModel):
     )
     bootstraps: RateSetting = _rate(
         "3000/minute",
-        "Per address: agents that open a session. A machine starts all its agents at once; each may "
-        "cost a question to its cluster.",
+        "Per address: agents that open a session. A machine starts all its agents at once; each "
+        "may cost a question to its cluster.",
     )
     bootstrap: RateSetting = _rate(
         "30/minute",

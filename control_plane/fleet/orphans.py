@@ -36,6 +36,8 @@ EVERY = timedelta(minutes=10)
 QUARANTINE_AFTER = timedelta(hours=1)
 # Time to miss what was stopped, over a weekend, before what it held is gone.
 REMOVE_AFTER = timedelta(days=3)
+# A removal takes seconds, a namespace a minute or two: after this somebody should look.
+DELETED_WITHIN = timedelta(minutes=15)
 # The share of all that may be orphans before we doubt the database instead.
 BELIEVED = 0.2
 # The share of all that one round puts to rest or removes; one is always within it.
@@ -54,9 +56,17 @@ _SEEN = "UPDATE orphans SET last_seen_at = $2 WHERE id = ANY ($1::uuid[])"
 _GONE = "DELETE FROM orphans WHERE id = ANY ($1::uuid[])"
 _QUARANTINED = "UPDATE orphans SET state = 'quarantined', quarantined_at = $2 WHERE id = $1"
 _REMOVED = "UPDATE orphans SET state = 'removed' WHERE id = $1"
+_STUCK = """
+SELECT count(*) FROM instances WHERE cell = $1 AND phase = 'deleting' AND phase_at <= $2
+"""
 _WHOSE = "SELECT tenant_id, phase FROM instances WHERE id = $1"
 
 _COUNTED = Gauge("botyard_orphans", "What runs and no row wants.", ["cell", "state"])
+_DELETING = Gauge(
+    "botyard_instances_deleting_long",
+    "Bots whose removal takes longer than it should; their conditions say what it waits for.",
+    ["cell"],
+)
 _DOUBTED = Gauge(
     "botyard_orphans_doubted",
     "1 where so much is unknown that the database is doubted and nothing is touched.",
@@ -188,6 +198,8 @@ class Orphans:
             await connection.execute(_SEEN, [row.id for row in verdict.seen], now)
             await connection.execute(_GONE, [row.id for row in verdict.gone])
             await self._count(session)
+            stuck = await connection.fetchval(_STUCK, self._cell, now - DELETED_WITHIN)
+            _DELETING.labels(self._cell).set(stuck)
             await leases.hold(session, lease)
         return verdict
 

@@ -82,8 +82,8 @@ class Starts:
 class Observed:
     """What is. `applied` and `rejected` are named as `Desired.config`; None for never.
 
-    `answers`: an agent that was not heard was asked directly, and it is there. `alone_since`: since
-    when it is without a session.
+    `removed`: the place said that it removed all there was. `answers`: an agent that was not heard
+    was asked directly, and it is there. `alone_since`: since when it is without a session.
     """
 
     workload: Workload
@@ -93,6 +93,7 @@ class Observed:
     rejected: str | None = None
     pending_restart: bool = False
     channels: tuple[str, ...] = ()
+    removed: bool = False
     answers: bool = False
     alone_since: datetime | None = None
 
@@ -147,11 +148,10 @@ _UP = frozenset({WorkloadState.STARTING, WorkloadState.RUNNING, WorkloadState.ST
 def plan(desired: Desired, seen: Observed, now: datetime) -> list[Action]:
     """The actions that bring what is closer to what should be, in order."""
     if desired.want == Want.DELETED:
-        gone = seen.workload.state == WorkloadState.ABSENT
-        return _end_all(seen) + ([] if gone else [Destroy()])
+        return _end_all(seen) + ([] if seen.removed else [Destroy()])
     if desired.want in AT_REST:
         up = seen.workload.state in _UP
-        return ([Stop(reason=f"{desired.want} is wanted")] if up else []) + _end_all(seen)
+        return ([Stop(reason="stop asked for")] if up else []) + _end_all(seen)
     return _run(desired, seen, now)
 
 

@@ -32,6 +32,7 @@ from control_plane.fleet.plan import (
     plan,
 )
 from control_plane.fleet.provision.base import Provisioner, Workload, WorkloadState
+from control_plane.fleet.refits import WAITS_FOR_REFITS, Refits
 from control_plane.fleet.view import View, load, starts_to
 from control_plane.instances import service as instances
 from control_plane.instances import sessions
@@ -54,7 +55,7 @@ _ROUNDS = 4
 
 _STATUS = """
 UPDATE instances SET phase = $2, conditions = $3, starts = $4, observed_generation = $5,
-    updated_at = $6
+    updated_at = $6, phase_at = CASE WHEN phase = $2 THEN phase_at ELSE $6 END
 WHERE id = $1 AND (phase, conditions, starts, observed_generation)
     IS DISTINCT FROM ($2, $3::jsonb, $4::jsonb, $5::bigint)
 """
@@ -110,29 +111,37 @@ class Reconciler:
         self._clock = clock
         self._provisioner = provisioner
         self._agents = agents
+        self._refits = Refits()
 
     async def look(self, lease: Lease) -> timedelta | None:
         """Work handler: bring one instance closer to what it should be."""
         before: tuple[Workload, list[Action]] | None = None
+        left: Workload | None = None
         for _ in range(_ROUNDS):
             view = await self._load(lease)
             if view is None:
                 return None
-            workload = (await self._provisioner.observe([lease.key]))[lease.key]
+            # What a removal says is left, it knows better than who looks for an agent.
+            workload = left or (await self._provisioner.observe([lease.key]))[lease.key]
             now = self._clock.now()
             starts = forgive(account(view.starts, workload, now), workload, now)
             answers = await self._answers(view, workload)
-            seen = view.seen(workload, starts, now, answers=answers)
+            removed = left is not None and left.state == WorkloadState.ABSENT
+            seen = view.seen(workload, starts, now, removed=removed, answers=answers)
             actions = plan(view.desired, seen, now)
-            await self._write(lease, view, seen)
+            # A removal that goes on says itself what is left.
+            if view.instance.phase != "deleting" or left is not None:
+                await self._write(lease, view, seen)
             if not actions or (workload, actions) == before:
                 # Asking again at once would not hurry what takes its time.
                 if await self._falls_asleep(lease, view, seen):
                     continue
                 return self._next(view, seen)
             before = (workload, actions)
+            if not self._may_refit(view, seen, actions):
+                return WAITS_FOR_REFITS
             for action in actions:
-                await self._act(lease, view, action, workload)
+                left = await self._act(lease, view, action, workload)
         return timedelta(0)
 
     async def watch(self) -> None:
@@ -167,7 +176,21 @@ class Reconciler:
             return False
         return True
 
-    async def _act(self, lease: Lease, view: View, action: Action, workload: Workload) -> None:
+    def _may_refit(self, view: View, seen: Observed, actions: list[Action]) -> bool:
+        """Whether there is room for what ends an agent only because its place or plan changed."""
+        active = next((s.id for s in seen.sessions if s.state == "active"), None)
+        self._refits.seen(view.instance.id, active)
+        if Refit() not in actions:
+            return True
+        now, given = seen.workload.allowance, view.desired.allowance
+        resized = now is None or (now.cpu, now.memory) != (given.cpu, given.memory)
+        ends = seen.workload.outdated or (resized and not self._provisioner.refits_in_place)
+        return not ends or self._refits.begin(view.instance.id, active, self._clock.now())
+
+    async def _act(
+        self, lease: Lease, view: View, action: Action, workload: Workload
+    ) -> Workload | None:
+        """Do it; what a removal has left."""
         match action:
             case Start():
                 await self._provisioner.ensure(view.spec)
@@ -177,7 +200,7 @@ class Reconciler:
             case Stop():
                 await self._stop(lease, action, workload)
             case Destroy():
-                await self._provisioner.destroy(lease.key)
+                return await self._provisioner.destroy(lease.key)
             case EndSessions():
                 async with self._database.session(self._scope(lease)) as session:
                     await sessions.end_others(session, lease.key, keep=list(action.keep))
@@ -187,6 +210,7 @@ class Reconciler:
                 await self._activate(lease, view, action)
             case PushConfig():
                 await self._push(lease, view)
+        return None
 
     async def _started(self, lease: Lease) -> None:
         async with self._database.session(self._scope(lease)) as session:

@@ -41,7 +41,7 @@ def phase(desired: Desired, seen: Observed, held: list[Condition]) -> str:
     absent = seen.workload.state == WorkloadState.ABSENT
     down = absent or seen.workload.state == WorkloadState.EXITED
     if desired.want == Want.DELETED:
-        return "deleted" if absent else "deleting"
+        return "deleted" if seen.removed else "deleting"
     if desired.want in AT_REST:
         at_rest = "stopped" if desired.want == Want.STOPPED else "hibernated"
         return at_rest if down else "stopping"
@@ -81,6 +81,9 @@ def merge(
 
 def _workload(desired: Desired, seen: Observed) -> Condition:
     workload, starts = seen.workload, seen.starts
+    if desired.want == Want.DELETED and workload.waits_for:
+        reason, message = str(workload.state), workload.waits_for
+        return Condition(type="WorkloadRunning", status=False, reason=reason, message=message)
     up = workload.state == WorkloadState.RUNNING and workload.generation == desired.generation
     if up and starts.failures < CRASH_LOOP:
         return Condition(type="WorkloadRunning", status=True, reason="running", message="")

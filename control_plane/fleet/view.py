@@ -60,13 +60,20 @@ class View:
         )
 
     def seen(
-        self, workload: Workload, starts: Starts, now: datetime, *, answers: bool = False
+        self,
+        workload: Workload,
+        starts: Starts,
+        now: datetime,
+        *,
+        removed: bool = False,
+        answers: bool = False,
     ) -> Observed:
         """With what runs now."""
         return Observed(
             workload=workload,
             sessions=self.sessions,
             starts=starts,
+            removed=removed,
             answers=answers,
             alone_since=_alone_since(self.instance.conditions) or now,
             applied=_name(self.state.applied, self.state.applied_sha256),

@@ -27,6 +27,7 @@ class Instance(Row, table=True):
     generation: int = 1
     observed_generation: int = 0
     phase: str = "pending"
+    phase_at: datetime = Field(sa_type=Timestamp)
     conditions: list[dict[str, Any]] = Field(default_factory=list, sa_type=Json)
     starts: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
     session_epoch: int = 0

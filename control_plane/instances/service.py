@@ -40,7 +40,13 @@ async def create(
     standing = await quota.standing(session, tenant_id, now=now, lock=True)
     standing.room_for("instances")
     instance = Instance(
-        id=new_id(), tenant_id=tenant_id, name=name, awake_at=now, created_at=now, updated_at=now
+        id=new_id(),
+        tenant_id=tenant_id,
+        name=name,
+        phase_at=now,
+        awake_at=now,
+        created_at=now,
+        updated_at=now,
     )
     session.add(instance)
     await session.flush()

@@ -2,3 +2,5 @@
 -- since when it has been awake.
 ALTER TABLE instances ADD COLUMN asleep_at timestamptz;
 ALTER TABLE instances ADD COLUMN awake_at timestamptz NOT NULL DEFAULT now();
+-- Since when the phase is what it is.
+ALTER TABLE instances ADD COLUMN phase_at timestamptz NOT NULL DEFAULT now();

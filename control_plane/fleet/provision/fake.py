@@ -57,6 +57,8 @@ class FakePlace:
         self._faults: dict[str, deque[ProvisionError]] = {}
         self._scripts: dict[UUID, deque[ScriptedExit]] = {}
         self._due: dict[UUID, ScriptedExit] = {}
+        self.image = "1"
+        self._images: dict[UUID, str] = {}
         self._leftovers: set[UUID] = set()
         self._starts = 0
         self._wrote = asyncio.Event()
@@ -95,7 +97,10 @@ class FakePlace:
                 self._end(instance_id, due)
 
     def get(self, instance_id: UUID) -> Workload:
-        return self._workloads.get(instance_id, ABSENT)
+        workload = self._workloads.get(instance_id, ABSENT)
+        if workload.state is WorkloadState.RUNNING and self._images[instance_id] != self.image:
+            return replace(workload, aligned=False, outdated=True)
+        return workload
 
     def ids(self) -> list[UUID]:
         return sorted(self._workloads)
@@ -110,6 +115,7 @@ class FakePlace:
             ref=f"fake-{self._starts}",
             started_at=self._clock.now(),
         )
+        self._images[spec.instance_id] = self.image
         self._due.pop(spec.instance_id, None)
         if scripts := self._scripts.get(spec.instance_id):
             self._due[spec.instance_id] = scripts.popleft()
@@ -121,7 +127,7 @@ class FakePlace:
         self._workloads[spec.instance_id] = replace(workload, allowance=spec.allowance)
 
     def remove(self, instance_id: UUID) -> None:
-        for table in (self._workloads, self._logs, self._scripts, self._due):
+        for table in (self._workloads, self._logs, self._scripts, self._due, self._images):
             table.pop(instance_id, None)
         self._wake_readers()
         self.hints.put(instance_id)
@@ -171,6 +177,8 @@ class FakePlace:
 class FakeProvisioner:
     """One caller of a place; drop it and make another to play a restart."""
 
+    refits_in_place = True
+
     def __init__(self, place: FakePlace) -> None:
         self._place = place
         self._readers: list[HintReader] = []
@@ -181,7 +189,8 @@ class FakeProvisioner:
         workload = self._place.get(spec.instance_id)
         if workload.generation is not None and workload.generation > spec.generation:
             raise Stale(f"Generation {workload.generation} is already there.")
-        if workload.generation != spec.generation or workload.state is not WorkloadState.RUNNING:
+        up = workload.state is WorkloadState.RUNNING and not workload.outdated
+        if workload.generation != spec.generation or not up:
             self._place.start(spec)
         self._place.allow(spec)
         return self._place.get(spec.instance_id)

@@ -87,6 +87,8 @@ class _Expected:
 class KubernetesProvisioner:
     """Runs agents in one cell's cluster."""
 
+    refits_in_place = False
+
     def __init__(self, cluster: Cluster, placement: Placement) -> None:
         self._cluster = cluster
         self._placement = placement

@@ -80,6 +80,8 @@ class ProcessSettings:
 class ProcessProvisioner:
     """Runs each agent as a process with a session, a folder and an environment of its own."""
 
+    refits_in_place = True
+
     def __init__(
         self,
         folder: Path,

@@ -15,9 +15,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.db import leases
 from control_plane.db.leases import LeaseLost
 from control_plane.db.session import Database, Scope
+from control_plane.fleet import refits
 from control_plane.fleet.plan import CRASH_LOOP, SILENT_AFTER, START_WITHIN, STEADY_AFTER
 from control_plane.fleet.provision.base import Transient, Workload, WorkloadState
 from control_plane.fleet.provision.fake import FakePlace, FakeProvisioner
+from control_plane.fleet.refits import REFIT_WITHIN, WAITS_FOR_REFITS
 from control_plane.fleet.status import RESYNC, UNDER_WAY
 from control_plane.instances import client
 from control_plane.instances.client import AgentRefused
@@ -357,6 +359,45 @@ class TestWishes:
         assert await superuser.fetchval("SELECT count(*) FROM work WHERE kind = 'instance'") == 0
         assert (await fleet.owner.get(f"/instances/{instance_id}")).status_code == 404
 
+    async def test_deleting_goes_on_until_the_place_says_that_nothing_is_left(
+        self, fleet, superuser: asyncpg.Connection
+    ) -> None:
+        class Slow(FakeProvisioner):
+            """The agent is gone at once, its namespace is not."""
+
+            left = 2
+
+            async def destroy(self, instance_id: UUID) -> Workload:
+                removed = await super().destroy(instance_id)
+                Slow.left -= 1
+                waits = "waits for namespace x: some finalizer"
+                gone = Workload(state=WorkloadState.STOPPING, waits_for=waits)
+                return gone if Slow.left >= 0 else removed
+
+        instance_id, _ = await fleet.run()
+        fleet.reconciler = fleet.reconciler_over(Slow(fleet.place))
+        await fleet.owner.delete(f"/instances/{instance_id}")
+        again = await fleet.look(instance_id)
+        shown = await fleet.condition(instance_id, "WorkloadRunning")
+        phase = await fleet.phase(instance_id)
+        since = await superuser.fetchval("SELECT phase_at FROM instances")
+        before = await fleet.versions()
+        Slow.left = 2
+        await fleet.look(instance_id)
+        after = await fleet.versions()
+        Slow.left = 0
+        await fleet.look(instance_id)
+
+        # Waiting costs no write.
+        assert before == after
+        assert (again, phase) == (UNDER_WAY, "deleting")
+        assert (shown["status"], shown["message"]) == (
+            False,
+            "waits for namespace x: some finalizer",
+        )
+        assert since == fleet.clock.now()
+        assert await superuser.fetchval("SELECT phase FROM instances") == "deleted"
+
     async def test_deleting_waits_for_a_place_that_fails(self, fleet) -> None:
         instance_id, _ = await fleet.run()
         await fleet.owner.delete(f"/instances/{instance_id}")
@@ -387,6 +428,51 @@ class TestActivation:
             await looking
 
         assert await fleet.sessions(instance_id) == [("active", 1)]
+
+
+class TestAPlaceThatChanged:
+    async def test_takes_a_few_agents_away_at_a_time(
+        self, fleet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(refits, "REFITS_AT_ONCE", 2)
+        bots = [(await fleet.run(channel=False))[0] for _ in range(4)]
+        refs = {each: fleet.place.get(each).ref for each in bots}
+
+        def old() -> list[UUID]:
+            return [each for each in bots if fleet.place.get(each).ref == refs[each]]
+
+        fleet.place.image = "2"
+        pauses = [await fleet.look(each) for each in bots]
+        first = old()
+        await fleet.look(bots[2])
+        still = old()
+        # One comes back, and makes room for one.
+        given = await fleet.bootstrap(bots[0])
+        await fleet.look(bots[0])
+        await fleet.beat(bots[0], given)
+        await fleet.look(bots[0])
+        await fleet.look(bots[2])
+        await fleet.look(bots[3])
+
+        assert first == still == bots[2:]
+        assert pauses[2:] == [WAITS_FOR_REFITS] * 2
+        assert old() == bots[3:]
+
+    async def test_is_not_held_up_for_ever_by_those_that_do_not_come_back(
+        self, fleet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(refits, "REFITS_AT_ONCE", 1)
+        one, other = [(await fleet.run(channel=False))[0] for _ in range(2)]
+        before = fleet.place.get(other).ref
+        fleet.place.image = "2"
+        await fleet.look(one)
+        await fleet.look(other)
+        held = fleet.place.get(other).ref
+        fleet.clock.advance(REFIT_WITHIN)
+        await fleet.look(other)
+
+        assert held == before
+        assert fleet.place.get(other).ref != before
 
 
 class TestTenant:
