@@ -129,6 +129,7 @@ class Reconciler:
             removed = left is not None and left.state == WorkloadState.ABSENT
             seen = view.seen(workload, starts, now, removed=removed, answers=answers)
             actions = plan(view.desired, seen, now)
+            room = self._may_refit(view, seen, actions)
             # A removal that goes on says itself what is left.
             if view.instance.phase != "deleting" or left is not None:
                 await self._write(lease, view, seen)
@@ -138,7 +139,7 @@ class Reconciler:
                     continue
                 return self._next(view, seen)
             before = (workload, actions)
-            if not self._may_refit(view, seen, actions):
+            if not room:
                 return WAITS_FOR_REFITS
             for action in actions:
                 left = await self._act(lease, view, action, workload)
