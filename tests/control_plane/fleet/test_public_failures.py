@@ -6,16 +6,20 @@ One test for each that has no better place; docs/fleet.md lists them all.
 import asyncio
 import json
 import tracemalloc
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client import REGISTRY
 
+from control_plane.bus import loop as loops
+from control_plane.bus.hints import LocalBus
 from control_plane.bus.loop import LoopSettings, WorkLoop
 from control_plane.bus.redis import RedisBus
 from control_plane.db import leases
@@ -229,6 +233,49 @@ class TestSvix1844:
         assert done == {key for key, _ in rows}
         # It comes back ever later: a loop that ran hot would have tried thousands of times.
         assert failures() - before < 100
+
+
+class TestEndatix956:
+    """One slow item outlived the lease of its batch, and the others were done twice."""
+
+    async def test_a_slow_item_does_not_duplicate_its_neighbours(
+        self, database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        renew, renewals = leases.renew, asyncio.Semaphore(0)
+
+        async def counted(*arguments: Any) -> None:
+            await renew(*arguments)
+            renewals.release()
+
+        monkeypatch.setattr(loops, "RENEW_EVERY_S", 0.25)
+        monkeypatch.setattr(loops.leases, "renew", counted)
+        bus, done, ended = LocalBus(), Counter[UUID](), asyncio.Event()
+        rows = [(new_id(), new_id()) for _ in range(8)]
+        slow = rows[0][0]
+
+        async def handle(lease: Lease) -> None:
+            done[lease.key] += 1
+            if lease.key == slow:
+                # Twice as long as a lease lasts that nobody renews.
+                for _ in range(8):
+                    await renewals.acquire()
+                ended.set()
+
+        settings = LoopSettings(concurrency=4, lease=timedelta(seconds=1))
+        pair = [
+            WorkLoop("turn", handle, database=database, bus=bus, settings=settings)
+            for _ in range(2)
+        ]
+        async with database.session() as session:
+            await leases.call(session, "turn", rows)
+        tasks = [asyncio.create_task(loop.run()) for loop in pair]
+        async with asyncio.timeout(PATIENCE_S):
+            await ended.wait()
+        for loop in pair:
+            loop.stop()
+        await asyncio.gather(*tasks)
+
+        assert done == Counter({key: 1 for key, _ in rows})
 
 
 class TestDstack2789:
