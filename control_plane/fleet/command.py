@@ -139,6 +139,16 @@ def restart(context: typer.Context, instance_id: InstanceId) -> None:
 
 
 @instances_cli.command()
+def hibernate(context: typer.Context, instance_id: InstanceId) -> None:
+    """Let a bot sleep until its next message, where every one of its channels can wake it."""
+
+    async def write(session: AsyncSession, now: datetime) -> None:
+        await instances.hibernate(session, instance_id, actor=None, now=now)
+
+    _write(context, instance_id, write, "It goes to sleep.")
+
+
+@instances_cli.command()
 def reconcile(context: typer.Context, instance_id: InstanceId) -> None:
     """Have a controller look at a bot now, instead of within five minutes."""
 

@@ -117,7 +117,7 @@ async def want(
 
 
 async def hibernate(
-    session: AsyncSession, instance_id: UUID, *, actor: Actor, now: datetime
+    session: AsyncSession, instance_id: UUID, *, actor: Actor | None, now: datetime
 ) -> Instance:
     """Let it sleep until somebody needs it; raises Conflict where nobody could call it."""
     instance = await get(session, instance_id, lock=True)

@@ -162,6 +162,18 @@ class TestDoing:
         assert await superuser.fetchval(due, instance_id)
         assert await _audited(superuser, "instance.reconcile") == [("system", instance_id)]
 
+    async def test_hibernate_lets_it_sleep_and_is_audited(
+        self, fleet, types, superuser: asyncpg.Connection
+    ) -> None:
+        instance_id, _ = await fleet.run()
+
+        done = await types("hibernate", str(instance_id))
+        await fleet.look(instance_id)
+        one = json.loads((await types("get", str(instance_id), "-o", "json")).stdout)
+
+        assert (done.exit_code, one["phase"]) == (0, "hibernated")
+        assert await _audited(superuser, "instance.hibernate") == [("system", instance_id)]
+
     async def test_what_cannot_be_done_says_what_to_do(self, fleet, types) -> None:
         instance_id, _ = await fleet.run()
         await fleet.owner.post(f"/instances/{instance_id}/stop")
