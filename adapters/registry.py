@@ -33,15 +33,17 @@ class Kind:
     idempotency key, so that an unknown outcome may be sent again; 0 means never.
     `callback`: whether its address must be entered at the platform by a person.
     `reply_window_s`: for how many seconds after the contact's last message the platform takes
-    messages to them; None means always. `paces`: what one chat may get, so that nothing is sent
-    that the platform would drop. `acknowledge`: what must have happened to a message before its
-    platform hears that we have it.
+    messages to them; None means always. `calls_us`: whether its messages come as calls, which we
+    can keep for an agent that has to be started first. `paces`: what one chat may get, so that
+    nothing is sent that the platform would drop. `acknowledge`: what must have happened to a
+    message before its platform hears that we have it.
     """
 
     name: str
     package: str
     resend_safe_s: float
     callback: bool
+    calls_us: bool
     reply_window_s: float | None = None
     paces: tuple[Pace, ...] = ()
     acknowledge: Acknowledge = "stored"
@@ -65,7 +67,11 @@ class Kind:
 _KINDS = {
     # webchat keeps every message it was given, so a repeated id is recognised for ever.
     "webchat": Kind(
-        name="webchat", package="adapters.webchat", resend_safe_s=float("inf"), callback=False
+        name="webchat",
+        package="adapters.webchat",
+        resend_safe_s=float("inf"),
+        callback=False,
+        calls_us=True,
     ),
     # WeCom can drop repeats for up to four hours, but it compares contents: a second "好的" that
     # was meant would vanish without a word. So we do not ask it to, and an unknown outcome waits
@@ -75,6 +81,7 @@ _KINDS = {
         package="adapters.wecom",
         resend_safe_s=0.0,
         callback=True,
+        calls_us=True,
         paces=(Pace(30, 60), Pace(1000, 3600)),
     ),
 }

@@ -16,7 +16,7 @@ import msgspec
 from adapters import standard_webhooks
 from benchmarks.ground import ROUNDS, Process, figure, free_port, spawned
 from instance_agent.metrics import Metrics
-from instance_agent.protocol import Bootstrap, ChannelStatus, Event
+from instance_agent.protocol import ChannelStatus, Event
 from instance_agent.reporter import Reporter, new_event
 from instance_agent.spool import Spool
 from instance_agent.store import Store
@@ -66,8 +66,6 @@ def _event() -> bytes:
     return msgspec.json.encode(new_event("channel.status", status, now=time.time()))
 
 
-
-
 async def _spooled(taker: Process) -> float:
     with tempfile.TemporaryDirectory(prefix="botyard-bench-") as made:
         store = Store(Path(made) / "agent.db")
@@ -80,8 +78,8 @@ async def _spooled(taker: Process) -> float:
             reporter = Reporter(
                 http=http,
                 url=f"http://127.0.0.1:{taker.port}/",
-                session_id=_session().session_id,
-                secret=lambda: _session().webhook_secrets[0],
+                session_id=uuid4(),
+                secret=lambda: _SECRET,
                 spool=spool,
                 metrics=Metrics(),
                 clock=time.time,

@@ -4,7 +4,8 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
@@ -20,9 +21,10 @@ from control_plane.access import account, reseal, trail
 from control_plane.db import migrate as migrations
 from control_plane.db.postgres_process import EmbeddedPostgresError
 from control_plane.db.session import Database, Scope
-from control_plane.fleet.provision.base import ProvisionError
+from control_plane.fleet.command import Desk, instances_cli
+from control_plane.fleet.provision.base import Provisioner, ProvisionError
 from control_plane.kit import tracing
-from control_plane.kit.clock import SystemClock
+from control_plane.kit.clock import Clock, SystemClock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import BotyardError
 from control_plane.parts import AtOnce, Background, Parts, Stoppable, build
@@ -51,7 +53,6 @@ cli = typer.Typer(
 )
 
 audit_cli = typer.Typer(no_args_is_help=True, help="What was done, by whom.")
-instances_cli = typer.Typer(no_args_is_help=True, help="The bots of all tenants.")
 keys_cli = typer.Typer(no_args_is_help=True, help="The keys that seal secrets in the database.")
 cli.add_typer(audit_cli, name="audit")
 cli.add_typer(keys_cli, name="keys")
@@ -203,6 +204,11 @@ def keys_status() -> None:
         out.print(f"[red]{found.lost}[/red] can be opened by no key of the list.")
 
 
+@instances_cli.callback()
+def desk(context: typer.Context) -> None:
+    context.obj = Desk(open=_desk, place=_place)
+
+
 @cli.command()
 def reset_link(email: Annotated[str, typer.Argument(help="Their e-mail address.")]) -> None:
     """Make a link with which somebody chooses a new password, within an hour, once.
@@ -297,6 +303,27 @@ def _as_platform(act: Act[Result]) -> Result:
 
 
 instances_cli.add_typer(rollout_cli(_as_platform), name="rollout")
+
+
+@asynccontextmanager
+async def _desk() -> AsyncIterator[tuple[Database, Clock]]:
+    parts = _parts(_settings())
+    try:
+        yield parts.house.database, parts.house.clock
+    finally:
+        await parts.close()
+
+
+@asynccontextmanager
+async def _place(cell: str, data_dir: Path | None) -> AsyncIterator[Provisioner]:
+    """Where the agents of a cell run."""
+    settings = _settings(data_dir=data_dir, cell=cell)
+    parts = _parts(settings)
+    try:
+        async with agents_place(settings, parts) as provisioner:
+            yield provisioner
+    finally:
+        await parts.close()
 
 
 def _db(parts: Parts) -> Database:

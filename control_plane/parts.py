@@ -28,8 +28,9 @@ from control_plane.conversations.search_index import SearchIndex
 from control_plane.db.session import Database
 from control_plane.delivery import lanes
 from control_plane.delivery.lanes import Lanes
-from control_plane.fleet import reconcile, upkeep
+from control_plane.fleet import orphans, reconcile, upkeep
 from control_plane.fleet.bootstrap import Bootstraps
+from control_plane.fleet.orphans import Orphans
 from control_plane.fleet.provision.base import Provisioner
 from control_plane.fleet.reconcile import Reconciler
 from control_plane.fleet.upkeep import Leader, Round
@@ -148,9 +149,12 @@ class Parts:
             agents=self.agents,
         )
         forget = Round(every=retention.EVERY, run=self.retention.sweep)
-        leader = Leader(house.database, house.clock, {"retention": forget})
+        orphaned = Orphans(house.database, house.clock, provisioner=provisioner, cell=cell)
+        found = Round(every=orphans.EVERY, run=orphaned.call)
+        leader = Leader(house.database, house.clock, {"retention": forget, "orphans": found})
         return [
             self._loop(reconcile.WORK, reconciler.look, LoopSettings(cell=cell)),
+            self._loop(orphans.WORK, orphaned.look, LoopSettings(concurrency=1, cell=cell)),
             Background("fleet.hints", reconciler.watch()),
             self._loop(
                 rollouts.WORK,

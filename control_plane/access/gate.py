@@ -7,6 +7,7 @@ the address pays, so that guessing keys is as slow as calling without one.
 
 import ipaddress
 import re
+import string
 from collections import OrderedDict
 from collections.abc import Sequence
 from uuid import UUID
@@ -27,7 +28,7 @@ _MAX_KEYS = 10_000
 # A household has a /64, so its addresses count as one.
 _IPV6_PREFIX = 64
 
-_CALLBACKS = re.compile(r"/im/|/api/v1/instances/[^/]+/bootstrap$")
+_BOOTSTRAP = re.compile(r"/api/v1/instances/([^/]+)/bootstrap")
 MEDIA_LINK = re.compile(r"/media/[^/]+")
 _AGENTS_MEDIA = re.compile(r"/api/v1/instances/[^/]+/media(/[^/]+)?")
 _AUTH = "/api/v1/auth/"
@@ -51,8 +52,13 @@ class Gate:
         rates, path, address = self._rates, scope["path"], address_of(scope)
         if scope["type"] == "websocket":
             return [Charge("sockets", address, rates.sockets)]
-        if _CALLBACKS.match(path):
+        if path.startswith("/im/"):
             return [Charge("callbacks", address, rates.callbacks)]
+        if start := _BOOTSTRAP.fullmatch(path):
+            return [
+                Charge("bootstraps", address, rates.bootstraps),
+                Charge("bootstrap", f"{_bare(start[1])}:{address}", rates.bootstrap),
+            ]
         if MEDIA_LINK.fullmatch(path) or _AGENTS_MEDIA.fullmatch(path):
             return [Charge("media", address, rates.media)]
         if not path.startswith(API):
@@ -96,6 +102,11 @@ class Gate:
         if tenant is not None:
             charges.append(Charge("tenant", str(tenant), self._rates.tenant))
         return charges
+
+
+def _bare(instance_id: str) -> str:
+    """However somebody spells it, it is one instance."""
+    return "".join(each for each in instance_id.lower() if each in string.hexdigits)[-32:]
 
 
 def headers(charges: Sequence[Charge], verdict: Verdict) -> dict[str, str]:

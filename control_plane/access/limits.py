@@ -62,8 +62,18 @@ class Rates(BaseModel):
     )
     callbacks: RateSetting = _rate(
         "1000/second",
-        "Per address: platforms' callbacks and agents' bootstraps. A platform calls for all its "
-        "tenants from a few addresses and punishes refusals, so this only stops a flood.",
+        "Per address: platforms' callbacks. A platform calls for all its tenants from a few "
+        "addresses and punishes refusals, so this only stops a flood.",
+    )
+    bootstraps: RateSetting = _rate(
+        "3000/minute",
+        "Per address: agents that open a session. A machine starts all its agents at once; each "
+        "may cost a question to its cluster.",
+    )
+    bootstrap: RateSetting = _rate(
+        "30/minute",
+        "Per instance and address: an agent opens one session for each start, and a start that "
+        "fails comes again ever later. A stranger elsewhere takes nothing of it away.",
     )
     events: RateSetting = _rate(
         "2000/second",

@@ -20,6 +20,7 @@ from control_plane.channels import settings
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, driver
+from control_plane.instances import service as instances
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.sessions import AgentAddress
@@ -131,6 +132,8 @@ class Callbacks:
                     "SELECT instance_id FROM channels WHERE id = $1", lease.key
                 )
                 agent = await sessions.active_agent(session, self._keys, instance)
+                if row is not None and agent is None:
+                    await instances.wake(session, instance, now=self._clock.now())
             if row is None:
                 return None
             tracing.follow(row["trace"])
@@ -188,7 +191,6 @@ class Callbacks:
                 tracing.here(),
             )
             await leases.call(session, WORK, [(known.channel_id, known.tenant_id)])
-            await leases.call(session, "instance", [(known.instance_id, known.tenant_id)])
         return verification.answer
 
     def _verify(self, known: Known, request: RawCallback) -> Verification:

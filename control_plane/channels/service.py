@@ -44,6 +44,7 @@ async def create(
 ) -> Channel:
     """A new account for an instance; the secrets that we make up are made here."""
     instance = await instances.get(session, instance_id, lock=True)
+    await instances.wake(session, instance_id, now=now)
     standing = await quota.standing(session, instance.tenant_id, now=now, lock=True)
     standing.room_for("channels")
     counted = await session.exec(
@@ -125,6 +126,7 @@ async def change(
         channel.secrets = settings.seal(keys, hidden)
     session.add(channel)
     await session.flush()
+    await instances.wake(session, channel.instance_id, now=now)
     await _changed(session, channel, "channel.change", actor=actor, now=now, before=before)
     return channel
 

@@ -33,6 +33,9 @@ def sentence(*, deleted: bool, phase: str, active: bool, connected: bool) -> str
         return DELETED
     if phase in ("stopping", "stopped"):
         return STOPPED
+    if phase == "hibernated":
+        # The next message wakes it.
+        return None
     if phase == "crash_loop":
         return FAILING
     if not active or phase in ("pending", "starting"):

@@ -32,6 +32,7 @@ from control_plane.delivery import groups, pace
 from control_plane.delivery.groups import Attempt, Head, Outcome, Recorded
 from control_plane.delivery.models import DeliveryState
 from control_plane.delivery.verdict import RETRY_CAP, Verdict
+from control_plane.instances import service as instances
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.sessions import AgentAddress
@@ -223,6 +224,7 @@ class Lanes:
                 await _tell(session, lease, head, hopeless)
                 return timedelta(0)
             if agent is None:
+                await instances.wake(session, head["instance_id"], now=now)
                 return _NO_AGENT
             if head["state"] == DeliveryState.QUEUED:
                 wait = head["due_at"] - now

@@ -115,7 +115,8 @@ class Bootstraps:
                 instance = await instances.get(session, instance_id, lock=True)
             except NotFound:
                 raise Gone("instance_gone", "The instance does not exist any more.") from None
-            if instance.generation != proof.generation or instance.desired != "running":
+            unwanted = instance.desired != "running" or instance.asleep_at is not None
+            if instance.generation != proof.generation or unwanted:
                 raise Gone("stale_generation", "A newer generation of the instance is wanted.")
             opened, api_token = await sessions.open_session(
                 session,

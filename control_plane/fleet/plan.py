@@ -11,6 +11,8 @@ Invariants:
    and what lies around it is as its place would make it now.
 6. An agent that its place starts again by itself is left to it.
 7. Secrets of an active agent that are too old are replaced, after anything else.
+8. An agent that answers is not taken for dead, however long it was not heard: who cannot be reached
+   may be we ourselves. One whose session we do not know gets the time to open another.
 """
 
 from dataclasses import dataclass, replace
@@ -30,14 +32,19 @@ BACKOFF_BASE = timedelta(seconds=1)
 BACKOFF_CAP = timedelta(minutes=5)
 # An agent that has no session after this long will never have one.
 START_WITHIN = timedelta(seconds=60)
-# A silent agent is replaced after this: hung, or cut off.
+# A silent agent that does not answer either is replaced after this.
 SILENT_AFTER = DEAD_AFTER * 2
 
 
 class Want(StrEnum):
     RUNNING = "running"
     STOPPED = "stopped"
+    ASLEEP = "asleep"
     DELETED = "deleted"
+
+
+AT_REST = frozenset({Want.STOPPED, Want.ASLEEP})
+"""Without an agent, and yet there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,7 @@ class SessionView:
     generation: int
     ready: bool
     seen_at: datetime
+    spool_depth: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,11 @@ class Starts:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What is. `applied` and `rejected` are named as `Desired.config`; None for never."""
+    """What is. `applied` and `rejected` are named as `Desired.config`; None for never.
+
+    `removed`: the place said that it removed all there was. `answers`: an agent that was not heard
+    was asked directly, and it is there. `alone_since`: since when it is without a session.
+    """
 
     workload: Workload
     sessions: tuple[SessionView, ...] = ()
@@ -83,6 +95,9 @@ class Observed:
     pending_restart: bool = False
     secrets_due: bool = False
     channels: tuple[str, ...] = ()
+    removed: bool = False
+    answers: bool = False
+    alone_since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +155,8 @@ _UP = frozenset({WorkloadState.STARTING, WorkloadState.RUNNING, WorkloadState.ST
 def plan(desired: Desired, seen: Observed, now: datetime) -> list[Action]:
     """The actions that bring what is closer to what should be, in order."""
     if desired.want == Want.DELETED:
-        gone = seen.workload.state == WorkloadState.ABSENT
-        return _end_all(seen) + ([] if gone else [Destroy()])
-    if desired.want == Want.STOPPED:
+        return _end_all(seen) + ([] if seen.removed else [Destroy()])
+    if desired.want in AT_REST:
         up = seen.workload.state in _UP
         return ([Stop(reason="stop asked for")] if up else []) + _end_all(seen)
     return _run(desired, seen, now)
@@ -203,11 +217,12 @@ def _serve(desired: Desired, seen: Observed, now: datetime) -> list[Action]:
     active = next((s for s in current if s.state == "active"), None)
     standby = next((s for s in reversed(current) if s.state == "standby"), None)
     if active is None and standby is None:
-        late = now - (seen.workload.started_at or now) > START_WITHIN
+        begun = seen.workload.started_at or now
+        late = now - max(begun, seen.alone_since or begun) > START_WITHIN
         return [Stop(reason="no session after its start", failure=True)] if late else []
-    if standby is not None and (active is None or standby.ready or _silent(active, now)):
+    if standby is not None and (active is None or standby.ready or _silent(active, seen, now)):
         return [Activate(session_id=standby.id)]
-    if active is not None and now - active.seen_at > SILENT_AFTER:
+    if active is not None and not seen.answers and now - active.seen_at > SILENT_AFTER:
         return [Stop(reason="silent", failure=True)]
     if seen.pending_restart:
         return [Stop(reason="the configuration needs a restart")]
@@ -221,8 +236,8 @@ def _starts_again(workload: Workload) -> bool:
     return workload.state == WorkloadState.STARTING and workload.exited_at is not None
 
 
-def _silent(session: SessionView, now: datetime) -> bool:
-    return now - session.seen_at > DEAD_AFTER
+def _silent(active: SessionView, seen: Observed, now: datetime) -> bool:
+    return not seen.answers and now - active.seen_at > DEAD_AFTER
 
 
 def _end_all(seen: Observed) -> list[Action]:

@@ -25,6 +25,7 @@ from control_plane.fleet.plan import (
     PushConfig,
     Refit,
     RotateSecrets,
+    SessionView,
     Start,
     Starts,
     Stop,
@@ -33,7 +34,8 @@ from control_plane.fleet.plan import (
     forgive,
     plan,
 )
-from control_plane.fleet.provision.base import ABSENT, Provisioner, Workload, WorkloadState
+from control_plane.fleet.provision.base import Provisioner, Workload, WorkloadState
+from control_plane.fleet.refits import WAITS_FOR_REFITS, Refits
 from control_plane.fleet.view import Digests, View, load, starts_to
 from control_plane.instances import rotation, sessions
 from control_plane.instances import service as instances
@@ -56,12 +58,13 @@ _ALL = UUID(int=0)
 _UNKNOWN_CALL = 404
 # An agent's answer to a revision older than one that it has.
 _AHEAD = "stale_revision"
+_NOW = timedelta(0)
 # Looks within one lease: enough for a start to get as far as it can without waiting.
 _ROUNDS = 4
 
 _STATUS = """
 UPDATE instances SET phase = $2, conditions = $3, starts = $4, observed_generation = $5,
-    updated_at = $6
+    updated_at = $6, phase_at = CASE WHEN phase = $2 THEN phase_at ELSE $6 END
 WHERE id = $1 AND (phase, conditions, starts, observed_generation)
     IS DISTINCT FROM ($2, $3::jsonb, $4::jsonb, $5::bigint)
 """
@@ -84,6 +87,18 @@ _RESTART = "UPDATE config_states SET pending_restart = $2 WHERE instance_id = $1
 _CHANNELS_DOWN = """
 UPDATE channels SET state = 'connecting', state_reason = NULL
 WHERE instance_id = $1 AND deleted_at IS NULL AND state <> 'connecting'
+"""
+# A message that comes at this moment finds no agent, and whoever carries it wakes the bot.
+_SLEEP = """
+UPDATE instances SET asleep_at = $2, updated_at = $2
+WHERE id = $1 AND tenant_id = $3 AND asleep_at IS NULL AND generation = $4 AND awake_at <= $5
+  AND NOT EXISTS (SELECT FROM conversations AS c
+      WHERE c.tenant_id = $3 AND c.instance_id = $1 AND c.last_message_at > $5
+        AND c.last_message_hour >= date_bin('1 hour', $5, '2000-01-01 00:00:00+00'::timestamptz))
+  AND NOT EXISTS (SELECT FROM deliveries AS d
+      WHERE d.tenant_id = $3 AND d.instance_id = $1 AND d.state IN ('queued', 'sending'))
+  AND NOT EXISTS (SELECT FROM callbacks AS w JOIN channels AS c ON c.id = w.channel_id
+      WHERE c.instance_id = $1 AND w.dead_reason IS NULL)
 """
 _TENANT_GONE = """
 UPDATE tenants SET state = 'deleted', updated_at = $2
@@ -113,26 +128,40 @@ class Reconciler:
         self._agents = agents
         self._digests = Digests()
         self._views: Together[Lease, View | None] = Together("fleet.views", self._read)
+        self._refits = Refits()
 
     async def look(self, lease: Lease) -> timedelta | None:
         """Work handler: bring one instance closer to what it should be."""
         before: tuple[Workload, list[Action]] | None = None
+        left: Workload | None = None
         for _ in range(_ROUNDS):
             view = await self._views.do(_ALL, lease)
             if view is None:
                 return None
-            workload = await self._observe(lease, view)
+            # What a removal says is left, it knows better than who looks for an agent.
+            workload = left or (await self._provisioner.observe([lease.key]))[lease.key]
             now = self._clock.now()
             starts = forgive(account(view.starts, workload, now), workload, now)
-            seen = view.seen(workload, starts)
+            answers = await self._answers(view, workload)
+            removed = left is not None and left.state == WorkloadState.ABSENT
+            seen = view.seen(workload, starts, now, removed=removed, answers=answers)
             actions = plan(view.desired, seen, now)
-            phase = await self._write(lease, view, seen, now)
+            room = self._may_refit(view, seen, actions)
+            held = status.conditions(view.desired, seen, now)
+            phase = status.phase(view.desired, seen, held)
+            # A removal that goes on says itself what is left.
+            if view.instance.phase != "deleting" or left is not None:
+                await self._write(lease, view, seen, held, phase, now)
             if not actions or (workload, actions) == before:
                 # Asking again at once would not hurry what takes its time.
-                return _next(view, phase, starts, now)
+                if await self._falls_asleep(lease, view, seen, held, now):
+                    continue
+                return _next(view, seen, phase, now)
             before = (workload, actions)
+            if not room:
+                return WAITS_FOR_REFITS
             for action in actions:
-                await self._act(lease, view, action, workload)
+                left = await self._act(lease, view, action, workload)
         return timedelta(0)
 
     async def watch(self) -> None:
@@ -157,14 +186,38 @@ class Reconciler:
             views = await load(session, self._keys, self._digests, ids, now=now)
         return [views.get(lease.key) for lease in looks]
 
-    async def _observe(self, lease: Lease, view: View) -> Workload:
-        seen = (await self._provisioner.observe([lease.key]))[lease.key]
-        if view.desired.want == Want.DELETED and seen == ABSENT:
-            # Around an agent that is gone there may be more; only who removes it knows.
-            return await self._provisioner.destroy(lease.key)
-        return seen
+    async def _answers(self, view: View, workload: Workload) -> bool:
+        """Whether an agent that was not heard for long is there all the same.
 
-    async def _act(self, lease: Lease, view: View, action: Action, workload: Workload) -> None:
+        Where every `api` process is away, or our clock has jumped, all look silent.
+        """
+        active = next((s for s in view.sessions if s.state == "active"), None)
+        running = workload.state == WorkloadState.RUNNING and view.desired.want == Want.RUNNING
+        if active is None or view.agent is None or not running:
+            return False
+        if _due(active, self._clock.now()) > _NOW:
+            return False
+        try:
+            await self._agents.health(view.agent)
+        except (AgentAway, AgentSilent, AgentRefused):
+            return False
+        return True
+
+    def _may_refit(self, view: View, seen: Observed, actions: list[Action]) -> bool:
+        """Whether there is room for what ends an agent only because its place or plan changed."""
+        active = next((s.id for s in seen.sessions if s.state == "active"), None)
+        self._refits.seen(view.instance.id, active)
+        if Refit() not in actions:
+            return True
+        now, given = seen.workload.allowance, view.desired.allowance
+        resized = now is None or (now.cpu, now.memory) != (given.cpu, given.memory)
+        ends = seen.workload.outdated or (resized and not self._provisioner.refits_in_place)
+        return not ends or self._refits.begin(view.instance.id, active, self._clock.now())
+
+    async def _act(
+        self, lease: Lease, view: View, action: Action, workload: Workload
+    ) -> Workload | None:
+        """Do it; what a removal has left."""
         match action:
             case Start():
                 await self._provisioner.ensure(view.spec)
@@ -174,7 +227,7 @@ class Reconciler:
             case Stop():
                 await self._stop(lease, action, workload)
             case Destroy():
-                await self._provisioner.destroy(lease.key)
+                return await self._provisioner.destroy(lease.key)
             case EndSessions():
                 async with self._database.session(self._scope(lease)) as session:
                     await sessions.end_others(session, lease.key, keep=list(action.keep))
@@ -186,6 +239,7 @@ class Reconciler:
                 await self._push(lease, view)
             case RotateSecrets():
                 await self._rotate(lease, view)
+        return None
 
     async def _started(self, lease: Lease) -> None:
         async with self._database.plain(self._scope(lease)) as session:
@@ -288,10 +342,16 @@ class Reconciler:
             errors = msgspec.json.encode(outcome.errors).decode()
             await connection.execute(_REJECTED, lease.key, update.revision, update.sha256, errors)
 
-    async def _write(self, lease: Lease, view: View, seen: Observed, now: datetime) -> str:
-        """Write how it stands, if that changed; a converged instance costs no write. The phase."""
-        held = status.conditions(view.desired, seen, now)
-        phase = status.phase(view.desired, seen, held)
+    async def _write(
+        self,
+        lease: Lease,
+        view: View,
+        seen: Observed,
+        held: list[status.Condition],
+        phase: str,
+        now: datetime,
+    ) -> None:
+        """Write how it stands, if that changed; a converged instance costs no write."""
         merged = status.merge(view.instance.conditions, held, now)
         kept = starts_to(seen.starts)
         generation = view.instance.generation
@@ -302,7 +362,7 @@ class Reconciler:
             kept,
             generation,
         ):
-            return phase
+            return
         async with self._database.session(self._scope(lease)) as session:
             await (await driver(session)).execute(
                 _STATUS, lease.key, phase, json.dumps(merged), json.dumps(kept), generation, now
@@ -318,26 +378,55 @@ class Reconciler:
                 await leases.call_tenant(session, life.REMOVAL, lease.tenant_id)
             await leases.hold(session, lease)
             await stream.append(session, lease.tenant_id, entries)
-        return phase
+
+    async def _falls_asleep(
+        self, lease: Lease, view: View, seen: Observed, held: list[status.Condition], now: datetime
+    ) -> bool:
+        """Whether it sleeps from now on, since nobody wrote for as long as its plan says."""
+        after = view.sleeps_after
+        if after is None or view.desired.want != Want.RUNNING:
+            return False
+        if view.instance.awake_at + after > now:
+            return False
+        whole = all(each.status for each in held)
+        if not whole or any(each.spool_depth for each in seen.sessions):
+            return False
+        async with self._database.session(self._scope(lease)) as session:
+            slept = await (await driver(session)).execute(
+                _SLEEP,
+                lease.key,
+                now,
+                lease.tenant_id,
+                view.instance.generation,
+                now - after,
+            )
+            if slept == "UPDATE 1":
+                minutes = int(after.total_seconds() // 60)
+                _note(session, view, "instance.hibernate", f"no message for {minutes} min", now)
+                await session.flush()
+                await leases.hold(session, lease)
+        return bool(slept == "UPDATE 1")
 
 
-def _next(view: View, phase: str, starts: Starts, now: datetime) -> timedelta | None:
+def _next(view: View, seen: Observed, phase: str, now: datetime) -> timedelta | None:
     """When to look again without a hint."""
     if phase == "deleted":
         return None
+    if seen.answers:
+        return sessions.HEARTBEAT
     if phase in _AT_REST:
-        due = [_due(s.seen_at, now) for s in view.sessions if s.state == "active"]
+        due = [_due(s, now) for s in view.sessions if s.state == "active"]
         return max(status.UNDER_WAY, min([status.RESYNC, *due]))
-    if view.desired.want == Want.STOPPED and phase == "stopped":
+    if phase in ("stopped", "hibernated"):
         return status.RESYNC
-    if starts.not_before is not None and starts.not_before > now:
-        return starts.not_before - now
+    if seen.starts.not_before is not None and seen.starts.not_before > now:
+        return seen.starts.not_before - now
     return status.UNDER_WAY
 
 
-def _due(seen_at: datetime, now: datetime) -> timedelta:
-    """When an agent seen then would be taken for silent."""
-    return seen_at + DEAD_AFTER + timedelta(seconds=1) - now
+def _due(active: SessionView, now: datetime) -> timedelta:
+    """When an agent would be taken for silent."""
+    return active.seen_at + DEAD_AFTER + timedelta(seconds=1) - now
 
 
 def _note(session: AsyncSession, view: View, event: str, message: str, now: datetime) -> None:

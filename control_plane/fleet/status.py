@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from control_plane.fleet.plan import CRASH_LOOP, Desired, Observed, Want
+from control_plane.fleet.plan import AT_REST, CRASH_LOOP, Desired, Observed, Want
 from control_plane.fleet.provision.base import WorkloadState
 from control_plane.instances.sessions import DEAD_AFTER
 
@@ -12,6 +12,8 @@ from control_plane.instances.sessions import DEAD_AFTER
 RESYNC = timedelta(minutes=5)
 # Between looks while something is under way.
 UNDER_WAY = timedelta(seconds=1)
+# Something is wrong, and the bot runs all the same.
+_DEGRADED = frozenset({"rejected", "cut_off"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +41,16 @@ def phase(desired: Desired, seen: Observed, held: list[Condition]) -> str:
     absent = seen.workload.state == WorkloadState.ABSENT
     down = absent or seen.workload.state == WorkloadState.EXITED
     if desired.want == Want.DELETED:
-        return "deleted" if absent else "deleting"
-    if desired.want == Want.STOPPED:
-        return "stopped" if down else "stopping"
+        return "deleted" if seen.removed else "deleting"
+    if desired.want in AT_REST:
+        at_rest = "stopped" if desired.want == Want.STOPPED else "hibernated"
+        return at_rest if down else "stopping"
     if seen.starts.failures >= CRASH_LOOP and not all(c.status for c in held):
         return "crash_loop"
     words = ("starting", "starting", "configuring", "connecting")
     for word, condition in zip(words, held, strict=True):
         if not condition.status:
-            return "degraded" if condition.reason == "rejected" else word
+            return "degraded" if condition.reason in _DEGRADED else word
     return "running"
 
 
@@ -78,6 +81,9 @@ def merge(
 
 def _workload(desired: Desired, seen: Observed) -> Condition:
     workload, starts = seen.workload, seen.starts
+    if desired.want == Want.DELETED and workload.waits_for:
+        reason, message = str(workload.state), workload.waits_for
+        return Condition(type="WorkloadRunning", status=False, reason=reason, message=message)
     up = workload.state == WorkloadState.RUNNING and workload.generation == desired.generation
     if up and starts.failures < CRASH_LOOP:
         return Condition(type="WorkloadRunning", status=True, reason="running", message="")
@@ -96,8 +102,13 @@ def _agent(desired: Desired, seen: Observed, now: datetime) -> Condition:
     if active is None or active.generation != desired.generation:
         return Condition(type="AgentConnected", status=False, reason="no_session", message="")
     if now - active.seen_at > DEAD_AFTER:
-        message = f"last seen {active.seen_at.isoformat()}"
-        return Condition(type="AgentConnected", status=False, reason="silent", message=message)
+        message, reason = f"last seen {active.seen_at.isoformat()}", "silent"
+        if seen.answers:
+            message, reason = (
+                f"it answers, but cannot reach the control plane; {message}",
+                "cut_off",
+            )
+        return Condition(type="AgentConnected", status=False, reason=reason, message=message)
     return Condition(type="AgentConnected", status=True, reason="active", message="")
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Any
 from uuid import UUID
@@ -16,13 +16,13 @@ from control_plane.channels import service as channels
 from control_plane.db.session import Session, driver
 from control_plane.fleet.plan import Desired, Observed, SessionView, Starts, Want
 from control_plane.fleet.provision.base import (
-    ABSENT,
     Allowance,
     InstanceSpec,
     Release,
     Workload,
 )
 from control_plane.instances import rotation, sessions
+from control_plane.instances import service as instances
 from control_plane.instances.sessions import AgentAddress
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import not_found
@@ -41,8 +41,9 @@ _PLANS = 256
 
 _VIEWS = f"""
 SELECT i.id, i.tenant_id, i.desired, i.generation, i.observed_generation, i.phase, i.conditions,
-    i.starts, s.desired AS revision, s.applied, s.applied_sha256, s.rejected, s.rejected_sha256,
-    s.pending_restart, t.state AS tenant_state, p.quotas || t.quota_overrides AS quotas, r.document,
+    i.starts, i.asleep_at, i.awake_at, s.desired AS revision, s.applied, s.applied_sha256,
+    s.rejected, s.rejected_sha256, s.pending_restart, t.state AS tenant_state,
+    p.quotas || t.quota_overrides AS quotas, r.document,
     ARRAY(
         SELECT ROW (c.id, c.kind, c.name, c.settings, c.secrets, c.state) FROM channels AS c
         WHERE c.tenant_id = i.tenant_id AND c.instance_id = i.id AND c.deleted_at IS NULL
@@ -85,6 +86,7 @@ class Known:
     phase: str
     conditions: list[dict[str, Any]]
     starts: dict[str, Any]
+    awake_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,13 +161,17 @@ class Digests:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One instance as the database knows it. `update` and `agent` hold secrets: never log them."""
+    """One instance as the database knows it. `update` and `agent` hold secrets: never log them.
+
+    `sleeps_after`: without a message for so long it may sleep; None where it may not.
+    """
 
     instance: Known
     desired: Desired
     state: State
     sessions: tuple[SessionView, ...]
     channels: tuple[str, ...]
+    sleeps_after: timedelta | None
     starts: Starts
     material: Material = field(repr=False)
     keys: Keyring = field(repr=False)
@@ -194,12 +200,23 @@ class View:
         """What the agent should run."""
         return self.material.compile(self.keys)
 
-    def seen(self, workload: Workload = ABSENT, starts: Starts | None = None) -> Observed:
+    def seen(
+        self,
+        workload: Workload,
+        starts: Starts,
+        now: datetime,
+        *,
+        removed: bool = False,
+        answers: bool = False,
+    ) -> Observed:
         """With what runs now."""
         return Observed(
             workload=workload,
             sessions=self.sessions,
-            starts=starts or self.starts,
+            starts=starts,
+            removed=removed,
+            answers=answers,
+            alone_since=_alone_since(self.instance.conditions) or now,
             applied=_name(self.state.applied, self.state.applied_sha256),
             rejected=_name(self.state.rejected, self.state.rejected_sha256),
             pending_restart=self.state.pending_restart,
@@ -217,7 +234,7 @@ async def load(
 
 
 def _view(row: Any, keys: Keyring, digests: Digests) -> View:
-    allowance = _allowance(row["quotas"])
+    allowance, minutes = _terms(row["quotas"])
     spoken = [schema for _, state, _, _, _, schema in row["sessions"] if state == "active"]
     material = Material(
         number=row["revision"],
@@ -235,11 +252,12 @@ def _view(row: Any, keys: Keyring, digests: Digests) -> View:
         phase=row["phase"],
         conditions=msgspec.json.decode(row["conditions"]),
         starts=msgspec.json.decode(row["starts"]),
+        awake_at=row["awake_at"],
     )
     return View(
         instance=instance,
         desired=Desired(
-            want=_want(row["desired"], row["tenant_state"]),
+            want=_want(row["desired"], row["tenant_state"], asleep=row["asleep_at"] is not None),
             generation=instance.generation,
             config=_name(material.number, digests.of(instance.id, material, keys)) or "",
             allowance=allowance,
@@ -253,6 +271,7 @@ def _view(row: Any, keys: Keyring, digests: Digests) -> View:
         ),
         sessions=tuple(_session(*found) for found in row["sessions"]),
         channels=tuple(found[5] for found in row["channels"]),
+        sleeps_after=_sleeps_after(minutes, [found[1] for found in row["channels"]]),
         starts=starts_from(instance.starts),
         material=material,
         keys=keys,
@@ -298,6 +317,14 @@ def starts_to(starts: Starts) -> dict[str, Any]:
     }
 
 
+def _alone_since(conditions: list[dict[str, Any]]) -> datetime | None:
+    """Since when nobody has acted for the instance, as it was written down."""
+    for held in conditions:
+        if held["type"] == "AgentConnected" and held["reason"] == "no_session":
+            return datetime.fromisoformat(held["at"])
+    return None
+
+
 def _name(number: int | None, sha256: str | None) -> str | None:
     """What tells one configuration from another: an older one published again has a new number."""
     return f"{number}:{sha256}" if number is not None and sha256 is not None else None
@@ -312,22 +339,29 @@ def _release(row: Any) -> Release | None:
     )
 
 
-def _want(desired: str, tenant_state: str) -> Want:
+def _want(desired: str, tenant_state: str, *, asleep: bool) -> Want:
     if desired == "deleted" or tenant_state in ("deleting", "deleted"):
         return Want.DELETED
-    return Want.RUNNING if desired == "running" and tenant_state == "active" else Want.STOPPED
+    if desired != "running" or tenant_state != "active":
+        return Want.STOPPED
+    return Want.ASLEEP if asleep else Want.RUNNING
+
+
+def _sleeps_after(minutes: int, kinds: list[str]) -> timedelta | None:
+    return timedelta(minutes=minutes) if minutes and instances.may_sleep(kinds) else None
 
 
 @lru_cache(maxsize=_PLANS)
-def _allowance(quotas: str) -> Allowance:
-    """Most tenants of a plan have the same."""
+def _terms(quotas: str) -> tuple[Allowance, int]:
+    """What an agent may use, and after how many minutes it sleeps: most of a plan have the same."""
     found = msgspec.json.decode(quotas)
-    return Allowance(
+    allowance = Allowance(
         cpu=found["pod_cpu"],
         memory=found["pod_memory"],
         bots=found["instances"],
         egress=tuple(found["egress_allow"]),
     )
+    return allowance, found.get("hibernate_after", 0)
 
 
 def _update(number: int, whole: dict[str, Any], schema_version: int) -> ConfigUpdate:
@@ -338,10 +372,12 @@ def _update(number: int, whole: dict[str, Any], schema_version: int) -> ConfigUp
 def _session(
     session_id: UUID, state: str, generation: int, seen_at: datetime, health: str, _schema: int
 ) -> SessionView:
+    said = msgspec.json.decode(health)
     return SessionView(
         id=session_id,
         state=state,
         generation=generation,
-        ready=(msgspec.json.decode(health).get("config") or {}).get("applied") is not None,
+        ready=(said.get("config") or {}).get("applied") is not None,
         seen_at=seen_at,
+        spool_depth=said.get("spool_depth", 0),
     )

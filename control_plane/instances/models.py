@@ -14,7 +14,8 @@ class Instance(Row, table=True):
 
     `generation` rises when what should run changes; `phase` is computed from the conditions,
     never set by hand; `starts` remembers recent starts and ends, for back-off. Without a release
-    the agent is what its place is configured with.
+    the agent is what its place is configured with. One that sleeps has no agent until somebody
+    needs one.
     """
 
     __tablename__ = "instances"
@@ -28,10 +29,13 @@ class Instance(Row, table=True):
     generation: int = 1
     observed_generation: int = 0
     phase: str = "pending"
+    phase_at: datetime = Field(sa_type=Timestamp)
     conditions: list[dict[str, Any]] = Field(default_factory=list, sa_type=Json)
     starts: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
     session_epoch: int = 0
     secrets_before: datetime | None = Field(default=None, sa_type=Timestamp)
+    asleep_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    awake_at: datetime = Field(sa_type=Timestamp)
     created_at: datetime = Field(sa_type=Timestamp)
     updated_at: datetime = Field(sa_type=Timestamp)
 

@@ -61,6 +61,13 @@ async def stop_instance(instance_id: UUID, call: Operator) -> InstanceOut:
     return await _want(call, instance_id, "stopped")
 
 
+@router.post("/{instance_id}/hibernate", status_code=202)
+async def hibernate_instance(instance_id: UUID, call: Operator) -> InstanceOut:
+    """Let it sleep until the next message, configuration or start; only where every channel can
+    wake it."""
+    return _out(await service.hibernate(call.session, instance_id, actor=call.actor, now=call.now))
+
+
 @router.post("/{instance_id}/restart", status_code=202)
 async def restart_instance(instance_id: UUID, call: Operator) -> InstanceOut:
     """Replace its agent by a new one."""

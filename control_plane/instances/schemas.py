@@ -26,7 +26,10 @@ class ConditionOut(BaseModel):
 
 
 class InstanceOut(BaseModel):
-    """Desired (`desired`, `generation`) beside observed (`phase`, `observed_generation`)."""
+    """Desired (`desired`, `generation`) beside observed (`phase`, `observed_generation`).
+
+    `asleep_at`: since when it has been asleep, or is on its way there; the next message wakes it.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -36,6 +39,7 @@ class InstanceOut(BaseModel):
     observed_generation: int
     phase: str
     conditions: list[ConditionOut]
+    asleep_at: datetime | None
     created_at: datetime
     updated_at: datetime
 

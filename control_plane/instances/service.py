@@ -1,6 +1,10 @@
-"""Instances: what people want to run. The fleet makes it so."""
+"""Instances: what people want to run. The fleet makes it so.
 
-from collections.abc import Sequence
+A bot may sleep: it is wanted, and has no agent. Whoever needs its agent and finds none wakes it;
+all of them come again until they were served, so that no word of theirs can come too early.
+"""
+
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -8,10 +12,11 @@ from uuid import UUID
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from adapters import registry
 from control_plane.access import audit
 from control_plane.access.permissions import Actor
 from control_plane.db import leases
-from control_plane.db.session import driver
+from control_plane.db.session import Session, driver
 from control_plane.instances.models import Instance, TimelineEntry
 from control_plane.kit.errors import Conflict, not_found
 from control_plane.kit.ids import new_id
@@ -20,6 +25,12 @@ from control_plane.stream.log import Entry
 from control_plane.tenants import quota
 
 WORK = "instance"
+
+_WAKE = """
+UPDATE instances SET asleep_at = NULL, awake_at = $2, updated_at = $2
+WHERE id = $1 AND asleep_at IS NOT NULL
+"""
+_KINDS = "SELECT kind FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
 
 
 async def create(
@@ -34,6 +45,8 @@ async def create(
         tenant_id=tenant_id,
         name=name,
         release_id=await connection.fetchval("SELECT id FROM releases WHERE newcomers"),
+        phase_at=now,
+        awake_at=now,
         created_at=now,
         updated_at=now,
     )
@@ -75,12 +88,16 @@ async def get(session: AsyncSession, instance_id: UUID, *, lock: bool = False) -
 async def want(
     session: AsyncSession, instance_id: UUID, desired: str, *, actor: Actor, now: datetime
 ) -> Instance:
-    """Start (`running`), stop (`stopped`) or delete (`deleted`); repeating changes nothing."""
+    """Start (`running`), stop (`stopped`) or delete (`deleted`); repeating changes nothing.
+
+    Starting one that sleeps wakes it.
+    """
     instance = await get(session, instance_id, lock=True)
     if instance.desired == "deleted" and desired != "deleted":
         raise Conflict("instance_deleting", "The instance is being deleted.")
     if instance.desired != desired:
         before = instance.desired
+        _awake(instance, now)
         standing = await quota.standing(session, instance.tenant_id, now=now, lock=True)
         instance.desired = desired
         await _next_generation(session, instance, now)
@@ -95,11 +112,44 @@ async def want(
             before=before,
             entries=entries,
         )
+    elif desired == "running" and instance.asleep_at is not None:
+        _awake(instance, now)
+        await _changed(session, instance, "instance.wake", actor=actor, now=now)
     return instance
 
 
+async def hibernate(
+    session: AsyncSession, instance_id: UUID, *, actor: Actor | None, now: datetime
+) -> Instance:
+    """Let it sleep until somebody needs it; raises Conflict where nobody could call it."""
+    instance = await get(session, instance_id, lock=True)
+    if instance.desired != "running":
+        raise Conflict("instance_not_running", f"The instance is {instance.desired}; start it.")
+    kinds = [row["kind"] for row in await (await driver(session)).fetch(_KINDS, instance_id)]
+    if not may_sleep(kinds):
+        raise Conflict("cannot_hibernate", "One of its channels needs an agent that is connected.")
+    if instance.asleep_at is None:
+        instance.asleep_at = now
+        await _changed(session, instance, "instance.hibernate", actor=actor, now=now)
+    return instance
+
+
+async def wake(session: Session, instance_id: UUID, *, now: datetime) -> None:
+    """Let a bot that sleeps run again: one write, and none for whoever comes after.
+
+    Call it wherever no agent was found, and again for as long as there is none.
+    """
+    if await (await driver(session)).execute(_WAKE, instance_id, now) == "UPDATE 1":
+        await leases.call_key(session, WORK, instance_id)
+
+
+def may_sleep(kinds: Iterable[str]) -> bool:
+    """Whether a bot with channels of these kinds hears of a message although no agent runs."""
+    return all(registry.kind(kind).calls_us for kind in kinds)
+
+
 async def restart(
-    session: AsyncSession, instance_id: UUID, *, actor: Actor, now: datetime
+    session: AsyncSession, instance_id: UUID, *, actor: Actor | None, now: datetime
 ) -> Instance:
     """Replace the agent by a new one, forgetting earlier failures."""
     instance = await get(session, instance_id, lock=True)
@@ -107,6 +157,7 @@ async def restart(
         raise Conflict("instance_not_running", f"The instance is {instance.desired}; start it.")
     # What ended before is forgotten, but not counted again.
     instance.starts = {"ended_ref": instance.starts.get("ended_ref")}
+    _awake(instance, now)
     await _next_generation(session, instance, now)
     await _changed(session, instance, "instance.restart", actor=actor, now=now)
     return instance
@@ -144,6 +195,15 @@ async def rotate_secrets(
     return instance
 
 
+async def reconcile(
+    session: AsyncSession, instance_id: UUID, *, actor: Actor | None, now: datetime
+) -> Instance:
+    """Have the fleet look at it now, for people who would not wait."""
+    instance = await get(session, instance_id, lock=True)
+    await _changed(session, instance, "instance.reconcile", actor=actor, now=now)
+    return instance
+
+
 async def timeline(
     session: AsyncSession, instance_id: UUID, *, before: UUID | None, limit: int
 ) -> Sequence[TimelineEntry]:
@@ -178,6 +238,12 @@ def note(
             data=data or {},
         )
     )
+
+
+def _awake(instance: Instance, now: datetime) -> None:
+    instance.asleep_at = None
+    instance.awake_at = now
+    instance.updated_at = now
 
 
 async def _next_generation(session: AsyncSession, instance: Instance, now: datetime) -> None:

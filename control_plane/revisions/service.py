@@ -97,6 +97,7 @@ async def publish(
         data={"number": revision.number, "reverts": revision.reverts},
     )
     await session.flush()
+    await instances.wake(session, revision.instance_id, now=now)
     await leases.call(session, instances.WORK, [(revision.instance_id, revision.tenant_id)])
     data = {"instance_id": str(revision.instance_id), "number": revision.number}
     await stream.append(

@@ -26,6 +26,8 @@ def _host_names_or_networks(entries: list[str]) -> list[str]:
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
 Amount = Annotated[int, Field(ge=0, le=2**53)]
+# A month: whoever is silent for longer is no less asleep.
+Idle = Annotated[int, Field(ge=0, le=30 * 24 * 60)]
 Egress = Annotated[
     list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:/*-]{1,253}$")]],
     Field(max_length=MAX_EGRESS),
@@ -92,6 +94,11 @@ class Quotas(Body):
         description="Host names (`*.` for all below) and networks that a bot may call although "
         "they are private or speak plain HTTP.",
     )
+    hibernate_after: Idle = Field(
+        default=0,
+        description="Minutes without a message after which a bot sleeps until the next one comes, "
+        "where all its channels can wake it; 0: never.",
+    )
 
 
 class QuotaPatch(Body):
@@ -105,6 +112,7 @@ class QuotaPatch(Body):
     pod_cpu: Annotated[int, Field(ge=50, le=64_000)] | None = None
     pod_memory: Annotated[int, Field(ge=MIN_MEMORY, le=2**38)] | None = None
     egress_allow: Egress | None = None
+    hibernate_after: Idle | None = None
 
 
 RetentionDays = Annotated[

@@ -20,6 +20,7 @@ from control_plane.conversations.segments import decode
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, Session, driver
+from control_plane.instances import service as instances
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
 from control_plane.instances.inferred import ModelFailed
@@ -81,6 +82,7 @@ class Plan:
 class _Question:
     """One call, with everything that was to be read for it."""
 
+    instance_id: UUID
     agent: AgentAddress | None
     request: InferRequest
     within: timedelta
@@ -165,6 +167,8 @@ class Asking:
                 return Attempt(**known)
             question = await self._question(session, turn, plan, model)
             await leases.hold(session, lease)
+            if question.agent is None:
+                await instances.wake(session, question.instance_id, now=self._clock.now())
         external = None
         if late:
             attempt = _failed(model, "timeout")
@@ -195,6 +199,7 @@ class Asking:
         )
         external = await connection.fetchval(_EXTERNAL, turn.conversation_id, model.provider)
         return _Question(
+            instance_id=instance_id,
             agent=await sessions.active_agent(session, self._keys, instance_id),
             request=InferRequest(
                 provider=model.provider,

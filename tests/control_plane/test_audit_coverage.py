@@ -166,6 +166,8 @@ SCRIPT = (
     Step("revision.publish", "owner", "POST", "/instances/{instance_id}/rollback", {"number": 0}),
     Step("instance.stop", "owner", "POST", "/instances/{instance_id}/stop"),
     Step("instance.start", "owner", "POST", "/instances/{instance_id}/start"),
+    Step("instance.hibernate", "owner", "POST", "/instances/{instance_id}/hibernate"),
+    Step("instance.wake", "owner", "POST", "/instances/{instance_id}/start"),
     Step("instance.restart", "owner", "POST", "/instances/{instance_id}/restart"),
     Step("instance.rotate_secrets", "owner", "POST", "/instances/{instance_id}/secrets/rotate"),
     # What people do with what customers said.

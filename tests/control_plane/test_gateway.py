@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -15,12 +16,14 @@ from control_plane.access.gate import address_of
 from control_plane.access.limits import Rate, Rates
 from control_plane.app import create_app
 from control_plane.gateway import Gateway
+from control_plane.kit.ids import new_id
 
 
 @pytest.fixture
 def rates() -> Rates:
     few = {name: Rate(3, 3600) for name in ("sign_in", "user", "key", "sockets")}
-    return Rates(**few, tenant=Rate(5, 3600), anonymous=Rate(4, 3600))
+    starts = {"bootstrap": Rate(2, 3600), "bootstraps": Rate(5, 3600)}
+    return Rates(**few, **starts, tenant=Rate(5, 3600), anonymous=Rate(4, 3600))
 
 
 async def statuses(times: int, call) -> list[int]:
@@ -112,6 +115,21 @@ class TestLimits:
         for path in ("sign-on?tenant=x", "sign-on/callback/01a1fe4f-8652-77f8-9cb3-83822b663e4d"):
             answer = await client.get(f"/api/v1/auth/{path}")
             assert answer.headers["ratelimit-policy"] == '"sign_in";q=3;w=3600'
+
+    async def test_starts_of_agents_are_limited_by_instance_and_by_address(self, client) -> None:
+        async def knock(instance_id: str) -> int:
+            headers = {"authorization": "Bearer guessed"}
+            path = f"/api/v1/instances/{instance_id}/bootstrap"
+            return (await client.post(path, headers=headers)).status_code
+
+        one = UUID("01a1fe4f-8652-77f8-9cb3-83822b663e4d")
+        spelt = [str(one), one.hex.upper(), str(one)]
+        first = [await knock(each) for each in spelt]
+        others = [await knock(str(new_id())) for _ in range(4)]
+
+        assert [status == 429 for status in first] == [False, False, True]
+        # Two were let through, so the address has three left.
+        assert [status == 429 for status in others] == [False, False, False, True]
 
     async def test_a_person_is_limited_and_so_is_the_tenant(self, people) -> None:
         owner = await people.owner()

@@ -88,8 +88,9 @@ class Workload:
 
     `exit_code` is negative for a signal, as in `subprocess`; `last_lines` is the end of the log of
     a workload that exited. One that is starting although it exited is started again by the place
-    itself. `aligned` is false when something around it is not as `ensure` would make it now;
-    `waits_for` says in words what it waits for.
+    itself. `aligned` is false when something around it is not as `ensure` would make it now, and
+    it is `outdated` when that is the agent itself: `ensure` ends it and starts another. `waits_for`
+    says in words what it waits for.
     """
 
     state: WorkloadState
@@ -101,6 +102,7 @@ class Workload:
     exited_at: datetime | None = None
     last_lines: tuple[str, ...] = ()
     aligned: bool = True
+    outdated: bool = False
     waits_for: str = ""
 
 
@@ -128,6 +130,9 @@ class Mint(Protocol):
 class Provisioner(Protocol):
     """Runs at most one agent per instance."""
 
+    # Whether other limits are given to a running agent, or to another one in its place.
+    refits_in_place: bool
+
     async def ensure(self, spec: InstanceSpec) -> Workload:
         """Make an agent of this generation run.
 
@@ -144,6 +149,9 @@ class Provisioner(Protocol):
 
     async def destroy(self, instance_id: UUID) -> Workload:
         """End it at once and remove everything; repeat until absent."""
+
+    async def sweep(self, tenant_id: UUID) -> None:
+        """Remove what a tenant has left here; nothing while any of its agents has anything."""
 
     def changes(self) -> AsyncIterator[UUID]:
         """Hints that something may have changed; may miss some, never blocks the source."""

@@ -60,6 +60,9 @@ class FakePlace:
         self._due: dict[UUID, ScriptedExit] = {}
         self._spoiled: dict[str, ScriptedExit] = {}
         self._made_of: dict[UUID, Release | None] = {}
+        self.image = "1"
+        self._images: dict[UUID, str] = {}
+        self._leftovers: set[UUID] = set()
         self._starts = 0
         self._wrote = asyncio.Event()
 
@@ -105,7 +108,10 @@ class FakePlace:
                 self._end(instance_id, due)
 
     def get(self, instance_id: UUID) -> Workload:
-        return self._workloads.get(instance_id, ABSENT)
+        workload = self._workloads.get(instance_id, ABSENT)
+        if workload.state is WorkloadState.RUNNING and self._images[instance_id] != self.image:
+            return replace(workload, aligned=False, outdated=True)
+        return workload
 
     def ids(self) -> list[UUID]:
         return sorted(self._workloads)
@@ -120,6 +126,7 @@ class FakePlace:
             ref=f"fake-{self._starts}",
             started_at=self._clock.now(),
         )
+        self._images[spec.instance_id] = self.image
         self._due.pop(spec.instance_id, None)
         if scripts := self._scripts.get(spec.instance_id):
             self._due[spec.instance_id] = scripts.popleft()
@@ -134,10 +141,21 @@ class FakePlace:
         self._workloads[spec.instance_id] = replace(workload, allowance=spec.allowance)
 
     def remove(self, instance_id: UUID) -> None:
-        for table in (self._workloads, self._logs, self._scripts, self._due, self._made_of):
+        tables = (self._workloads, self._logs, self._scripts, self._due)
+        for table in (*tables, self._made_of, self._images):
             table.pop(instance_id, None)
         self._wake_readers()
         self.hints.put(instance_id)
+
+    def leave(self, tenant_id: UUID) -> None:
+        """The tenant has left something where none of its agents lives."""
+        self._leftovers.add(tenant_id)
+
+    def leftovers(self) -> list[UUID]:
+        return sorted(self._leftovers)
+
+    def sweep(self, tenant_id: UUID) -> None:
+        self._leftovers.discard(tenant_id)
 
     def lines_since(self, instance_id: UUID, position: int) -> tuple[list[str], int] | None:
         """Lines after the first `position` ones and the new position; None without a log."""
@@ -174,6 +192,8 @@ class FakePlace:
 class FakeProvisioner:
     """One caller of a place; drop it and make another to play a restart."""
 
+    refits_in_place = True
+
     def __init__(self, place: FakePlace) -> None:
         self._place = place
         self._readers: list[HintReader] = []
@@ -184,7 +204,8 @@ class FakeProvisioner:
         workload = self._place.get(spec.instance_id)
         if workload.generation is not None and workload.generation > spec.generation:
             raise Stale(f"Generation {workload.generation} is already there.")
-        if workload.generation != spec.generation or workload.state is not WorkloadState.RUNNING:
+        up = workload.state is WorkloadState.RUNNING and not workload.outdated
+        if workload.generation != spec.generation or not up:
             self._place.start(spec)
         self._place.allow(spec)
         return self._place.get(spec.instance_id)
@@ -207,6 +228,11 @@ class FakeProvisioner:
         self._place.remove(instance_id)
         return ABSENT
 
+    async def sweep(self, tenant_id: UUID) -> None:
+        """Remove what a tenant has left."""
+        self._place.count("sweep")
+        self._place.sweep(tenant_id)
+
     def changes(self) -> AsyncIterator[UUID]:
         """Instances that started, ended or went."""
         reader = self._place.hints.reader()
@@ -218,6 +244,8 @@ class FakeProvisioner:
         self._place.count("inventory")
         for instance_id in self._place.ids():
             yield Ownership(instance_id=instance_id, ref=self._place.get(instance_id).ref)
+        for tenant_id in self._place.leftovers():
+            yield Ownership(instance_id=None, ref=None, tenant_id=tenant_id)
 
     async def logs(self, instance_id: UUID, *, tail: int, follow: bool) -> AsyncIterator[str]:
         """The last lines; with `follow`, new ones until the instance is destroyed."""

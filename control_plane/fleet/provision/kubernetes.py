@@ -87,6 +87,8 @@ class _Expected:
 class KubernetesProvisioner:
     """Runs agents in one cell's cluster."""
 
+    refits_in_place = False
+
     def __init__(self, cluster: Cluster, placement: Placement) -> None:
         self._cluster = cluster
         self._placement = placement
@@ -154,6 +156,10 @@ class KubernetesProvisioner:
         for found in self._deployments.of(instance_id):
             self._expect(instance_id, found.uid, None)
         return await self._removal.go_on(instance_id)
+
+    async def sweep(self, tenant_id: UUID) -> None:
+        """Remove the tenant's namespace, if nobody has anything in it."""
+        await self._removal.sweep(tenant_id)
 
     def changes(self) -> AsyncIterator[UUID]:
         """Instances whose Deployment or pods changed, from now on watched."""

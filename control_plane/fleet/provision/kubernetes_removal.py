@@ -11,6 +11,7 @@ from control_plane.fleet.provision.kubernetes_api import Cluster, path
 from control_plane.fleet.provision.kubernetes_manifests import (
     ENDING,
     INSTANCE,
+    TENANT,
     Document,
     Placement,
     agent_name,
@@ -51,6 +52,19 @@ class Removal:
             where = path("ServiceAccount", home_name, agent_name(instance_id))
             await self._cluster.delete(where, {})
         return ABSENT
+
+    async def sweep(self, tenant_id: UUID) -> None:
+        """A namespace of ours goes once no agent has anything in it."""
+        mine = f"{self._placement.selector},{TENANT}={tenant_id}"
+        for home in (await self._cluster.list(path("Namespace"), mine)).items:
+            name = home["metadata"]["name"]
+            for kind in ("Deployment", "Pod", "ServiceAccount"):
+                inside = await self._cluster.list(
+                    path(kind, name), f"{self._placement.selector},{INSTANCE}"
+                )
+                if inside.items:
+                    return
+            await self._empty(home)
 
     async def _end(self, deployments: list[Document], pods: list[Document]) -> None:
         for each in deployments:

@@ -151,6 +151,7 @@ def workload(deployed: Deployed | None, pods: Collection[Pod]) -> Workload:
         generation=wish.generation if wish else 0,
         allowance=wish.allowance if wish else None,
         aligned=deployed.aligned,
+        outdated=not deployed.aligned,
     )
     if wish is not None and not wish.up:
         if pod is None:

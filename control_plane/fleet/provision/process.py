@@ -80,6 +80,8 @@ class ProcessSettings:
 class ProcessProvisioner:
     """Runs each agent as a process with a session, a folder and an environment of its own."""
 
+    refits_in_place = True
+
     def __init__(
         self,
         folder: Path,
@@ -149,6 +151,9 @@ class ProcessProvisioner:
                 home.remove()
             self._release(instance_id)
         return ABSENT
+
+    async def sweep(self, tenant_id: UUID) -> None:
+        """A tenant has nothing here but its agents' folders."""
 
     def changes(self) -> AsyncIterator[UUID]:
         """Instances whose process started or ended; those of an earlier run are watched too."""

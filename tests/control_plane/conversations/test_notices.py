@@ -22,6 +22,7 @@ class TestSentence:
             ({"phase": "starting"}, notices.RESTARTING),
             ({"phase": "crash_loop", "active": False}, notices.FAILING),
             ({"phase": "stopped", "active": False, "connected": False}, notices.STOPPED),
+            ({"phase": "hibernated", "active": False, "connected": False}, None),
             ({"deleted": True, "phase": "stopped"}, notices.DELETED),
         ],
     )

@@ -14,7 +14,7 @@ from control_plane.kit.ids import new_id
 WITHOUT_WALLS = {"work", "routes", "credentials", "identities", "alembic_version"}
 """Keys and ids only, no content: the closed list of design section 7."""
 
-OF_THE_PLATFORM = {"plans", "releases", "rollouts", "rollout_members"}
+OF_THE_PLATFORM = {"orphans", "plans", "releases", "rollouts", "rollout_members"}
 """Nobody's: everybody reads plans and releases, operators write all of it."""
 
 TABLES = """

@@ -66,6 +66,7 @@ class TestSchema:
             ("instances", "operator", ["botyard_app"], "SELECT"),
             ("members", "own", ["botyard_app"], "SELECT"),
             ("message_grams", "search", ["botyard_search"], "SELECT"),
+            ("orphans", "operator", ["botyard_app"], "ALL"),
             ("plans", "everybody", ["botyard_app"], "SELECT"),
             ("plans", "operator", ["botyard_app"], "ALL"),
             ("received", "upkeep", ["botyard_upkeep"], "ALL"),

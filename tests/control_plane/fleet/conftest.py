@@ -27,6 +27,7 @@ from control_plane.kit.ids import new_id
 from control_plane.parts import Parts
 from instance_agent.document import SCHEMA_VERSION
 from instance_agent.protocol import (
+    ANSWER_HEADER,
     Bootstrap,
     BootstrapRequest,
     ChannelStatus,
@@ -36,6 +37,7 @@ from instance_agent.protocol import (
     ConfigUpdate,
     Event,
     EventBatch,
+    Health,
     Heartbeat,
     Problem,
     SecretsRenewal,
@@ -55,6 +57,12 @@ class StandInAgent:
         self.decide: Callable[[ConfigUpdate], ConfigOutcome] | None = None
         self.renewals: list[tuple[str, SecretsRenewal]] = []
         self.renewing = 200
+        self.answers = False
+        self.hangs = False
+        self.draining = False
+        self.taken: list[bytes] = []
+        self.asked = 0
+        self._stopped = asyncio.Event()
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -64,6 +72,8 @@ class StandInAgent:
             routes=[
                 Route("/astrbot-api/v1/config/update", self._update, methods=["POST"]),
                 Route("/astrbot-api/v1/secrets", self._renew, methods=["POST"]),
+                Route("/astrbot-api/v1/health", self._health),
+                Route("/im/{channel_id:uuid}", self._callback, methods=["POST"]),
             ]
         )
         config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
@@ -73,7 +83,36 @@ class StandInAgent:
         await server.startup(sockets=[self._socket])
         ready.set()
         await stop.wait()
+        self._stopped.set()
         await server.shutdown(sockets=[self._socket])
+
+    async def _health(self, request: Request) -> Response:
+        """As it is asked when it was not heard; it may be hung, or somebody else by now."""
+        self.asked += 1
+        if self.hangs:
+            await self._stopped.wait()
+        if not self.answers:
+            refused = Problem(title="unauthorized", status=401, code="unauthorized")
+            return Response(msgspec.json.encode(refused), 401)
+        said = Health(
+            version="test",
+            instance_id=new_id(),
+            ready=True,
+            draining=False,
+            journal_id=new_id(),
+            config=ConfigState(applied=None, applied_sha256=None, last_good=None, rejected=None),
+            channels=[],
+            spool_depth=0,
+        )
+        return Response(msgspec.json.encode(said), media_type="application/json")
+
+    async def _callback(self, request: Request) -> Response:
+        body = await request.body()
+        if self.draining:
+            draining = Problem(title="draining", status=503, code="draining")
+            return Response(msgspec.json.encode(draining), 503)
+        self.taken.append(body)
+        return Response(b"{}", headers={ANSWER_HEADER: "200"})
 
     async def _update(self, request: Request) -> Response:
         update = msgspec.json.decode(await request.body(), type=ConfigUpdate)
@@ -191,7 +230,12 @@ class Fleet:
         )
 
     async def beat(
-        self, instance_id: UUID, given: Bootstrap, *, channel: str = "connected"
+        self,
+        instance_id: UUID,
+        given: Bootstrap,
+        *,
+        channel: str = "connected",
+        spool_depth: int = 0,
     ) -> None:
         """The agent says that it runs its newest configuration, and how its channels are."""
         assert given.newest is not None
@@ -206,7 +250,7 @@ class Fleet:
             last_good=running.number,
             rejected=None,
         )
-        beat = Heartbeat(config=config, channels=channels, spool_depth=0, spool_bytes=0)
+        beat = Heartbeat(config=config, channels=channels, spool_depth=spool_depth, spool_bytes=0)
         applied = ConfigApplied(revision=running.number, sha256=running.sha256)
         await self.report(
             instance_id,

@@ -165,9 +165,30 @@ class TestAtRest:
                 desired(),
                 observed(RUNNING, agent(silent_for=SILENT_AFTER)),
             ),
+            row(
+                "running, not heard but it answers",
+                desired(),
+                observed(RUNNING, agent(silent_for=SILENT_AFTER * 10), answers=True),
+            ),
+            row(
+                "running, not heard but it answers, a standby that is not ready beside it",
+                desired(),
+                observed(
+                    RUNNING,
+                    agent(A, silent_for=SILENT_AFTER),
+                    agent(B, "standby", ready=False),
+                    answers=True,
+                ),
+            ),
+            row(
+                "running for long, and without a session since a moment",
+                desired(),
+                observed(workload(up_for=START_WITHIN * 10), alone_since=NOW - START_WITHIN),
+            ),
             row("stopped, never started", desired(Want.STOPPED), observed(ABSENT)),
             row("stopped, after it ran", desired(Want.STOPPED), observed(EXITED)),
-            row("deleted", desired(Want.DELETED), observed(ABSENT)),
+            row("deleted", desired(Want.DELETED), observed(ABSENT, removed=True)),
+            row("asleep", desired(Want.ASLEEP), observed(EXITED)),
         ],
     )
     def test_nothing_is_done(self, wanted, seen, actions) -> None:
@@ -219,16 +240,17 @@ class TestAnAgentThatItsPlaceStartsAgain:
 class TestStopAndDelete:
     @pytest.mark.parametrize("work", [STARTING, RUNNING, STOPPING], ids=lambda w: str(w.state))
     def test_an_agent_that_is_up_is_stopped_before_its_sessions_end(self, work: Workload) -> None:
-        actions = plan(desired(Want.STOPPED), observed(work, agent()), NOW)
+        for want in (Want.STOPPED, Want.ASLEEP):
+            actions = plan(desired(want), observed(work, agent()), NOW)
 
-        assert actions == [Stop(reason="stop asked for"), EndSessions()]
+            assert actions == [Stop(reason="stop asked for"), EndSessions()]
 
     @pytest.mark.parametrize("work", [ABSENT, EXITED], ids=lambda w: str(w.state))
     def test_sessions_do_not_outlive_a_stopped_agent(self, work: Workload) -> None:
         assert plan(desired(Want.STOPPED), observed(work, agent()), NOW) == [EndSessions()]
 
     @pytest.mark.parametrize(
-        "work", [STARTING, RUNNING, STOPPING, EXITED], ids=lambda w: str(w.state)
+        "work", [STARTING, RUNNING, STOPPING, EXITED, ABSENT], ids=lambda w: str(w.state)
     )
     def test_deleting_ends_sessions_and_removes_whatever_is_there(self, work: Workload) -> None:
         actions = plan(desired(Want.DELETED), observed(work, agent()), NOW)

@@ -55,6 +55,7 @@ class World:
     applied: str | None = None
     rejected: str | None = None
     pending_restart: bool = False
+    removed: bool = False
     made: int = 0
 
     @property
@@ -73,6 +74,7 @@ class World:
             applied=self.applied,
             rejected=self.rejected,
             pending_restart=self.pending_restart,
+            removed=self.removed,
         )
         actions = plan(self.desired, seen, self.now)
         for action in actions:
@@ -87,7 +89,7 @@ class World:
                 assert self.workload.state in UP
                 self._stop(reason)
             case Destroy():
-                self.workload = ABSENT
+                self.workload, self.removed = ABSENT, True
             case EndSessions(keep=keep):
                 self.sessions = [s for s in self.sessions if s.id in keep]
             case Activate(session_id=session_id):

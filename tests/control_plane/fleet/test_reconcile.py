@@ -344,6 +344,45 @@ class TestWishes:
         assert await superuser.fetchval("SELECT count(*) FROM work WHERE kind = 'instance'") == 0
         assert (await fleet.owner.get(f"/instances/{instance_id}")).status_code == 404
 
+    async def test_deleting_goes_on_until_the_place_says_that_nothing_is_left(
+        self, fleet, superuser: asyncpg.Connection
+    ) -> None:
+        class Slow(FakeProvisioner):
+            """The agent is gone at once, its namespace is not."""
+
+            left = 2
+
+            async def destroy(self, instance_id: UUID) -> Workload:
+                removed = await super().destroy(instance_id)
+                Slow.left -= 1
+                waits = "waits for namespace x: some finalizer"
+                gone = Workload(state=WorkloadState.STOPPING, waits_for=waits)
+                return gone if Slow.left >= 0 else removed
+
+        instance_id, _ = await fleet.run()
+        fleet.reconciler = fleet.reconciler_over(Slow(fleet.place))
+        await fleet.owner.delete(f"/instances/{instance_id}")
+        again = await fleet.look(instance_id)
+        shown = await fleet.condition(instance_id, "WorkloadRunning")
+        phase = await fleet.phase(instance_id)
+        since = await superuser.fetchval("SELECT phase_at FROM instances")
+        before = await fleet.versions()
+        Slow.left = 2
+        await fleet.look(instance_id)
+        after = await fleet.versions()
+        Slow.left = 0
+        await fleet.look(instance_id)
+
+        # Waiting costs no write.
+        assert before == after
+        assert (again, phase) == (UNDER_WAY, "deleting")
+        assert (shown["status"], shown["message"]) == (
+            False,
+            "waits for namespace x: some finalizer",
+        )
+        assert since == fleet.clock.now()
+        assert await superuser.fetchval("SELECT phase FROM instances") == "deleted"
+
     async def test_deleting_waits_for_a_place_that_fails(self, fleet) -> None:
         instance_id, _ = await fleet.run()
         await fleet.owner.delete(f"/instances/{instance_id}")

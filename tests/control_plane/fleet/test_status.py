@@ -72,6 +72,15 @@ class TestConditions:
                 "silent",
                 "last seen 2025-12-31T23:59:00+00:00",
             ),
+            (
+                but(sessions=(replace(ACTIVE, seen_at=NOW - DEAD_AFTER * 2),), answers=True),
+                1,
+                "cut_off",
+                (
+                    "it answers, but cannot reach the control plane; "
+                    "last seen 2025-12-31T23:59:00+00:00"
+                ),
+            ),
             (but(applied="old"), 2, "pending", ""),
             (
                 but(applied="old", rejected="new"),
@@ -91,6 +100,14 @@ class TestConditions:
         assert (found.reason, found.message) == (reason, message)
         # A bot that runs again while it is watched for a crash loop does run.
         assert found.status is (reason == "crash_loop")
+
+    def test_a_removal_says_what_it_waits_for(self) -> None:
+        waits = Workload(state=WorkloadState.STOPPING, waits_for="waits for namespace x: finalizer")
+        wanted = replace(RUN, want=Want.DELETED)
+        found = conditions(wanted, but(workload=waits, starts=Starts(failures=CRASH_LOOP)), NOW)[0]
+
+        assert (found.status, found.reason) == (False, "stopping")
+        assert found.message == "waits for namespace x: finalizer"
 
     def test_a_few_failures_do_not_count_against_a_bot_that_runs(self) -> None:
         seen = but(starts=Starts(failures=CRASH_LOOP - 1))
@@ -124,7 +141,11 @@ class TestPhase:
             (Want.STOPPED, but(workload=ABSENT, sessions=()), "stopped"),
             (Want.DELETED, ALL_WELL, "deleting"),
             (Want.DELETED, in_state(WorkloadState.EXITED), "deleting"),
-            (Want.DELETED, but(workload=ABSENT, sessions=()), "deleted"),
+            # Nothing runs any more, and something may be left all the same.
+            (Want.DELETED, but(workload=ABSENT, sessions=()), "deleting"),
+            (Want.DELETED, but(workload=ABSENT, sessions=(), removed=True), "deleted"),
+            (Want.ASLEEP, ALL_WELL, "stopping"),
+            (Want.ASLEEP, in_state(WorkloadState.EXITED), "hibernated"),
         ],
     )
     def test_is_one_word_for_people(self, want: Want, seen: Observed, expected: str) -> None:

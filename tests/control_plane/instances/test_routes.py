@@ -35,6 +35,7 @@ class TestCreate:
             "observed_generation": 0,
             "phase": "pending",
             "conditions": [],
+            "asleep_at": None,
             "created_at": "2026-01-01T00:00:00Z",
             "updated_at": "2026-01-01T00:00:00Z",
         }

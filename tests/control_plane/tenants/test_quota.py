@@ -24,6 +24,7 @@ PLAN = {
     "pod_cpu": 100,
     "pod_memory": 96 * 2**20,
     "egress_allow": ["api.example.com"],
+    "hibernate_after": 0,
 }
 
 

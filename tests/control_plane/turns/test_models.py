@@ -454,6 +454,21 @@ class TestAgent:
         [asked] = (await shop.turn(conversation))["asked"]
         assert asked["error_class"] == "agent_away"
 
+    async def test_that_sleeps_is_woken_for_the_question_and_waited_for(
+        self, shop: Shop, worker: Worker, superuser: asyncpg.Connection
+    ) -> None:
+        await superuser.execute("UPDATE agent_sessions SET state = 'ended'")
+        await superuser.execute("UPDATE instances SET asleep_at = now()")
+        looks = "SELECT version FROM work WHERE kind = 'instance'"
+        before = await superuser.fetchval(looks)
+        conversation = await shop.bot.hears(QUESTION)
+        assert await worker.once() == timedelta(seconds=1)
+        await worker.again(conversation)
+
+        assert await superuser.fetchval("SELECT asleep_at FROM instances") is None
+        # However often it comes again, it wakes it once.
+        assert await superuser.fetchval(looks) == before + 1
+
     async def test_that_has_not_got_the_provider_yet_is_waited_for(
         self, shop: Shop, worker: Worker
     ) -> None:
