@@ -42,8 +42,8 @@ FROM unnest($1::uuid[], $2::uuid[]) AS i (id, tenant_id)
 """
 _SESSIONS = """
 INSERT INTO agent_sessions (id, tenant_id, instance_id, generation, state, epoch, endpoint,
-    api_token, journal_id, version, schema_version, health, created_at, seen_at)
-SELECT gen_random_uuid(), tenant_id, id, 1, 'active', 1, endpoint, $4, gen_random_uuid(),
+    api_token, token_at, journal_id, version, schema_version, health, created_at, seen_at)
+SELECT gen_random_uuid(), tenant_id, id, 1, 'active', 1, endpoint, $4, now(), gen_random_uuid(),
     'benchmark', $5, '{"config": {"applied": 0}}', now(), now() + interval '1 day'
 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS i (id, tenant_id, endpoint)
 """

@@ -193,9 +193,9 @@ class Reconciler:
         """
         active = next((s for s in view.sessions if s.state == "active"), None)
         running = workload.state == WorkloadState.RUNNING and view.desired.want == Want.RUNNING
-        if active is None or view.agent is None or not running:
+        if active is None or not running or _due(active, self._clock.now()) > _NOW:
             return False
-        if _due(active, self._clock.now()) > _NOW:
+        if view.agent is None:
             return False
         try:
             await self._agents.health(view.agent)

@@ -6,15 +6,14 @@ What is done here is in the audit as the system's.
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_plane.fleet.command import Form, Output, out
 from control_plane.kit.paging import MAX_PAGE
 from control_plane.rollouts import service
 from control_plane.rollouts.advance import MemberState
@@ -31,19 +30,11 @@ class Run(Protocol):
     def __call__(self, act: Act[T]) -> T: ...
 
 
-class Form(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-
-
 Number = Annotated[int, typer.Argument(help="The rollout's number, as `list` shows it.")]
-Output = Annotated[Form, typer.Option("--output", "-o", help="For people, or for programs.")]
 Setting = Annotated[
     list[str] | None,
     typer.Option("--set", help="An option of all agents, such as log_level=debug. Repeatable."),
 ]
-
-out = Console()
 
 
 def rollout_cli(run: Run) -> typer.Typer:

@@ -91,6 +91,19 @@ class Tenant:
     def document(self, model: str, **sections: Json) -> Json:
         return {"llm": {"models": [{"provider": self.model, "model": model}]}, **sections}
 
+    async def rolls_out(self, release: Json) -> Json:
+        """A release, brought out to all bots by the operator; how that ended."""
+        made = done(await self.operator.post("/releases", json=release))
+        careful = {"release": made["number"], "waves": [0, 100], "watch_s": 5, "ready_within_s": 60}
+        started = done(await self.operator.post("/rollouts", json=careful))
+
+        async def ended() -> Json | None:
+            now: Json = done(await self.operator.get(f"/rollouts/{started['id']}"))
+            return now if now["ended_at"] else None
+
+        rollout: Json = await until(ended, "the rollout ends", 2 * PATIENCE_S)
+        return rollout
+
     # --- what can be seen --------------------------------------------------------------------
 
     async def standing(self) -> Json:

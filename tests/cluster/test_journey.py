@@ -205,6 +205,41 @@ async def outlives_its_node(tenant: Tenant) -> None:
     await tenant.answers()
 
 
+async def is_rolled_out_by_waves(tenant: Tenant) -> None:
+    """Another release reaches the canaries' pods first; one that does not start goes back."""
+    group = f"/tenants/{tenant.id}/rollout-group"
+    done(await tenant.operator.put(group, json={"group": "canary"}))
+    before = await tenant.pod()
+    given = {"image": tenant.cluster.agent_image, "settings": {"log_level": "debug"}}
+    good = await tenant.rolls_out(given)
+
+    assert (good["state"], good["members"]["good"]) == ("done", 1)
+    assert len(good["began"]) == len(good["waves"])
+    pod = await tenant.another_pod(than=before)
+    options = pod["spec"]["containers"][0]["env"]
+    assert {"name": "BOTYARD_AGENT_LOG_LEVEL", "value": "debug"} in options
+    await tenant.answers()
+
+    bad = await tenant.rolls_out({"image": "registry.invalid/no-agent:1"})
+    assert (bad["state"], bad["members"]["failed"]) == ("rolled_back", 1)
+    await tenant.is_connected()
+    pod = await tenant.pod()
+    assert pod["spec"]["containers"][0]["image"] == tenant.cluster.agent_image
+    await tenant.answers()
+
+
+async def sleeps_and_is_woken(tenant: Tenant) -> None:
+    """Put to sleep by its people; the next customer wakes it and is answered."""
+    before = await tenant.pod()
+    done(await tenant.boss.post(f"/instances/{tenant.bot}/hibernate"))
+    await tenant.another_pod(than=before)
+    await tenant.is_connected()
+    await tenant.answers()
+
+    timeline = done(await tenant.boss.get(f"/instances/{tenant.bot}/timeline"))["items"]
+    assert any("hibernated" in each["message"] for each in timeline)
+
+
 async def is_suspended_and_resumed(tenant: Tenant) -> None:
     """No pod while it is suspended; its walls stay."""
     done(await tenant.operator.post(f"/tenants/{tenant.id}/suspend"))
@@ -227,6 +262,8 @@ STEPS: tuple[Callable[[Tenant], Awaitable[None]], ...] = (
     outlives_its_pod,
     is_put_right_when_edited,
     outlives_its_node,
+    is_rolled_out_by_waves,
+    sleeps_and_is_woken,
     is_suspended_and_resumed,
 )
 

@@ -440,6 +440,13 @@ class MortalDatabase:
             self._fate.moment()
         self._fate.moment()
 
+    @asynccontextmanager
+    async def plain(self, scope: Scope = NOBODY) -> AsyncIterator[Any]:
+        async with self._database.plain(scope) as session:
+            yield session
+            self._fate.moment()
+        self._fate.moment()
+
 
 class TestKilledAnywhere:
     """Whoever puts it to sleep or wakes it may be killed between any two effects."""
