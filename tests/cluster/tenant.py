@@ -91,10 +91,11 @@ class Tenant:
     def document(self, model: str, **sections: Json) -> Json:
         return {"llm": {"models": [{"provider": self.model, "model": model}]}, **sections}
 
-    async def rolls_out(self, release: Json) -> Json:
+    async def rolls_out(self, release: Json, *, ready_within_s: int) -> Json:
         """A release, brought out to all bots by the operator; how that ended."""
         made = done(await self.operator.post("/releases", json=release))
-        careful = {"release": made["number"], "waves": [0, 100], "watch_s": 5, "ready_within_s": 60}
+        careful = {"release": made["number"], "waves": [0, 100], "watch_s": 3}
+        careful["ready_within_s"] = ready_within_s
         started = done(await self.operator.post("/rollouts", json=careful))
 
         async def ended() -> Json | None:

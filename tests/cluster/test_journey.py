@@ -211,7 +211,7 @@ async def is_rolled_out_by_waves(tenant: Tenant) -> None:
     done(await tenant.operator.put(group, json={"group": "canary"}))
     before = await tenant.pod()
     given = {"image": tenant.cluster.agent_image, "settings": {"log_level": "debug"}}
-    good = await tenant.rolls_out(given)
+    good = await tenant.rolls_out(given, ready_within_s=120)
 
     assert (good["state"], good["members"]["good"]) == ("done", 1)
     assert len(good["began"]) == len(good["waves"])
@@ -220,7 +220,8 @@ async def is_rolled_out_by_waves(tenant: Tenant) -> None:
     assert {"name": "BOTYARD_AGENT_LOG_LEVEL", "value": "debug"} in options
     await tenant.answers()
 
-    bad = await tenant.rolls_out({"image": "registry.invalid/no-agent:1"})
+    image = {"image": "registry.invalid/no-agent:1"}
+    bad = await tenant.rolls_out(image, ready_within_s=10)
     assert (bad["state"], bad["members"]["failed"]) == ("rolled_back", 1)
     await tenant.is_connected()
     pod = await tenant.pod()
@@ -237,7 +238,7 @@ async def sleeps_and_is_woken(tenant: Tenant) -> None:
     await tenant.answers()
 
     timeline = done(await tenant.boss.get(f"/instances/{tenant.bot}/timeline"))["items"]
-    assert any("hibernated" in each["message"] for each in timeline)
+    assert "instance.hibernate" in {each["type"] for each in timeline}
 
 
 async def is_suspended_and_resumed(tenant: Tenant) -> None:
