@@ -4,16 +4,10 @@ Each worker looks by itself, so that no figure goes stale with the one process t
 all say the same, so take the largest.
 """
 
-import asyncio
-
-import structlog
 from prometheus_client import Gauge
 
+from control_plane.bus.measuring import EVERY_S, Measuring
 from control_plane.db.session import Database, driver
-from control_plane.kit.metrics import LOOP_FAILURES, LOOP_SUCCESS
-
-# Between looks: as often as metrics are usually collected.
-EVERY_S = 15.0
 
 DEPTH = Gauge("botyard_queue_depth", "What waits in a queue.", ["queue"])
 AGE = Gauge("botyard_queue_oldest_age_seconds", "Age of the oldest in a queue.", ["queue"])
@@ -28,36 +22,14 @@ SELECT kind, count(*) AS due, extract(epoch FROM now() - min(due_at))::float8 AS
 FROM work WHERE due_at <= now() GROUP BY kind
 """
 
-log = structlog.get_logger()
 
-
-class Queues:
-    """Measures until stopped."""
-
+class Queues(Measuring):
     name = "queues"
 
     def __init__(self, database: Database, *, every_s: float = EVERY_S) -> None:
+        super().__init__(every_s=every_s)
         self._database = database
-        self._every_s = every_s
-        self._stopping = asyncio.Event()
         self._kinds: set[str] = set()
-
-    async def run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                await self.measure()
-                LOOP_SUCCESS.labels(self.name).set_to_current_time()
-            except Exception as error:  # it outlives whatever the database does
-                LOOP_FAILURES.labels(self.name).inc()
-                log.warning("queues not measured", error=type(error).__name__)
-            try:
-                async with asyncio.timeout(self._every_s):
-                    await self._stopping.wait()
-            except TimeoutError:
-                continue
-
-    def stop(self) -> None:
-        self._stopping.set()
 
     async def measure(self) -> None:
         """One look."""

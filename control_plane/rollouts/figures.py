@@ -3,19 +3,14 @@
 Each controller looks by itself, so that no figure goes stale with the one process that had it.
 """
 
-import asyncio
 from uuid import UUID
 
-import structlog
 from prometheus_client import Gauge
 
+from control_plane.bus.measuring import EVERY_S, Measuring
 from control_plane.db.session import Database, Scope, driver
 from control_plane.kit.clock import Clock
-from control_plane.kit.metrics import LOOP_FAILURES, LOOP_SUCCESS
 from control_plane.rollouts.advance import MemberState
-
-# Between looks: as often as metrics are usually collected.
-EVERY_S = 15.0
 
 MEMBERS = Gauge("botyard_rollout_members", "Bots of the rollout under way, by state.", ["state"])
 WAVE = Gauge("botyard_rollout_wave", "The wave that the rollout is in, from 1; 0 without one.")
@@ -26,36 +21,14 @@ SELECT id, wave, (began ->> -1)::timestamptz AS began FROM rollouts WHERE ended_
 """
 _MEMBERS = "SELECT state, count(*) AS n FROM rollout_members WHERE rollout_id = $1 GROUP BY state"
 
-log = structlog.get_logger()
 
-
-class Figures:
-    """Measures until stopped."""
-
+class Figures(Measuring):
     name = "rollout.figures"
 
     def __init__(self, database: Database, clock: Clock, *, every_s: float = EVERY_S) -> None:
+        super().__init__(every_s=every_s)
         self._database = database
         self._clock = clock
-        self._every_s = every_s
-        self._stopping = asyncio.Event()
-
-    async def run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                await self.measure()
-                LOOP_SUCCESS.labels(self.name).set_to_current_time()
-            except Exception as error:  # it outlives whatever the database does
-                LOOP_FAILURES.labels(self.name).inc()
-                log.warning("rollout not measured", error=type(error).__name__)
-            try:
-                async with asyncio.timeout(self._every_s):
-                    await self._stopping.wait()
-            except TimeoutError:
-                continue
-
-    def stop(self) -> None:
-        self._stopping.set()
 
     async def measure(self) -> None:
         """One look."""
