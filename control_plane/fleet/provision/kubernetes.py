@@ -46,7 +46,7 @@ from control_plane.fleet.provision.kubernetes_seen import (
     read_pod,
     workload,
 )
-from control_plane.fleet.provision.kubernetes_walls import Round, Standing
+from control_plane.fleet.provision.kubernetes_walls import Round, Sound, Standing
 
 LAST_LINES = 20
 """Lines of an ended agent's log that a person takes in at a glance."""
@@ -105,6 +105,8 @@ class KubernetesProvisioner:
         )
         self._expected: dict[UUID, _Expected] = {}
         self._round: Round | None = None
+        # What was written since the round under way began, which it may not have seen.
+        self._made: Sound = {}
         self._ends: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -241,8 +243,8 @@ class KubernetesProvisioner:
         # The walls stand before anybody moves in.
         made = await self._write(*own)
         home = self._placement.namespace(wish.tenant_id)
-        if self._round is not None:
-            found = self._round.sound.setdefault(home, {})
+        for known in (self._made, *([self._round.sound] if self._round else [])):
+            found = known.setdefault(home, {})
             found.update(kubernetes_walls.sound(wish, self._placement))
         # What was just made holds no pods; elsewhere one namespace is read, not the whole cluster.
         pods = await self._pods_of([wish.instance_id], home) if live[0] else []
@@ -375,11 +377,14 @@ class KubernetesProvisioner:
     async def _look_around(self) -> None:
         """Loop: see what is not watched."""
         while not self._closed.is_set():
+            self._made = {}
             try:
                 seen = await kubernetes_walls.look(self._cluster, self._placement, self._standing)
             except ProvisionError as error:
                 log.warning("walls not seen", detail=str(error)[:256])
             else:
+                for home, made in self._made.items():
+                    seen.sound.setdefault(home, {}).update(made)
                 self._round = seen
                 for deployed in self._deployments:
                     if deployed.wish and not seen.fit(deployed.wish, self._placement):

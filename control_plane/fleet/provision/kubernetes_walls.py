@@ -64,11 +64,15 @@ def _digest(live: Document) -> bytes:
     return hashlib.sha256(msgspec.json.encode(shown, order="sorted")).digest()
 
 
+Sound = dict[str, dict[Key, Terms | UUID]]
+"""For each namespace, from which terms each sound object was made."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """What one round saw: for each namespace, from which terms each sound object was made."""
+    """What one round saw."""
 
-    sound: dict[str, dict[Key, Terms | UUID]]
+    sound: Sound
 
     def fit(self, wish: Wish, placement: Placement) -> bool:
         """Whether all that stands around this agent is as it should be."""
@@ -84,7 +88,7 @@ def sound(wish: Wish, placement: Placement) -> dict[Key, Terms | UUID]:
 
 async def look(cluster: Cluster, placement: Placement, standing: Standing) -> Round:
     """List each kind once, for all tenants together."""
-    sound: dict[str, dict[Key, Terms | UUID]] = {}
+    sound: Sound = {}
     for kind in KINDS:
         listed = await cluster.list(path(kind), placement.selector)
         for live in listed.items:

@@ -87,6 +87,11 @@ class Planted:
 
 @pytest.fixture
 async def tables(superuser: asyncpg.Connection) -> list[Table]:
+    return await read_tables(superuser)
+
+
+async def read_tables(superuser: asyncpg.Connection) -> list[Table]:
+    """All tables of a database."""
     found = [Table(**dict(row)) for row in await superuser.fetch(TABLES)]
     for table in found:
         columns = await superuser.fetch(COLUMNS, table.oid)

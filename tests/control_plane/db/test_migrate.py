@@ -15,6 +15,10 @@ from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate, newest, role_of
 from control_plane.db.session import Database, driver
 from control_plane.kit.ids import new_id
+from tests.control_plane.db.planting import plant, read_tables
+
+FORMER = "0016"
+"""Of what runs somewhere: from there on every migration must get along with rows."""
 
 
 @pytest.fixture
@@ -115,6 +119,28 @@ async def truncate(app_url: str) -> None:
 def name_in(url: str) -> str:
     """The database in an address."""
     return url.partition("@")[2].partition("/")[2].partition("?")[0]
+
+
+class TestUpgrade:
+    async def test_keeps_a_row_of_every_table_of_the_former_schema(
+        self, ground, empty_name: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        upgrade = command.upgrade
+        with monkeypatch.context() as patch:
+            patch.setattr(command, "upgrade", lambda config, _head: upgrade(config, FORMER))
+            await migrate(empty_url, grant_to=ground.app)
+        database = Database(ground.url(ground.app, empty_name), pool_size=1)
+        try:
+            async with ground.connection(None, empty_name) as superuser:
+                planted = await plant(database, await read_tables(superuser), 1)
+
+                await migrate(empty_url, grant_to=ground.app)
+
+                for name in planted.rows:
+                    kept = await superuser.fetchval(f"SELECT count(*) FROM {name}")  # noqa: S608
+                    assert kept >= 1, name
+        finally:
+            await database.close()
 
 
 class TestRoleOf:
