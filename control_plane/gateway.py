@@ -254,10 +254,9 @@ def _header(scope: Scope, wanted: bytes) -> str:
 
 
 def _measure(visit: Visit) -> None:
-    if visit.scope["path"] in _SILENT or is_upload(visit.scope):
-        return
     kind = "ingest" if visit.is_ingest else "rest"
-    _METERS[kind, visit.status // 100].observe(time.monotonic() - visit.started)
+    if visit.is_ingest or not (visit.scope["path"] in _SILENT or is_upload(visit.scope)):
+        _METERS[kind, visit.status // 100].observe(time.monotonic() - visit.started)
 
 
 def _write_down(visit: Visit) -> None:
