@@ -55,10 +55,10 @@ log = structlog.get_logger()
 
 
 class _Batch(msgspec.Struct, kw_only=True):
-    """EventBatch with events that are already in their wire form."""
+    """EventBatch with events that are already in their wire form, as one array."""
 
     session_id: UUID
-    events: list[msgspec.Raw]
+    events: msgspec.Raw
     checkpoints: dict[str, str]
 
 
@@ -345,7 +345,7 @@ class Reporter:
         form: type[Answer],
         checkpoints: Mapping[str, str] = _NOTHING,
     ) -> Answer:
-        raw = [msgspec.Raw(body) for body in bodies]
+        raw = msgspec.Raw(b"[" + b",".join(bodies) + b"]")
         body = msgspec.json.encode(
             _Batch(session_id=self._session_id, events=raw, checkpoints=dict(checkpoints))
         )

@@ -22,7 +22,6 @@ MAX_WAITING = 256
 _CACHE_KIB = 512
 
 _POSITIONS = """
-PRAGMA user_version = 2;
 CREATE TABLE positions (
     channel_id TEXT PRIMARY KEY,
     number INTEGER NOT NULL,
@@ -61,6 +60,13 @@ CREATE TABLE documents (
     revision BLOB NOT NULL
 ) WITHOUT ROWID;
 """
+# Most events have no subject, and would each be written and forgotten in the index, too.
+_SUBJECTS = """
+DROP INDEX spool_subject;
+CREATE INDEX spool_subject ON spool (subject) WHERE subject IS NOT NULL;
+"""
+# A file's version is how many of these it has.
+_STEPS = (_SCHEMA, _POSITIONS, _SUBJECTS)
 
 
 class StoreFailed(Exception):
@@ -125,9 +131,9 @@ def _open(path: Path) -> sqlite3.Connection:
     for pragma in ("journal_mode = WAL", "synchronous = FULL", f"cache_size = -{_CACHE_KIB}"):
         connection.execute(f"PRAGMA {pragma}")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version < 2:
-        missing = _POSITIONS if version else _SCHEMA + _POSITIONS
-        connection.executescript(f"BEGIN IMMEDIATE; {missing} COMMIT;")
+    if missing := "".join(_STEPS[version:]):
+        latest = f"PRAGMA user_version = {len(_STEPS)};"
+        connection.executescript(f"BEGIN IMMEDIATE; {missing} {latest} COMMIT;")
     return connection
 
 
