@@ -8,7 +8,7 @@ from tests.helm import engine, prometheus
 
 def main() -> int:
     try:
-        engine.library()
+        engine.shared_object()
         prometheus.promtool()
     except UnavailableError as error:
         print(f"No Helm or no promtool here: {error}")

