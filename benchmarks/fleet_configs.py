@@ -87,6 +87,7 @@ async def _answer(_scope: object, receive: object, send: object) -> None:
 
 def serve_agents(port: int) -> None:
     """All the agents there are: they apply whatever they get."""
+    # Each has an address of its own on the loopback, and one socket hears them all.
     config = {"log_config": None, "access_log": False, "lifespan": "off"}
     uvicorn.run(_answer, host="0.0.0.0", port=port, **config)  # type: ignore[arg-type] # noqa: S104
 

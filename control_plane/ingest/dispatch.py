@@ -153,7 +153,10 @@ class Dispatcher:
         arrivals: Sequence[Arrival],
         tenants: Sequence[UUID],
     ) -> bool:
-        """Whether the group could be stored by one statement, which most can."""
+        """Whether the group could be stored by one statement, which most can.
+
+        What is left to do then may be lost with us: whoever hears no answer sends all of it again.
+        """
         if not all(map(_only_messages, group)) or any(arrival.media for arrival in arrivals):
             return False
         first = once(arrivals)
@@ -170,7 +173,6 @@ class Dispatcher:
                 before = await known(session, first, done)
         settle(arrivals, first, done, before)
         if _has_rejected(results):
-            # An agent that heard nothing of it brings them again.
             async with self._database.plain(Scope(tenants=tuple(tenants))) as session:
                 await rejected.keep(session, group, results)
         return True
