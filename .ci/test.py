@@ -4,6 +4,7 @@
 """
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -48,13 +49,20 @@ def tests(part: str) -> list[Step]:
     return [(part, [*pytest, part], ROOT)]
 
 
+def hash_seed() -> str:
+    """Another order of every set in each run, and the same one in all its processes."""
+    return os.environ.get("PYTHONHASHSEED") or str(secrets.randbelow(2**32))
+
+
 def run(steps: Sequence[Step]) -> list[str]:
     """The names of the steps that failed."""
     failed = []
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed()}
+    print(f"PYTHONHASHSEED={environment['PYTHONHASHSEED']}")
     for name, command, folder in steps:
         print(f"\n── {name}", flush=True)
         started = time.monotonic()
-        code = subprocess.run(command, cwd=folder, check=False).returncode
+        code = subprocess.run(command, cwd=folder, env=environment, check=False).returncode
         print(f"── {name}: {'ok' if code == 0 else 'FAILED'}, {time.monotonic() - started:.0f} s")
         if code != 0:
             failed.append(name)

@@ -60,6 +60,13 @@ GROUPS = r"SELECT rolname FROM pg_roles WHERE rolname LIKE 'botyard\_%' AND NOT 
 """What an earlier migration on the same server left; a first one makes them itself."""
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A set has another order in each process, and workers must agree on the tests."""
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        if isinstance(mark.args[-1], set | frozenset):
+            pytest.fail(f"{metafunc.definition.nodeid}: parametrized by a set; sort it", False)
+
+
 def pytest_configure() -> None:
     if url := os.environ.get("BOTYARD_TEST_DATABASE_URL"):
         LOOPBACK.add(make_url(url).host)

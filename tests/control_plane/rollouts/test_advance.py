@@ -33,7 +33,7 @@ SECOND = timedelta(seconds=1)
 TERMS = Terms(waves=3, budget_percent=10, ready_within=30 * SECOND, watch=60 * SECOND, at_once=5)
 SHARES = [0, 5, 25, 100]
 OVER = {State.DONE, State.ROLLED_BACK, State.ABORTED}
-HAVE_IT = {MemberState.MOVED, MemberState.GOOD}
+HAVE_IT = (MemberState.MOVED, MemberState.GOOD)
 
 
 def member(**what) -> Member:
