@@ -1,6 +1,7 @@
 """What an adapter is to the agent that hosts it, and what the agent is to an adapter."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -16,6 +17,7 @@ from adapters.model import (
     Ref,
     Segment,
 )
+from adapters.sockets import MAX_FRAME_BYTES, Socket
 
 
 class ChannelRefused(Exception):
@@ -107,6 +109,17 @@ class Host(Protocol):
     http: httpx2.AsyncClient
     control: Control
     media: Media
+
+    def dial(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        subprotocols: Sequence[str] = (),
+        max_bytes: int = MAX_FRAME_BYTES,
+        ping_every_s: float | None = 20.0,
+    ) -> AbstractAsyncContextManager[Socket]:
+        """A WebSocket through the same door (see `adapters.sockets.dial`)."""
 
     async def report(self, messages: Sequence[Inbound], *, position: str | None = None) -> None:
         """Return when the messages are safe, by the rule of the kind; raise NotAccepted otherwise.

@@ -248,6 +248,7 @@ class Agent:
             clock=self._clock,
             random=self._random,
             holds=holds,
+            door=self._door,
         )
 
     @property

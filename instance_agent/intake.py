@@ -1,7 +1,7 @@
 """Messages in: safe before their platform hears that we have them. The one place that decides it.
 
 Adapters await `Host.report` and only then acknowledge, in whatever way their platform wants it.
-What must have happened by then is the rule of their kind (`adapters.registry.Kind.acknowledge`):
+What must have happened by then is the rule of their kind (`adapters.kind.Kind.acknowledge`):
 
     stored    the control plane has them. For callbacks, which it keeps itself when we refuse, and
               for what is pulled, which the platform keeps until the position has passed it.
@@ -27,8 +27,8 @@ import msgspec
 import structlog
 
 from adapters.base import NotAccepted
+from adapters.kind import Acknowledge
 from adapters.model import Inbound
-from adapters.registry import Acknowledge
 from instance_agent import logs, positions
 from instance_agent.positions import MAX_VALUE, Position
 from instance_agent.protocol import MAX_BATCH_EVENTS, Event, MessageReceived, event_id

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from typing import cast
 from uuid import UUID
@@ -17,9 +18,10 @@ import httpx2
 import structlog
 from pydantic import BaseModel
 
-from adapters import registry
+from adapters import registry, sockets
 from adapters.base import Adapter, ChannelRefused, Control, Exclusive, Media, NotAccepted
 from adapters.model import Inbound
+from adapters.outbound import Door
 from instance_agent.backoff import Backoff
 from instance_agent.holds import LET_GO, Holds, account_key
 from instance_agent.intake import Intake
@@ -59,6 +61,7 @@ class Surroundings:
     clock: Callable[[], float]
     random: Random
     holds: Holds
+    door: Door
 
 
 class ChannelHost:
@@ -73,6 +76,7 @@ class ChannelHost:
         self.http = around.http
         self.control = around.control
         self.media = around.media
+        self.dial = partial(sockets.dial, around.door)
         self.ended = False
         self._intake = around.intake
         self._spec = spec

@@ -8,7 +8,6 @@ import asyncio
 import itertools
 import json
 import secrets
-import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
@@ -18,12 +17,13 @@ from email.policy import HTTP
 from typing import Any
 
 import httpx2
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from adapters.simulators.platform import Line, Shown
+from adapters.simulators.serving import serving
 from adapters.simulators.wecom_seal import Seal, elements
 
 TOKEN_LIFE_S = 7200
@@ -136,7 +136,7 @@ class WeCom:
         self._duplicates: dict[str, float] = {}
         self._numbers = itertools.count(7_300_000_000_000_000_001)
         self._news = asyncio.Condition()
-        self._listener: socket.socket | None = None
+        self.url = ""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -152,29 +152,17 @@ class WeCom:
 
     # --- the server ---
 
-    @property
-    def url(self) -> str:
-        assert self._listener is not None  # noqa: S101 - started first
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-
     async def __aenter__(self) -> "WeCom":
-        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen(128)
         # Certificates are read for https alone: reading them takes longer than most tests.
         plain = httpx2.AsyncHTTPTransport(verify=self.callback_url.startswith("https://"))
         self._http = httpx2.AsyncClient(transport=plain)
-        config = uvicorn.Config(self.app(), lifespan="off", log_config=None, ws="none")
-        config.load()
-        # Begun and ended by hand: the server's own loop would cost a tenth of a second to leave.
-        self._server = uvicorn.Server(config)
-        self._server.lifespan = config.lifespan_class(config)
-        await self._server.startup(sockets=[self._listener])
+        self._serving = serving(self.app())
+        self.url = await self._serving.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._http.aclose()
-        await self._server.shutdown(sockets=[self._listener] if self._listener else [])
+        await self._serving.__aexit__(None, None, None)
 
     def app(self) -> Starlette:
         api: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
@@ -392,9 +380,19 @@ class WeCom:
 
     async def say(self, user: str, text: str, *, message_id: str = "") -> bool:
         """A customer writes; whether we acknowledged it in the end."""
-        return await self.bring(user, "text", {"Content": text}, message_id=message_id)
+        return await self.deliver(user, "text", {"Content": text}, message_id=message_id)
 
-    async def bring(
+    async def bring(self, line: Line) -> bool:
+        """A customer says something; the platform knows neither groups nor quotes here."""
+        self.members.add(line.user)
+        media = {"image": line.picture, "voice": line.voice, "file": line.file}
+        for kind, body in media.items():
+            if body:
+                more = {"MediaId": self.keep(kind, body, name=line.name), "FileName": line.name}
+                return await self.deliver(line.user, kind, more, message_id=line.id)
+        return await self.say(line.user, line.text, message_id=line.id)
+
+    async def deliver(
         self, user: str, msgtype: str, more: dict[str, str], *, message_id: str = ""
     ) -> bool:
         """A message or an event of a customer, up to three times until it is acknowledged."""
@@ -465,7 +463,28 @@ class WeCom:
             "nonce": nonce,
         }
 
-    # --- for tests ---
+    # --- for tests, and for people who play a customer ---
+
+    @property
+    def unacknowledged(self) -> int:
+        """It gives up after three tries."""
+        return 0
+
+    def shown(self, user: str = "", *, chat: str = "") -> list[Shown]:
+        return [
+            Shown(user=each.user, text=each.text, type=each.msgtype, id=each.id)
+            for each in self.seen
+            if not (user or chat) or each.user == (chat or user)
+        ]
+
+    async def until_shown(self, count: int, *, patience_s: float) -> None:
+        await self.until_seen(count, patience_s=patience_s)
+
+    async def disconnect(self) -> None:
+        """There is no connection to cut."""
+
+    def limit(self, calls: int) -> None:
+        self.faults.rate_limit = calls
 
     def told(self, user: str) -> list[str]:
         """The texts that a customer saw, in order."""

@@ -12,6 +12,7 @@ import structlog
 from msgspec.structs import replace
 
 from adapters import wx_json, wx_xml
+from adapters.arrivals import Arrivals
 from adapters.base import (
     Attempt,
     ChannelRefused,
@@ -38,19 +39,21 @@ from adapters.model import (
     Voice,
 )
 from adapters.outbound import Refused
+from adapters.platform import Cut, PlatformError, Unreachable
+from adapters.uploads import Uploads
 from adapters.wecom import codec
-from adapters.wecom.arrivals import Arrivals
 from adapters.wecom.callback import RECEIVED, Opened, unseal
-from adapters.wecom.client import Client, Cut, PlatformError, Unreachable
+from adapters.wecom.client import Client
 from adapters.wecom.codec import Notice
 from adapters.wecom.settings import Settings
-from adapters.wecom.uploads import Uploads
 from adapters.wx_aes import RANDOM_BYTES
 
 # Between two looks, which prove that secret, address and application are still good.
 PROOF_EVERY_S = 60.0
 # Looks that may fail in a row: one is a bad moment, three are an outage.
 MAX_MISSES = 3
+# The platform keeps an upload for three days; the last hour is for sends under way.
+MEDIA_KEPT_S = 3 * 86_400 - 3_600
 # Media sent at a time: each is whole in memory, up to 20 MB and as much again on the way out.
 MAX_MEDIA_SENDS = 2
 
@@ -97,8 +100,8 @@ class Adapter:
             secret=settings.secret.get_secret_value(),
             clock=clock,
         )
-        self._arrivals = Arrivals(self._client, host.media)
-        self._uploads = Uploads(self._client, clock)
+        self._arrivals = Arrivals(lambda ref: self._client.download(ref.id), host.media)
+        self._uploads = Uploads(self._client.upload, kept_s=MEDIA_KEPT_S, clock=clock)
         self._room = asyncio.Semaphore(MAX_MEDIA_SENDS)
 
     async def probe(self) -> None:
@@ -186,7 +189,7 @@ class Adapter:
         # The platform has forgotten the medium before its time; nothing was sent.
         ref = getattr(segment, "ref", None)
         if ref is not None:
-            self._uploads.forget(body)
+            self._uploads.forget(body.get(body["msgtype"], {}).get("media_id", ""))
             body = await self._media_body(segment, ref)
             try:
                 return await self._post(to, body)
@@ -292,9 +295,9 @@ def _judge(error: Exception, misses: int) -> None:
 
 def _wrong(error: PlatformError) -> ChannelRefused | None:
     """Which setting to look at, in plain words; None when none is to blame."""
-    if error.errcode in _WRONG_COMPANY:
+    if error.code in _WRONG_COMPANY:
         path = "/corp_id"
-    elif error.errcode in _WRONG_APPLICATION:
+    elif error.code in _WRONG_APPLICATION:
         path = "/agent_id"
     elif error.error_class == "ip_not_allowed":
         path = ""
@@ -306,13 +309,13 @@ def _wrong(error: PlatformError) -> ChannelRefused | None:
 
 
 def _plain(error: PlatformError) -> str | None:
-    if error.errcode in _WRONG_COMPANY:
+    if error.code in _WRONG_COMPANY:
         return "WeCom does not know this company id"
     if error.error_class == "ip_not_allowed":
         where = f" {error.address}" if error.address else ""
         return f"enter the address of this server{where} in WeCom's console under 企业可信IP"
     if error.error_class == "secret_invalid":
         return "WeCom does not know this secret"
-    if error.errcode in _WRONG_APPLICATION:
+    if error.code in _WRONG_APPLICATION:
         return "this secret does not belong to the application with this AgentId"
     return None

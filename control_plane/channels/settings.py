@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from adapters import registry
+from adapters.kind import Kind
 from adapters.registry import UnknownKind
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Invalid
@@ -13,7 +14,7 @@ from control_plane.kit.ids import new_token
 from instance_agent.document import document_errors
 
 
-def kind_of(name: str) -> registry.Kind:
+def kind_of(name: str) -> Kind:
     """The kind, or an error that lists those that exist."""
     try:
         return registry.kind(name)
@@ -24,7 +25,7 @@ def kind_of(name: str) -> registry.Kind:
         ) from None
 
 
-def complete(kind: registry.Kind, given: dict[str, Any]) -> dict[str, Any]:
+def complete(kind: Kind, given: dict[str, Any]) -> dict[str, Any]:
     """`given` with the secrets that we make up ourselves."""
     made = {
         name: new_token()
@@ -34,7 +35,7 @@ def complete(kind: registry.Kind, given: dict[str, Any]) -> dict[str, Any]:
     return given | made
 
 
-def check(kind: registry.Kind, given: dict[str, Any]) -> BaseModel:
+def check(kind: Kind, given: dict[str, Any]) -> BaseModel:
     """The settings as the kind's model; raises Invalid with the path of each error."""
     try:
         return kind.settings().model_validate(given)
@@ -47,7 +48,7 @@ def check(kind: registry.Kind, given: dict[str, Any]) -> BaseModel:
         ) from None
 
 
-def split(kind: registry.Kind, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split(kind: Kind, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(what may be shown, what may not)."""
     hidden = secret_names(kind)
     return (
@@ -56,15 +57,13 @@ def split(kind: registry.Kind, given: dict[str, Any]) -> tuple[dict[str, Any], d
     )
 
 
-def generated_names(kind: registry.Kind) -> set[str]:
+def generated_names(kind: Kind) -> set[str]:
     """The secrets that we make up, and that also tell us which channel presents them."""
     fields = kind.settings().model_fields
     return {n for n, field in fields.items() if _extra(field.json_schema_extra).get("generated")}
 
 
-def with_previous(
-    kind: registry.Kind, old: dict[str, Any], given: dict[str, Any]
-) -> dict[str, Any]:
+def with_previous(kind: Kind, old: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """`given`, and what it replaces where the platform goes on using that for a while."""
     kept = {
         name: old[of]
@@ -76,7 +75,7 @@ def with_previous(
     return given | kept
 
 
-def secret_names(kind: registry.Kind) -> set[str]:
+def secret_names(kind: Kind) -> set[str]:
     """The settings that are write-only."""
     fields = kind.settings().model_fields
     return {name for name, field in fields.items() if SecretStr in _types(field.annotation)}

@@ -178,7 +178,7 @@ def _is_plain(row: Any, now: datetime) -> bool:
         and row["due_at"] <= now
         and row["decision"] is None
         and now - row["created_at"] < _FRESH
-        and registry.kind(row["channel_kind"]).reply_window_s is None
+        and not registry.kind(row["channel_kind"]).windows
     )
 
 

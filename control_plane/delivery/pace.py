@@ -9,15 +9,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from adapters.registry import Kind, Pace
+from adapters.kind import Kind, Pace
 from control_plane.db.session import Session, driver
 
 # The class of a delivery that waits for its turn within the platform's limits.
 PACED = "paced"
 
 _HEARD = """
-SELECT m.occurred_at FROM conversations AS c
-JOIN messages AS m ON m.conversation_id = c.id AND m.number = c.heard_number WHERE c.id = $1
+SELECT c.key_type, m.occurred_at FROM conversations AS c
+LEFT JOIN messages AS m ON m.conversation_id = c.id AND m.number = c.heard_number WHERE c.id = $1
 """
 # What was not tried has cost nothing; an attempt that is still open counts as one.
 _TRIED = """
@@ -34,10 +34,14 @@ CROSS JOIN LATERAL (
 
 async def closed(session: Session, kind: Kind, conversation_id: UUID, *, now: datetime) -> bool:
     """Whether the contact has been silent for longer than the platform lets us answer."""
-    if kind.reply_window_s is None:
+    if not kind.windows:
         return False
-    heard_at = await (await driver(session)).fetchval(_HEARD, conversation_id)
-    return heard_at is None or now - heard_at > timedelta(seconds=kind.reply_window_s)
+    row = await (await driver(session)).fetchrow(_HEARD, conversation_id)
+    window = kind.windows.get(row["key_type"])
+    if window is None:
+        return False
+    heard_at = row["occurred_at"]
+    return heard_at is None or now - heard_at > timedelta(seconds=window.within_s)
 
 
 async def pause(

@@ -47,7 +47,7 @@ class Member:
     async def show(self, message_id: str, body: bytes) -> None:
         self.said[message_id] = known_by(body)
         more = {"PicUrl": "http://pictures", "MediaId": self.wecom.keep("image", body)}
-        if await self.wecom.bring(self.name, "image", more, message_id=message_id):
+        if await self.wecom.deliver(self.name, "image", more, message_id=message_id):
             self.acknowledged.append(message_id)
 
     @property

@@ -212,6 +212,7 @@ class World:
             clock=lambda: self.now,
             random=Soon(),
             holds=self.holds,
+            door=Door(()),
         )
         self.supervisor = Supervisor(around, self._status)
         self.configs = Configs(

@@ -17,8 +17,8 @@ import msgspec
 
 from adapters import standard_webhooks
 from adapters.base import NotAccepted
+from adapters.kind import Acknowledge
 from adapters.model import ConversationKey, Inbound, Sender, Text
-from adapters.registry import Acknowledge
 from instance_agent.intake import Intake
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import EventBatch, EventResult, EventResults

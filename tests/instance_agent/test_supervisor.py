@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from adapters import registry
 from adapters.base import ChannelRefused, Control, NotAccepted
+from adapters.outbound import Door
 from instance_agent import supervisor as module
 from instance_agent.holds import ELSEWHERE, Holds
 from instance_agent.metrics import Metrics
@@ -136,6 +137,7 @@ async def supervisor(statuses):
             clock=lambda: 1000.0,
             random=Never(),
             holds=Holds(granted, every_s=10, clock=lambda: 1000.0),
+            door=Door(()),
         )
         made = Supervisor(around, statuses.record)
         loops = [

@@ -6,6 +6,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
+from adapters import arrivals, uploads
 from adapters.base import ChannelRefused, NotAccepted, Outgoing, SendFailed, SendUnknown
 from adapters.model import (
     Card,
@@ -22,7 +23,7 @@ from adapters.model import (
 )
 from adapters.outbound import Door, networks
 from adapters.wecom import adapter as module
-from adapters.wecom import arrivals, codec, uploads
+from adapters.wecom import codec
 from adapters.wecom.adapter import Adapter
 from adapters.wecom.codec import MEDIA
 from instance_agent.client import platform_client
@@ -250,9 +251,9 @@ class TestArrivals:
         assert host.media.kept[picture.ref.id].body == PNG
 
     async def test_what_takes_long_is_fetched_on_while_the_callback_waits(
-        self, bring, host, wecom, monkeypatch
+        self, bring, adapter, host, wecom
     ):
-        monkeypatch.setattr(arrivals, "WAIT_S", 0.01)
+        adapter._arrivals._wait_s = 0.01
         media_id = wecom.keep("video", PNG)
         host.media.open.clear()
         for _ in range(2):
@@ -260,7 +261,7 @@ class TestArrivals:
                 await bring("video", MediaId=media_id)
         assert host.reported == []
         host.media.open.set()
-        monkeypatch.setattr(arrivals, "WAIT_S", 10)
+        adapter._arrivals._wait_s = 10
         await bring("video", MediaId=media_id)
         assert host.media.tries == 1
         assert host.reported[0].segments[0].ref.via == "media"
@@ -293,10 +294,10 @@ class TestArrivals:
         assert host.reported[0].segments == [Image(ref=Ref(via=MEDIA, id=media_id))]
 
     async def test_no_more_fetches_are_begun_than_can_be_kept(
-        self, bring, host, wecom, monkeypatch
+        self, bring, adapter, host, wecom, monkeypatch
     ):
         monkeypatch.setattr(arrivals, "MAX_KEPT", 1)
-        monkeypatch.setattr(arrivals, "WAIT_S", 0.01)
+        adapter._arrivals._wait_s = 0.01
         host.media.open.clear()
         for _ in range(2):
             with pytest.raises(NotAccepted):
@@ -423,7 +424,7 @@ class TestSendMedia:
         for _ in range(3):
             await send(adapter, part(Image(ref=ref)))
         assert wecom.calls["media/upload"] == 1
-        clock.time += uploads.KEPT_S
+        clock.time += module.MEDIA_KEPT_S
         await send(adapter, part(Image(ref=ref)))
         assert wecom.calls["media/upload"] == 2
         assert [seen.msgtype for seen in wecom.seen] == ["image"] * 4

@@ -4,10 +4,11 @@ import logging
 import httpx2
 import pytest
 
+from adapters import platform
 from adapters.base import Content
+from adapters.platform import Cut, PlatformError, Unreachable
 from adapters.simulators.wecom import MEDIA_LIFE_S, TOKEN_LIFE_S
-from adapters.wecom import client as module
-from adapters.wecom.client import Client, Cut, PlatformError, Unreachable
+from adapters.wecom.client import Client
 
 PNG = b"\x89PNG" + bytes(100)
 PICTURE = Content(body=PNG, name="价格 表.PNG", content_type="image/png", sha256="ab" * 32)
@@ -105,7 +106,7 @@ class TestErrors:
     async def test_a_wrong_secret_and_a_wrong_company(self, wecom, host, clock):
         for changes, errcode in (({"secret": "wrong"}, 40001), ({"corp_id": "wwother"}, 40013)):
             error = await refused(made(wecom, host.http, clock, **changes).look(wecom.agent_id))
-            assert (error.errcode, error.error_class) == (errcode, "secret_invalid")
+            assert (error.code, error.error_class) == (errcode, "secret_invalid")
 
     async def test_an_address_that_is_not_trusted_is_named(self, client, wecom):
         wecom.faults.refused_address = "203.0.113.7"
@@ -157,7 +158,7 @@ class TestErrors:
         [
             answering(b"<html>"),
             answering(b"[" * 100_000),
-            answering(b" " * (module.MAX_ANSWER_BYTES + 1)),
+            answering(b" " * (platform.MAX_ANSWER_BYTES + 1)),
             answering(b'{"errcode": "0"}'),
             answering(b"", status=302, location="http://169.254.169.254/"),
         ],
@@ -171,7 +172,7 @@ class TestErrors:
 
     async def test_no_error_and_no_log_shows_secret_or_token(self, client, wecom, caplog):
         await client.look(wecom.agent_id)
-        token = client._token.value
+        token = client._token._value
         errors = []
         with caplog.at_level(logging.WARNING):
             for fault in ("answer_500", "drop_reply", "rate_limit"):

@@ -3,8 +3,9 @@ from collections import deque
 import pytest
 
 from adapters.base import Content, SendFailed
-from adapters.wecom.client import Client, PlatformError
-from adapters.wecom.uploads import Uploads
+from adapters.platform import PlatformError
+from adapters.uploads import Uploads
+from adapters.wecom.client import Client
 
 
 def picture(number):
@@ -13,15 +14,19 @@ def picture(number):
 
 
 @pytest.fixture
-def uploads(wecom, host, clock):
-    client = Client(
+def client(wecom, host, clock):
+    return Client(
         host.http,
         base_url=wecom.url,
         corp_id=wecom.corp_id,
         secret=wecom.secret,
         clock=clock,
     )
-    return Uploads(client, clock)
+
+
+@pytest.fixture
+def uploads(client, clock):
+    return Uploads(client.upload, kept_s=3 * 86_400 - 3_600, clock=clock)
 
 
 async def too_early(call) -> float:
@@ -45,8 +50,10 @@ class TestPace:
         await uploads.media_id("image", picture(3))
         assert wecom.calls["media/upload"] == 3
 
-    async def test_when_the_platform_says_too_often_only_uploads_pause(self, uploads, wecom, clock):
-        await uploads._client.ready()
+    async def test_when_the_platform_says_too_often_only_uploads_pause(
+        self, uploads, client, wecom, clock
+    ):
+        await client.ready()
         wecom.faults.rate_limit = 1
         with pytest.raises(PlatformError):
             await uploads.media_id("image", picture(1))

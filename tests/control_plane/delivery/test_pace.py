@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters import registry
-from adapters.registry import Pace
+from adapters.kind import Pace, Window
 from control_plane.delivery.pace import until_room
 from tests.conftest import Person
 from tests.control_plane.conversations.scene import Bot, Worker
@@ -105,7 +105,7 @@ class TestLane:
         superuser: asyncpg.Connection,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        kind = replace(registry.kind("webchat"), reply_window_s=3600)
+        kind = replace(registry.kind("webchat"), windows={"direct": Window(3600)})
         monkeypatch.setitem(registry._KINDS, "webchat", kind)
         conversation = await bot.hears("你好")
         await bot.says(conversation, "一")

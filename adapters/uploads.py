@@ -1,18 +1,15 @@
 """What the platform keeps for us: media ids by content, and a pace of their own for uploads.
 
-The platform counts calls of one kind for the whole company, over all its applications. Whoever
-sends a hundred pictures must not use that up, and never holds up words.
+Platforms count calls of one kind over all of an account's applications. Whoever sends a hundred
+pictures must not use that up, and never holds up words.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from adapters.base import Content, SendFailed
-from adapters.wecom.client import Client, PlatformError
+from adapters.platform import PlatformError
 
-# The platform keeps an upload for three days; the last hour is for sends under way.
-KEPT_S = 3 * 86_400 - 3_600
 # Uploads remembered: a company's price lists and pictures, sent again and again.
 MAX_KEPT = 500
 # Uploads of one application within a minute; one picture sent to many is one.
@@ -23,8 +20,16 @@ _MINUTE_S = 60.0
 class Uploads:
     """Each content is uploaded once, for as long as the platform keeps it."""
 
-    def __init__(self, client: Client, clock: Callable[[], float]) -> None:
-        self._client = client
+    def __init__(
+        self,
+        upload: Callable[[str, Content], Awaitable[str]],
+        *,
+        kept_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        """`upload` gives the id of a content of one kind; `kept_s`: how long that is good for."""
+        self._upload = upload
+        self._kept_s = kept_s
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
         self._begun: deque[float] = deque(maxlen=PER_MINUTE)
@@ -39,21 +44,20 @@ class Uploads:
             return known[0]
         begun = self._keep_pace()
         try:
-            media_id = await self._client.upload(kind, content)
+            media_id = await self._upload(kind, content)
         except PlatformError as error:
             if error.error_class == "rate_limited":
                 self._closed_until = self._clock() + _MINUTE_S
             raise
-        self._known[key] = (media_id, begun + KEPT_S)
+        self._known[key] = (media_id, begun + self._kept_s)
         self._known.move_to_end(key)
         if len(self._known) > MAX_KEPT:
             self._known.popitem(last=False)
         return media_id
 
-    def forget(self, body: dict[str, Any]) -> None:
-        """The platform does not know the medium of this message any more."""
-        payload = body.get(body.get("msgtype", ""), {})
-        gone = [key for key, known in self._known.items() if known[0] == payload.get("media_id")]
+    def forget(self, media_id: str) -> None:
+        """The platform does not know this upload any more."""
+        gone = [key for key, known in self._known.items() if known[0] == media_id]
         for key in gone:
             del self._known[key]
 

@@ -1,24 +1,26 @@
-"""Media that customers sent, brought from the platform into our own store.
+"""Media that customers sent, brought from a platform into our own store: its links die.
 
-A platform waits five seconds for its answer, and a film takes longer. So a callback that carries
-media is refused while they are being fetched: the control plane keeps it, answers the platform and
-passes it on again, with all that follows it waiting behind. The fetch goes on meanwhile, and the
-next pass finds the bytes stored. What cannot be had is reported with the platform's own reference.
+A platform that calls us waits five seconds for its answer, and a film takes longer. So a callback
+that carries media is refused while they are being fetched: the control plane keeps it, answers the
+platform and passes it on again, with all that follows it waiting behind. The fetch goes on
+meanwhile, and the next pass finds the bytes stored. What cannot be had is reported with the
+platform's own reference.
 """
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import structlog
 from msgspec.structs import replace
 
 from adapters.base import Media, MediaRefused, NotAccepted
-from adapters.model import File, Image, Ref, Segment, Video, Voice
-from adapters.wecom.client import Client, Cut, PlatformError, Unreachable
+from adapters.model import File, Image, Ref, Segment, Sticker, Video, Voice
+from adapters.platform import Cut, PlatformError, Unreachable
 
 # Of one callback's time; the report to the control plane needs the rest.
-WAIT_S = 1.0
+CALLBACK_WAIT_S = 1.0
 # How long one thing holds up its customer's channel before it is given up.
 GIVE_UP_S = 60.0
 # Between tries while the platform or our store is away.
@@ -30,22 +32,29 @@ MAX_KEPT = 200
 
 _PASSING = frozenset({"server_busy", "rate_limited"})
 
+# The bytes behind a platform's reference; raises PlatformError, Unreachable or Cut.
+Download = Callable[[Ref], AsyncGenerator[bytes]]
+
 log = structlog.get_logger()
 
 
 class Arrivals:
-    """Fetches by the platform's media id, each once."""
+    """Fetches by the platform's reference, each once."""
 
-    def __init__(self, client: Client, media: Media) -> None:
-        self._client = client
+    def __init__(
+        self, download: Download, media: Media, *, wait_s: float = CALLBACK_WAIT_S
+    ) -> None:
+        """`wait_s`: how long a message waits for its media before it is refused for now."""
+        self._download = download
         self._media = media
+        self._wait_s = wait_s
         self._fetches: OrderedDict[str, asyncio.Task[Ref]] = OrderedDict()
         self._room = asyncio.Semaphore(MAX_RUNNING)
 
     async def stored(self, segment: Segment) -> Segment:
         """The segment with its bytes in our store; raises NotAccepted while they are on the way."""
         match segment:
-            case Image() | Voice() | Video() | File() if segment.ref is not None:
+            case Image() | Voice() | Video() | File() | Sticker() if segment.ref is not None:
                 return replace(segment, ref=await self._settled(segment.ref))
             case _:
                 return segment
@@ -61,9 +70,9 @@ class Arrivals:
         fetch = self._fetches.get(ref.id)
         if fetch is None:
             self._make_room()
-            fetch = asyncio.create_task(self._fetch(ref), name="wecom-media")
+            fetch = asyncio.create_task(self._fetch(ref), name="media-fetch")
             self._fetches[ref.id] = fetch
-        done, _ = await asyncio.wait({fetch}, timeout=WAIT_S)
+        done, _ = await asyncio.wait({fetch}, timeout=self._wait_s)
         if not done or fetch.cancelled():
             raise NotAccepted("the media are still being fetched")
         return fetch.result()
@@ -96,7 +105,7 @@ class Arrivals:
     async def _try(self, ref: Ref) -> Ref | None:
         """None when it may work in a moment."""
         try:
-            async with aclosing(self._client.download(ref.id)) as chunks:
+            async with aclosing(self._download(ref)) as chunks:
                 return await self._media.store(chunks)
         except (NotAccepted, Unreachable, Cut):
             return None

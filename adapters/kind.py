@@ -1,0 +1,77 @@
+"""What a kind of channel is: what its platform allows, and where its code lies."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal, NamedTuple, cast
+
+from pydantic import BaseModel
+
+from adapters.model import RawCallback, Verification
+
+Verify = Callable[..., Verification]
+# When a message is safe, so that its platform may hear of it (see `instance_agent.intake`).
+Acknowledge = Literal["stored", "kept", "spooled"]
+# How messages come in.
+Transport = Literal["callback", "long connection", "pull", "reverse WebSocket"]
+ConversationType = Literal["direct", "group", "channel"]
+
+
+class Pace(NamedTuple):
+    """A platform gives one chat at most so many messages within so many seconds."""
+
+    most: int
+    within_s: float
+
+
+class Window(NamedTuple):
+    """A platform takes messages to a contact for so long after their last one, and so many."""
+
+    within_s: float
+    most: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of channel.
+
+    `package` holds `settings`, `callback` and `adapter`; nothing of it loads before it is used.
+    `resend_safe_s`: for how many seconds the platform recognises a repeated send by its
+    idempotency key, so that an unknown outcome may be sent again; 0 means never.
+    `callback`: whether its address must be entered at the platform by a person.
+    `calls_us`: whether its messages come as calls, which we can keep for an agent that has to be
+    started first. `acknowledge`: what must have happened to a message before its platform hears
+    that we have it. `windows`: by type of conversation, when the platform takes messages to it;
+    a type that is not there is always open. `paces`: what one chat may get, so that nothing is
+    sent that the platform would drop. `receives` and `sends`: the segments it carries as such,
+    by their tags in `adapters.model`; whatever else is sent falls back to words.
+    """
+
+    name: str
+    title: str
+    package: str
+    transports: tuple[Transport, ...]
+    conversations: tuple[ConversationType, ...]
+    receives: tuple[str, ...]
+    sends: tuple[str, ...]
+    resend_safe_s: float
+    callback: bool
+    calls_us: bool
+    windows: Mapping[ConversationType, Window] = field(default_factory=dict)
+    paces: tuple[Pace, ...] = ()
+    acknowledge: Acknowledge = "stored"
+
+    def settings(self) -> type[BaseModel]:
+        """The settings model; fields of type SecretStr are secrets."""
+        return cast(type[BaseModel], self._load("settings").Settings)
+
+    def verify(self, request: RawCallback, settings: BaseModel, *, now: float) -> Verification:
+        """Check a callback without an agent; pure. `now` is in Unix seconds."""
+        return cast(Verify, self._load("callback").verify)(request, settings, now=now)
+
+    def adapter(self) -> Any:
+        """The adapter class (see `adapters.base.Adapter`)."""
+        return self._load("adapter").Adapter
+
+    def _load(self, module: str) -> Any:
+        return import_module(f"{self.package}.{module}")

@@ -1,0 +1,17 @@
+"""Web chat: our own platform, served by the control plane."""
+
+from adapters.kind import Kind
+
+KIND = Kind(
+    name="webchat",
+    title="Web chat · 网页客服",
+    package="adapters.webchat",
+    transports=("callback",),
+    conversations=("direct",),
+    receives=("text",),
+    sends=("text",),
+    # It keeps every message that it was given, so a repeated id is recognised for ever.
+    resend_safe_s=float("inf"),
+    callback=False,
+    calls_us=True,
+)
