@@ -12,7 +12,7 @@ from uuid import UUID
 
 import uvloop
 
-from benchmarks.fleet_ground import Fleet, place_of, plant
+from benchmarks.fleet_ground import Fleet, place_of, plant, specs_of
 from benchmarks.ground import (
     KEY,
     ROUNDS,
@@ -57,14 +57,15 @@ async def figures() -> dict[str, dict[str, object]]:
         }
 
 
-def reconciler_of(base: Ground, fleet: Fleet) -> Reconciler:
+async def reconciler_of(base: Ground, fleet: Fleet) -> Reconciler:
     """One in this process, over a place where all of them run."""
     house = base.parts.house
+    specs = await specs_of(house.database, house.keys, house.clock, fleet.bots)
     return Reconciler(
         house.database,
         house.keys,
         house.clock,
-        provisioner=FakeProvisioner(place_of(fleet.bots, house.clock)),
+        provisioner=FakeProvisioner(place_of(specs, house.clock)),
         agents=base.parts.agents,
     )
 
@@ -73,7 +74,7 @@ def reconciler_of(base: Ground, fleet: Fleet) -> Reconciler:
 
 
 async def _looks(base: Ground, fleet: Fleet) -> dict[str, object]:
-    reconciler = reconciler_of(base, fleet)
+    reconciler = await reconciler_of(base, fleet)
     await look_at(fleet, reconciler)
     ours, beside = [], []
     for _ in range(ROUNDS):
@@ -153,13 +154,15 @@ class _Slow(FakeProvisioner):
 async def control(port: int) -> None:
     """A controller of its own; whoever connects to the port hints that there is work."""
     database, clock = Database(os.environ[_URL]), SystemClock()
+    keys = Keyring([KEY])
     async with database.plain(Scope(operator=True)) as session:
-        rows = await (await driver(session)).fetch("SELECT id, tenant_id FROM instances")
+        rows = await (await driver(session)).fetch("SELECT tenant_id, id FROM instances")
+    specs = await specs_of(database, keys, clock, [tuple(row) for row in rows])
     reconciler = Reconciler(
         database,
-        Keyring([KEY]),
+        keys,
         clock,
-        provisioner=_Slow(place_of([(row["tenant_id"], row["id"]) for row in rows], clock)),
+        provisioner=_Slow(place_of(specs, clock)),
         agents=AgentClient(),
     )
     bus = LocalBus()

@@ -44,7 +44,7 @@ def _address(number: int, port: int) -> str:
 
 
 async def _fanout(base: Ground, fleet: Fleet) -> dict[str, object]:
-    reconciler = reconciler_of(base, fleet)
+    reconciler = await reconciler_of(base, fleet)
     ours, beside = [], []
     for turn in range(ROUNDS):
         await fleet.rename(f"Site {turn}")

@@ -3,19 +3,20 @@
 Its agents are said to have been seen tomorrow, so that nothing is due meanwhile.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
 from control_plane.channels import settings
-from control_plane.db.session import Scope
+from control_plane.db.session import Database, Scope
 from control_plane.fleet.provision.base import InstanceSpec
 from control_plane.fleet.provision.fake import FakePlace
 from control_plane.fleet.reconcile import WORK
 from control_plane.fleet.view import Digests, load
 from control_plane.kit.clock import Clock
+from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id
 from control_plane.parts import Parts
 from instance_agent.document import SCHEMA_VERSION
@@ -94,12 +95,22 @@ class Fleet:
         return int(await self.connection.fetchval(_BEHIND))
 
 
-def place_of(bots: Iterable[tuple[UUID, UUID]], clock: Clock) -> FakePlace:
-    """Where these run, in this process's memory."""
+def place_of(specs: Iterable[InstanceSpec], clock: Clock) -> FakePlace:
+    """Where these run as they should, in this process's memory."""
     place = FakePlace(clock)
-    for tenant_id, instance_id in bots:
-        place.start(InstanceSpec(tenant_id=tenant_id, instance_id=instance_id, generation=1))
+    for spec in specs:
+        place.start(spec)
     return place
+
+
+async def specs_of(
+    database: Database, keys: Keyring, clock: Clock, bots: Collection[tuple[UUID, UUID]]
+) -> list[InstanceSpec]:
+    """What should run of these (tenant, instance)."""
+    tenants, instances = map(tuple, zip(*bots, strict=True))
+    async with database.plain(Scope(tenants=tenants)) as session:
+        views = await load(session, keys, Digests(), instances, now=clock.now())
+    return [view.spec for view in views.values()]
 
 
 async def plant(parts: Parts, connection: asyncpg.Connection, endpoints: list[str]) -> Fleet:

@@ -91,6 +91,12 @@ UPDATE work SET owner = NULL, token = NULL, expires_at = NULL WHERE token IS NOT
 
 _HOLD = "SELECT 1 FROM work WHERE kind = $1 AND key = $2 AND token = $3 FOR UPDATE"
 
+_HOLD_ALL = """
+SELECT w.key FROM work AS w
+JOIN unnest($1::text[], $2::uuid[], $3::uuid[]) AS held (kind, key, token) USING (kind, key, token)
+ORDER BY w.kind, w.tenant_id, w.key FOR UPDATE OF w
+"""
+
 _RENEW = """
 WITH rows AS (
     SELECT w.kind, w.key FROM work AS w
@@ -251,6 +257,18 @@ async def hold(session: Session, lease: Lease) -> None:
     held = await (await driver(session)).fetchval(_HOLD, lease.kind, lease.key, lease.token)
     if held is None:
         raise LeaseLost(f"{lease.kind} {lease.key}")
+
+
+async def hold_all(session: Session, leases: Collection[Lease]) -> None:
+    """Lock these rows for this transaction; raises LeaseLost when one is no longer ours."""
+    rows = await (await driver(session)).fetch(
+        _HOLD_ALL,
+        [item.kind for item in leases],
+        [item.key for item in leases],
+        [item.token for item in leases],
+    )
+    if len(rows) != len(leases):
+        raise LeaseLost(f"{len(leases) - len(rows)} of {len(leases)}")
 
 
 async def renew(session: Session, leases: Sequence[Lease], lease: timedelta) -> None:

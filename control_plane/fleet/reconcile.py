@@ -7,15 +7,15 @@ import json
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import msgspec
 import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.bus.together import Together
 from control_plane.db import leases
 from control_plane.db.leases import Lease
-from control_plane.db.session import Database, Scope, Session, driver
+from control_plane.db.session import Database, Scope, driver
 from control_plane.fleet import status
+from control_plane.fleet.news import News, Stands, write
 from control_plane.fleet.plan import (
     Action,
     Activate,
@@ -43,8 +43,6 @@ from control_plane.instances.client import AgentAway, AgentClient, AgentRefused,
 from control_plane.instances.sessions import DEAD_AFTER
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
-from control_plane.stream import log as stream
-from control_plane.tenants import life
 from instance_agent.protocol import ConfigOutcome, SecretsRenewal
 
 WORK = instances.WORK
@@ -62,27 +60,6 @@ _NOW = timedelta(0)
 # Looks within one lease: enough for a start to get as far as it can without waiting.
 _ROUNDS = 4
 
-_STATUS = """
-UPDATE instances SET phase = $2, conditions = $3, starts = $4, observed_generation = $5,
-    updated_at = $6, phase_at = CASE WHEN phase = $2 THEN phase_at ELSE $6 END
-WHERE id = $1 AND (phase, conditions, starts, observed_generation)
-    IS DISTINCT FROM ($2, $3::jsonb, $4::jsonb, $5::bigint)
-"""
-_DELIVERED = "UPDATE config_states SET delivered = $2, delivered_sha256 = $3 WHERE instance_id = $1"
-_APPLIED = """
-UPDATE config_states SET applied = $2, applied_sha256 = $3, last_good = $2, errors = '[]',
-    rejected = NULL, rejected_sha256 = NULL, pending_restart = false
-WHERE instance_id = $1
-"""
-# Its end may have been told before the answer to the call was written.
-_ON_TRIAL = """
-UPDATE config_states SET applied = $2, applied_sha256 = $3, errors = '[]',
-    rejected = NULL, rejected_sha256 = NULL, pending_restart = false
-WHERE instance_id = $1 AND rejected_sha256 IS DISTINCT FROM $3
-"""
-_REJECTED = """
-UPDATE config_states SET rejected = $2, rejected_sha256 = $3, errors = $4 WHERE instance_id = $1
-"""
 _RESTART = "UPDATE config_states SET pending_restart = $2 WHERE instance_id = $1"
 _CHANNELS_DOWN = """
 UPDATE channels SET state = 'connecting', state_reason = NULL
@@ -100,12 +77,6 @@ WHERE id = $1 AND tenant_id = $3 AND asleep_at IS NULL AND generation = $4 AND a
   AND NOT EXISTS (SELECT FROM callbacks AS w JOIN channels AS c ON c.id = w.channel_id
       WHERE c.instance_id = $1 AND w.dead_reason IS NULL)
 """
-_TENANT_GONE = """
-UPDATE tenants SET state = 'deleted', updated_at = $2
-WHERE id = $1 AND state = 'deleting'
-  AND NOT EXISTS (SELECT FROM instances WHERE tenant_id = $1 AND phase <> 'deleted')
-"""
-
 log = structlog.get_logger()
 
 
@@ -128,6 +99,7 @@ class Reconciler:
         self._agents = agents
         self._digests = Digests()
         self._views: Together[Lease, View | None] = Together("fleet.views", self._read)
+        self._news: Together[News, None] = Together("fleet.news", self._write_down)
         self._refits = Refits()
 
     async def look(self, lease: Lease) -> timedelta | None:
@@ -151,7 +123,10 @@ class Reconciler:
             phase = status.phase(view.desired, seen, held)
             # A removal that goes on says itself what is left.
             if view.instance.phase != "deleting" or left is not None:
-                await self._write(lease, view, seen, held, phase, now)
+                pushes = room and PushConfig() in actions and (workload, actions) != before
+                news = _news(lease, view, seen, held, phase, now, delivers=pushes)
+                if news is not None:
+                    await self._news.do(_ALL, news)
             if not actions or (workload, actions) == before:
                 # Asking again at once would not hurry what takes its time.
                 if await self._falls_asleep(lease, view, seen, held, now):
@@ -185,6 +160,13 @@ class Reconciler:
             now = self._clock.now()
             views = await load(session, self._keys, self._digests, ids, now=now)
         return [views.get(lease.key) for lease in looks]
+
+    async def _write_down(self, _all: UUID, news: list[News]) -> list[None]:
+        """What was found in the same moment is written together."""
+        scope = Scope(tenants=tuple({each.lease.tenant_id for each in news}))
+        async with self._database.plain(scope) as session:
+            await write(session, news)
+        return [None] * len(news)
 
     async def _answers(self, view: View, workload: Workload) -> bool:
         """Whether an agent that was not heard for long is there all the same.
@@ -272,23 +254,15 @@ class Reconciler:
     async def _push(self, lease: Lease, view: View) -> None:
         if view.agent is None:
             return
-        update = view.update
-        async with self._database.plain(self._scope(lease)) as session:
-            await (await driver(session)).execute(
-                _DELIVERED, lease.key, update.revision, update.sha256
-            )
-            await leases.hold(session, lease)
         try:
-            outcome = await self._agents.update_config(view.agent, update)
+            outcome = await self._agents.update_config(view.agent, view.update)
         except (AgentAway, AgentSilent, AgentRefused) as error:
             log.info("configuration not taken", instance=str(lease.key), error=str(error)[:256])
             if not (isinstance(error, AgentRefused) and error.code == _AHEAD):
                 raise
             # It runs what we do not know of: a new start takes ours, whatever the numbers.
             outcome = ConfigOutcome(outcome="needs_restart", revision=None)
-        async with self._database.plain(self._scope(lease)) as session:
-            await self._settle(session, lease, view, outcome)
-            await leases.hold(session, lease)
+        await self._news.do(_ALL, News(lease=lease, view=view, outcome=outcome))
 
     async def _rotate(self, lease: Lease, view: View) -> None:
         if view.agent is None:
@@ -328,57 +302,6 @@ class Reconciler:
             await (await driver(session)).execute(_RESTART, lease.key, True)
             await leases.hold(session, lease)
 
-    async def _settle(
-        self, session: Session, lease: Lease, view: View, outcome: ConfigOutcome
-    ) -> None:
-        connection = await driver(session)
-        update = view.update
-        if outcome.outcome == "applied":
-            statement = _ON_TRIAL if outcome.on_trial else _APPLIED
-            await connection.execute(statement, lease.key, update.revision, update.sha256)
-        elif outcome.outcome == "needs_restart":
-            await connection.execute(_RESTART, lease.key, True)
-        else:
-            errors = msgspec.json.encode(outcome.errors).decode()
-            await connection.execute(_REJECTED, lease.key, update.revision, update.sha256, errors)
-
-    async def _write(
-        self,
-        lease: Lease,
-        view: View,
-        seen: Observed,
-        held: list[status.Condition],
-        phase: str,
-        now: datetime,
-    ) -> None:
-        """Write how it stands, if that changed; a converged instance costs no write."""
-        merged = status.merge(view.instance.conditions, held, now)
-        kept = starts_to(seen.starts)
-        generation = view.instance.generation
-        known = view.instance
-        if (known.phase, known.conditions, known.starts, known.observed_generation) == (
-            phase,
-            merged,
-            kept,
-            generation,
-        ):
-            return
-        async with self._database.session(self._scope(lease)) as session:
-            await (await driver(session)).execute(
-                _STATUS, lease.key, phase, json.dumps(merged), json.dumps(kept), generation, now
-            )
-            entries = []
-            if phase != known.phase:
-                _note(session, view, "instance.phase", f"{known.phase} → {phase}", now)
-                data = {"instance_id": str(lease.key), "phase": phase}
-                entries.append(stream.Entry(type="instance.phase", data=data))
-                await session.flush()
-            if phase == "deleted":
-                await (await driver(session)).execute(_TENANT_GONE, lease.tenant_id, now)
-                await leases.call_tenant(session, life.REMOVAL, lease.tenant_id)
-            await leases.hold(session, lease)
-            await stream.append(session, lease.tenant_id, entries)
-
     async def _falls_asleep(
         self, lease: Lease, view: View, seen: Observed, held: list[status.Condition], now: datetime
     ) -> bool:
@@ -406,6 +329,36 @@ class Reconciler:
                 await session.flush()
                 await leases.hold(session, lease)
         return bool(slept == "UPDATE 1")
+
+
+def _news(
+    lease: Lease,
+    view: View,
+    seen: Observed,
+    held: list[status.Condition],
+    phase: str,
+    now: datetime,
+    *,
+    delivers: bool,
+) -> News | None:
+    """How it stands, if that changed; a converged instance costs no write."""
+    known = view.instance
+    stands = Stands(
+        phase=phase,
+        conditions=status.merge(known.conditions, held, now),
+        starts=starts_to(seen.starts),
+        generation=known.generation,
+        at=now,
+    )
+    is_known = (
+        stands.phase == known.phase
+        and stands.conditions == known.conditions
+        and stands.starts == known.starts
+        and stands.generation == known.observed_generation
+    )
+    if is_known and not delivers:
+        return None
+    return News(lease=lease, view=view, stands=None if is_known else stands, delivers=delivers)
 
 
 def _next(view: View, seen: Observed, phase: str, now: datetime) -> timedelta | None:

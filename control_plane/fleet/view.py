@@ -148,15 +148,19 @@ class Digests:
         self._most = most
         self._known: OrderedDict[tuple[UUID, bytes], str] = OrderedDict()
 
-    def of(self, instance_id: UUID, material: Material, keys: Keyring) -> str:
+    def of(
+        self, instance_id: UUID, material: Material, keys: Keyring
+    ) -> tuple[str, ConfigUpdate | None]:
+        """The digest, and the configuration itself where it had to be compiled."""
         key = (instance_id, material.fingerprint)
         if (known := self._known.get(key)) is not None:
             self._known.move_to_end(key)
-            return known
-        self._known[key] = made = material.compile(keys).sha256
+            return known, None
+        made = material.compile(keys)
+        self._known[key] = made.sha256
         if len(self._known) > self._most:
             self._known.popitem(last=False)
-        return made
+        return made.sha256, made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +180,7 @@ class View:
     material: Material = field(repr=False)
     keys: Keyring = field(repr=False)
     row: Any = field(repr=False)
+    compiled: ConfigUpdate | None = field(default=None, repr=False)
     secrets_due: bool = False
     release: Release | None = None
 
@@ -198,7 +203,7 @@ class View:
     @cached_property
     def update(self) -> ConfigUpdate:
         """What the agent should run."""
-        return self.material.compile(self.keys)
+        return self.compiled or self.material.compile(self.keys)
 
     def seen(
         self,
@@ -244,6 +249,7 @@ def _view(row: Any, keys: Keyring, digests: Digests) -> View:
         channels=row["channels"],
         providers=row["providers"],
     )
+    sha256, made = digests.of(row["id"], material, keys)
     instance = Known(
         id=row["id"],
         tenant_id=row["tenant_id"],
@@ -259,7 +265,7 @@ def _view(row: Any, keys: Keyring, digests: Digests) -> View:
         desired=Desired(
             want=_want(row["desired"], row["tenant_state"], asleep=row["asleep_at"] is not None),
             generation=instance.generation,
-            config=_name(material.number, digests.of(instance.id, material, keys)) or "",
+            config=_name(material.number, sha256) or "",
             allowance=allowance,
         ),
         state=State(
@@ -276,6 +282,7 @@ def _view(row: Any, keys: Keyring, digests: Digests) -> View:
         material=material,
         keys=keys,
         row=row,
+        compiled=made,
         secrets_due=row["secrets_due"],
         release=_release(row),
     )

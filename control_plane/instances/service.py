@@ -4,7 +4,8 @@ A bot may sleep: it is wanted, and has no agent. Whoever needs its agent and fin
 all of them come again until they were served, so that no word of theirs can come too early.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -29,6 +30,11 @@ WORK = "instance"
 _WAKE = """
 UPDATE instances SET asleep_at = NULL, awake_at = $2, updated_at = $2
 WHERE id = $1 AND asleep_at IS NOT NULL
+"""
+_NOTES = """
+INSERT INTO timeline (id, tenant_id, instance_id, at, type, message, data)
+SELECT *, '{}'::jsonb
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[])
 """
 _KINDS = "SELECT kind FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
 
@@ -214,6 +220,27 @@ async def timeline(
         query = query.where(col(TimelineEntry.id) < before)
     query = query.order_by(col(TimelineEntry.id).desc()).limit(limit + 1)
     return (await session.exec(query)).all()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line of an instance's timeline."""
+
+    tenant_id: UUID
+    instance_id: UUID
+    at: datetime
+    type: str
+    message: str
+
+
+async def note_all(session: Session, lines: Collection[Line]) -> None:
+    """Write lines into instances' timelines, in one statement."""
+    if lines:
+        rows = [
+            (new_id(), line.tenant_id, line.instance_id, line.at, line.type, line.message)
+            for line in lines
+        ]
+        await (await driver(session)).execute(_NOTES, *map(list, zip(*rows, strict=True)))
 
 
 def note(

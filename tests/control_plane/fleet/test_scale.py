@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from benchmarks.fleet_ground import place_of, plant
+from benchmarks.fleet_ground import place_of, plant, specs_of
 from control_plane.bus.hints import LocalBus
 from control_plane.bus.loop import LoopSettings, WorkLoop
 from control_plane.db import leases
@@ -232,7 +232,9 @@ class TestAConvergedFleet:
         self, fleet, parts: Parts, superuser: asyncpg.Connection
     ) -> None:
         planted = await plant(parts, superuser, ["http://127.0.0.1:9"] * 100)
-        fleet.place = place_of(planted.bots, parts.house.clock)
+        house = parts.house
+        specs = await specs_of(house.database, house.keys, house.clock, planted.bots)
+        fleet.place = place_of(specs, house.clock)
         reconciler = fleet.reconciler_over(FakeProvisioner(fleet.place))
         looks, done = 0, asyncio.Event()
 
