@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import structlog
 import uvicorn
 
+from control_plane.kit.gathered import GatheringProtocol
 from control_plane.parts import Stoppable, run_until
 from control_plane.realtime.wire import SocketProtocol
 from control_plane.webchat.frames import MAX_FRAME_BYTES
@@ -61,6 +62,7 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 lifespan="off",
+                http=GatheringProtocol,
                 ws=SocketProtocol,
                 ws_max_size=MAX_FRAME_BYTES,
                 # Small frames: compression would cost 30 KiB a socket and save little.
