@@ -48,7 +48,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """`concurrency` rows at once; `lease` until an unrenewed row is free again."""
+    """`concurrency` rows at once; `lease` until an unrenewed row is free again.
+
+    Rows that are being given back do not count, up to as many again.
+    """
 
     concurrency: int = 16
     lease: timedelta = LEASE
@@ -74,6 +77,7 @@ class WorkLoop:
         self._settings = settings
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{new_token()[:6]}"
         self._running: dict[asyncio.Task[None], Lease] = {}
+        self._handled = 0
         self._ending: list[Finished] = []
         self._next_group: asyncio.Task[None] | None = None
         self._giving_back = asyncio.Lock()
@@ -104,7 +108,8 @@ class WorkLoop:
 
     async def _round(self, group: asyncio.TaskGroup, wake: Callable[[], None]) -> bool:
         """Claim what there is room for; whether to claim again at once."""
-        free = self._settings.concurrency - len(self._running)
+        most = self._settings.concurrency
+        free = min(most - self._handled, 2 * most - len(self._running))
         if free <= 0:
             self._full = True
             return False
@@ -127,7 +132,8 @@ class WorkLoop:
             await self._hand_back(claimed)
             return False
         for lease in claimed:
-            task = group.create_task(self._work(lease), name=f"{self.name}:{lease.key}")
+            self._handled += 1
+            task = group.create_task(self._work(lease, wake), name=f"{self.name}:{lease.key}")
             self._running[task] = lease
             task.add_done_callback(lambda task: self._ended(task, wake))
         return self._goes_on(claimed, full=len(claimed) == free)
@@ -154,7 +160,19 @@ class WorkLoop:
         if self._full:
             wake()
 
-    async def _work(self, lease: Lease) -> None:
+    async def _work(self, lease: Lease, wake: Callable[[], None]) -> None:
+        try:
+            finished = await self._handle(lease)
+        finally:
+            self._handled -= 1
+        if finished is not None:
+            if self._full:
+                # The next rows are taken while this one is given back.
+                wake()
+            await self._finish(finished)
+
+    async def _handle(self, lease: Lease) -> Finished | None:
+        """What became of it; None when somebody else has it now."""
         started, outcome = time.monotonic(), "done"
         again: timedelta | None
         with tracing.working(self.name):
@@ -162,17 +180,17 @@ class WorkLoop:
                 again = await self._handler(lease)
             except LeaseLost:
                 LEASES_LOST.labels(self.name).inc()
-                return
+                return None
             except Exception as error:  # one bad row must not stop the others
                 self._failed("handler", error, key=str(lease.key), tenant=str(lease.tenant_id))
                 outcome = "failed"
                 again = full_jitter(lease.attempts, base=_RETRY_BASE, cap=_RETRY_CAP)
         WORK_SECONDS.labels(self.name, outcome).observe(time.monotonic() - started)
-        await self._finish(lease, again, failed=outcome == "failed")
+        return Finished(lease=lease, again_after=again, failed=outcome == "failed")
 
-    async def _finish(self, lease: Lease, again: timedelta | None, *, failed: bool) -> None:
+    async def _finish(self, finished: Finished) -> None:
         """Give the row back, together with all that end while another is being given back."""
-        self._ending.append(Finished(lease=lease, again_after=again, failed=failed))
+        self._ending.append(finished)
         if self._next_group is None:
             self._next_group = asyncio.create_task(self._give_back(), name=f"{self.name}:finish")
         # Shielded: others of the group must not pay for one that is cancelled.
