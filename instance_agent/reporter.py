@@ -32,7 +32,7 @@ from instance_agent.protocol import (
     EventStatus,
     EventType,
 )
-from instance_agent.spool import Spool, Spooled
+from instance_agent.spool import Batch, Spool
 from instance_agent.store import StoreFailed
 
 # Platforms give five seconds and less, so the control plane waits 2.5 s for a callback's answer
@@ -109,18 +109,19 @@ class _Answered:
     """All that is spooled up to the place `through` has a result; some of it was rejected."""
 
     through: int = 0
-    rejected: list[tuple[Spooled, str]] = field(default_factory=list)
+    rejected: dict[int, str] = field(default_factory=dict)
     failure: PostFailed | None = None
 
-    def add(self, batch: Sequence[Spooled], answer: Sequence[_Result]) -> None:
+    def add(self, batch: Batch, answer: Sequence[_Result]) -> None:
         """Raises PostFailed at the first event without a result: those behind it wait too."""
-        for event, result in zip(batch, answer, strict=False):
-            if event.id != result.id:
+        for seq, event_id, result in zip(batch.seqs, batch.ids, answer, strict=False):
+            if event_id != result.id:
                 break
             if result.status == "rejected":
-                self.rejected.append((event, result.code or "unknown"))
-            self.through = event.seq
-        if self.through != batch[-1].seq:
+                code = self.rejected[seq] = result.code or "unknown"
+                log.error("event rejected", event_id=event_id, code=code)
+            self.through = seq
+        if self.through != batch.through:
             raise PostFailed("an unfit answer")
 
 
@@ -261,10 +262,10 @@ class Reporter:
         return batch
 
     async def _fly(self, batch: list[_Waiting]) -> None:
-        bodies = [body for waiting in batch for body in waiting.bodies]
+        events = b",".join(body for waiting in batch for body in waiting.bodies)
         checkpoints = {key: at for waiting in batch for key, at in waiting.checkpoints.items()}
         try:
-            answer = await self._post(bodies, DEADLINE_S, EventResults, checkpoints)
+            answer = await self._post(events, DEADLINE_S, EventResults, checkpoints)
             results = {each.id: each for each in answer.results}
             parts = [[results[event_id] for event_id in each.ids] for each in batch]
         except (PostFailed, KeyError) as error:
@@ -293,26 +294,25 @@ class Reporter:
         Meanwhile the disk forgets what was answered for and reads ahead, some batches at a time.
         A crash leaves at most twice as much without need, under ids that are known above.
         """
-        events, answered = await self._spool.head(limit), _Answered()
-        while events:
+        batches, answered = await self._spool.head(limit), _Answered()
+        while batches:
             turning = asyncio.create_task(
-                self._settle(answered, after=events[-1].seq), name="reporter-settle"
+                self._settle(answered, after=batches[-1].through), name="reporter-settle"
             )
             try:
-                answered = await self._post_batches(events)
+                answered = await self._post_batches(batches)
             finally:
                 ahead = await turning
-            events = [] if answered.failure else ahead
-            if not events:
-                events, failure = await self._settle(answered, after=0), answered.failure
+            batches = [] if answered.failure else ahead
+            if not batches:
+                batches, failure = await self._settle(answered, after=0), answered.failure
                 if failure:
                     raise failure
                 answered = _Answered()
 
-    async def _post_batches(self, events: Sequence[Spooled]) -> _Answered:
+    async def _post_batches(self, batches: Sequence[Batch]) -> _Answered:
         answered = _Answered()
-        for start in range(0, len(events), MAX_BATCH_EVENTS):
-            batch = events[start : start + MAX_BATCH_EVENTS]
+        for batch in batches:
             try:
                 answered.add(batch, await self._post_batch(batch))
             except PostFailed as failure:
@@ -321,31 +321,28 @@ class Reporter:
             self._backoff.reset()
         return answered
 
-    async def _post_batch(self, batch: Sequence[Spooled]) -> list[_Result]:
+    async def _post_batch(self, batch: Batch) -> list[_Result]:
         try:
-            bodies = [event.body for event in batch]
-            return (await self._post(bodies, SPOOL_TIMEOUT_S, _Results)).results
+            return (await self._post(batch.events, SPOOL_TIMEOUT_S, _Results)).results
         except PostFailed as failure:
-            if failure.status not in _HOPELESS or len(batch) > 1:
+            if failure.status not in _HOPELESS or len(batch.ids) > 1:
                 raise
-            return [_Result(id=batch[0].id, status="rejected", code="refused_batch")]
+            return [_Result(id=batch.ids[0], status="rejected", code="refused_batch")]
 
-    async def _settle(self, answered: _Answered, *, after: int) -> list[Spooled]:
-        rejected = answered.rejected
-        if rejected:
-            log.error("events rejected", events={each.id: why for each, why in rejected})
+    async def _settle(self, answered: _Answered, *, after: int) -> list[Batch]:
         return await self._spool.settle(
-            answered.through, rejected=rejected, now=self._clock(), after=after
+            answered.through, rejected=answered.rejected, now=self._clock(), after=after
         )
 
     async def _post(
         self,
-        bodies: list[bytes],
+        events: bytes,
         timeout_s: float,
         form: type[Answer],
         checkpoints: Mapping[str, str] = _NOTHING,
     ) -> Answer:
-        raw = msgspec.Raw(b"[" + b",".join(bodies) + b"]")
+        """`events` are those of a batch, by comma."""
+        raw = msgspec.Raw(b"[" + events + b"]")
         body = msgspec.json.encode(
             _Batch(session_id=self._session_id, events=raw, checkpoints=dict(checkpoints))
         )

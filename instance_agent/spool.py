@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,11 +17,15 @@ Change = Callable[[sqlite3.Connection], tuple[int, int]]
 
 # Rejected events kept for a person to look at; the oldest make room.
 MAX_DEAD_LETTERS = 1000
-# Events read at once, some batches, so that few commits serve many posts.
-READ_AHEAD = 10 * MAX_BATCH_EVENTS
+# Batches read at once, so that few commits serve many posts.
+AHEAD = 10
 
 _SUPERSEDED = "FROM spool WHERE subject = ?"
 _SETTLED = "FROM spool WHERE seq <= ?"
+_BATCH = """
+SELECT group_concat(seq), group_concat(id), CAST(group_concat(CAST(body AS TEXT)) AS BLOB)
+FROM (SELECT seq, id, body FROM spool WHERE seq > ? ORDER BY seq LIMIT ?)
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +37,16 @@ class SpoolState:
     oldest_at: float | None = None
 
 
-class Spooled(msgspec.Struct, frozen=True, kw_only=True):
-    """One event in its wire form; `seq` is its place in the queue."""
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Events in their wire form, one behind the other; `seqs` are their places in the queue."""
 
-    seq: int
-    id: str
-    body: bytes
+    seqs: list[int]
+    ids: list[str]
+    events: bytes
+
+    @property
+    def through(self) -> int:
+        return self.seqs[-1]
 
 
 class Spool:
@@ -103,24 +111,24 @@ class Spool:
 
         await self._change(job)
 
-    async def head(self, limit: int) -> list[Spooled]:
-        """The oldest events, at most `limit` and one batch's bytes."""
-        return await self._store.run(lambda connection: _read(connection, 0, limit))
+    async def head(self, limit: int) -> list[Batch]:
+        """The oldest events, at most `limit` and one batch's bytes, as a batch; or none."""
+        return await self._store.run(lambda connection: _read(connection, 0, limit, 1))
 
     async def settle(
-        self, through: int, *, rejected: Iterable[tuple[Spooled, str]], now: float, after: int
-    ) -> list[Spooled]:
+        self, through: int, *, rejected: Mapping[int, str], now: float, after: int
+    ) -> list[Batch]:
         """Forget all up to the place `through`, since the control plane answered for it.
 
-        `rejected` has reasons. In the same turn it reads ahead, behind the place `after`.
+        `rejected` has reasons by place. In the same turn it reads ahead, behind the place `after`.
         """
-        ahead: list[Spooled] = []
+        ahead: list[Batch] = []
 
         def job(connection: sqlite3.Connection) -> tuple[int, int]:
-            for event, code in rejected:
-                _bury(connection, event.id, code, event.body, now)
+            for seq, code in rejected.items():
+                _bury(connection, "SELECT id, ?, ?, body FROM spool WHERE seq = ?", code, now, seq)
             grown = _delete(connection, _SETTLED, through)
-            ahead.extend(_read(connection, after, READ_AHEAD))
+            ahead.extend(_read(connection, after, MAX_BATCH_EVENTS, AHEAD))
             return grown
 
         await self._change(job)
@@ -130,7 +138,7 @@ class Spool:
         """Keep a rejected event that was never spooled."""
 
         def job(connection: sqlite3.Connection) -> tuple[int, int]:
-            _bury(connection, str(event_id), code, body, now)
+            _bury(connection, "VALUES (?, ?, ?, ?)", str(event_id), code, now, body)
             return 0, 0
 
         await self._change(job)
@@ -158,18 +166,27 @@ class Spool:
         absent.clear()
 
 
-def _read(connection: sqlite3.Connection, after: int, limit: int) -> list[Spooled]:
-    rows = connection.execute(
-        "SELECT seq, id, body FROM spool WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
-    )
-    taken: list[Spooled] = []
+def _read(connection: sqlite3.Connection, after: int, limit: int, most: int) -> list[Batch]:
+    """At most so many batches, and no more than one batch's bytes in all of them but the first."""
+    taken: list[Batch] = []
     size = 0
-    for seq, event_id, body in rows:
-        size += len(body)
+    while len(taken) < most and (batch := _next(connection, after, limit)) is not None:
+        size += len(batch.events)
         if taken and size > MAX_BATCH_BYTES:
             break
-        taken.append(Spooled(seq=seq, id=event_id, body=body))
+        taken.append(batch)
+        after = batch.through
     return taken
+
+
+def _next(connection: sqlite3.Connection, after: int, limit: int) -> Batch | None:
+    # One row: for each that SQLite gives, threads would take the interpreter from each other.
+    seqs, ids, events = connection.execute(_BATCH, (after, limit)).fetchone()
+    if seqs is None:
+        return None
+    if len(events) > MAX_BATCH_BYTES and limit > 1:
+        return _next(connection, after, limit // 2)
+    return Batch(seqs=[int(seq) for seq in seqs.split(",")], ids=ids.split(","), events=events)
 
 
 def _delete(connection: sqlite3.Connection, which: str, value: object) -> tuple[int, int]:
@@ -181,13 +198,8 @@ def _delete(connection: sqlite3.Connection, which: str, value: object) -> tuple[
     return -depth, -size
 
 
-def _bury(
-    connection: sqlite3.Connection, event_id: str, code: str, body: bytes, now: float
-) -> None:
-    connection.execute(
-        "INSERT INTO dead_letters (id, code, at, body) VALUES (?, ?, ?, ?)",
-        (event_id, code, now, body),
-    )
+def _bury(connection: sqlite3.Connection, source: str, *values: object) -> None:
+    connection.execute(f"INSERT INTO dead_letters (id, code, at, body) {source}", values)
     connection.execute(
         "DELETE FROM dead_letters WHERE seq <= (SELECT max(seq) FROM dead_letters) - ?",
         (MAX_DEAD_LETTERS,),

@@ -22,7 +22,7 @@ from instance_agent.protocol import (
     Heartbeat,
 )
 from instance_agent.reporter import Reporter, new_event
-from instance_agent.spool import READ_AHEAD, Spool
+from instance_agent.spool import AHEAD, Spool
 from instance_agent.store import Store
 
 NOW = 1_700_000_000.5
@@ -258,7 +258,7 @@ class TestPostSpool:
     async def test_a_backlog_goes_up_in_order_once_and_in_full_batches(
         self, reporter, ingest, spool
     ):
-        events = await backlog(spool, READ_AHEAD + MAX_BATCH_EVENTS + 7)
+        events = await backlog(spool, AHEAD * MAX_BATCH_EVENTS + MAX_BATCH_EVENTS + 7)
         async with posting(reporter):
             await asyncio.wait_for(spool.empty.wait(), 10)
         assert [event_id for batch in ingest.batches for event_id in batch] == events
@@ -280,11 +280,11 @@ class TestPostSpool:
         events = await backlog(spool, 2 * MAX_BATCH_EVENTS)
         async with posting(reporter):
             await ingest.until(1)
-            assert [event.id for event in await spool.head(1)] == [str(events[0])]
+            assert [batch.ids for batch in await spool.head(1)] == [[str(events[0])]]
             ingest.let_go(0)
             await ingest.until(2)
         assert spool.state.depth == MAX_BATCH_EVENTS
-        assert [event.id for event in await spool.head(1)] == [str(events[MAX_BATCH_EVENTS])]
+        assert [batch.ids for batch in await spool.head(1)] == [[str(events[MAX_BATCH_EVENTS])]]
 
     async def test_batches_before_a_failure_are_not_posted_again(self, reporter, ingest, spool):
         events = await backlog(spool, 2 * MAX_BATCH_EVENTS)

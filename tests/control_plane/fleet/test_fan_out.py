@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import socket
 import tracemalloc
 from uuid import UUID
@@ -15,7 +14,7 @@ from control_plane.bus.loop import LoopSettings, WorkLoop
 from control_plane.fleet.provision.base import SMALLEST, InstanceSpec
 from control_plane.fleet.reconcile import WORK
 
-AGENTS = 1_000 if os.environ.get("SCALE") == "full" else 100
+AGENTS = 1_000
 AT_ONCE = 8
 # Far below what all documents and answers together would take, were they held at the same time.
 MAX_BYTES = 24 * 2**20
