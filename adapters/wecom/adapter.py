@@ -39,7 +39,7 @@ from adapters.wecom import codec
 from adapters.wecom.callback import RECEIVED, Opened, unseal
 from adapters.wecom.client import Client
 from adapters.wecom.codec import Notice
-from adapters.wecom.sending import Sending, judge, wrong
+from adapters.wecom.sending import Blame, Blames, Sending, judge, wrong
 from adapters.wecom.settings import Settings
 from adapters.wx_aes import RANDOM_BYTES
 
@@ -48,8 +48,8 @@ PROOF_EVERY_S = 60.0
 # Looks that may fail in a row: one is a bad moment, three are an outage.
 MAX_MISSES = 3
 
-# The setting to look at, by what WeCom answered.
-_PATHS: dict[int | str, str] = {40056: "/agent_id", 301002: "/agent_id"}
+_ANOTHER = Blame("/agent_id", "this secret does not belong to the application with this AgentId")
+_BLAMES: Blames = {40056: _ANOTHER, 301002: _ANOTHER}
 # Ids of groups are made by whoever makes the group.
 _CHAT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
@@ -101,7 +101,7 @@ class Adapter:
         try:
             await self._client.look(self._settings.agent_id)
         except PlatformError as error:
-            if error.error_class != "ip_not_allowed" and (found := wrong(error, _PATHS)):
+            if error.error_class != "ip_not_allowed" and (found := wrong(error, _BLAMES)):
                 raise found from None
         except Refused as refused:
             raise ChannelRefused("/base_url", str(refused)) from None
@@ -119,7 +119,7 @@ class Adapter:
                     raise ChannelRefused("/base_url", str(refused)) from None
                 except (PlatformError, Unreachable, Cut) as error:
                     misses += 1
-                    judge(error, _PATHS, outage=misses >= MAX_MISSES)
+                    judge(error, _BLAMES, outage=misses >= MAX_MISSES)
                 else:
                     misses = 0
                     self._host.connected()

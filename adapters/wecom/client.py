@@ -13,7 +13,7 @@ import httpx2
 import msgspec
 from msgspec import Struct
 
-from adapters import platform
+from adapters import platform, wx_json
 from adapters.base import Content
 from adapters.platform import (
     MAX_ANSWER_BYTES,
@@ -240,12 +240,19 @@ async def _read(response: httpx2.Response, of: type[A], max_bytes: int) -> A:
     """The platform's word; raises PlatformError for a no."""
     content = await platform.read(response, max_bytes=max_bytes)
     try:
-        answer = msgspec.json.decode(content, type=of)
+        answer = _decoded(content, of)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise Cut from None
     if answer.errcode != 0:
         raise refused(answer.errcode, answer.errmsg)
     return answer
+
+
+def _decoded(content: bytes, of: type[A]) -> A:
+    try:
+        return msgspec.json.decode(content, type=of)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.decode(wx_json.mended(content), type=of)
 
 
 def _multipart(boundary: str, content: Content) -> bytes:

@@ -4,8 +4,8 @@ A medium goes out as its upload, and as words where WeCom takes none of it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, TypeVar
 
 from adapters.base import (
     ChannelRefused,
@@ -33,15 +33,23 @@ BUSY = "WeCom cannot be reached"
 _WRONG_COMPANY = frozenset({40013})
 _WORDS = {
     40013: "WeCom does not know this company id",
-    40056: "this secret does not belong to the application with this AgentId",
     95000: "WeCom does not know this customer service account",
     95001: "the customer has had five messages since their last one, and WeCom takes no more",
     95002: "the customer's last message is more than 48 hours old",
     95013: "the session has ended; it opens again when the customer writes",
     95018: "WeCom lets the API send nothing in this state of the session",
-    301002: "this secret does not belong to the application with this AgentId",
 }
 
+
+class Blame(NamedTuple):
+    """A setting to look at, as a JSON pointer, and what to say of it."""
+
+    path: str
+    words: str = ""
+
+
+# By what WeCom answered.
+Blames = Mapping[int | str, Blame]
 T = TypeVar("T")
 # Post a message; its id at the platform.
 Post = Callable[[codec.Body], Awaitable[str]]
@@ -157,25 +165,25 @@ def plain(error: PlatformError) -> str:
     return str(error)
 
 
-def wrong(error: PlatformError, paths: dict[int | str, str]) -> ChannelRefused | None:
-    """Which setting to look at, `paths` by what WeCom answered; None when none is to blame."""
+def wrong(error: PlatformError, blames: Blames) -> ChannelRefused | None:
+    """Which setting to look at; None when none is to blame."""
     if error.code in _WRONG_COMPANY:
-        path = "/corp_id"
-    elif error.code in paths:
-        path = paths[error.code]
+        blame = Blame("/corp_id")
+    elif error.code in blames:
+        blame = blames[error.code]
     elif error.error_class == "ip_not_allowed":
-        path = ""
+        blame = Blame("")
     elif error.error_class == "secret_invalid":
-        path = "/secret"
+        blame = Blame("/secret")
     else:
         return None
-    return ChannelRefused(path, plain(error))
+    return ChannelRefused(blame.path, blame.words or plain(error))
 
 
-def judge(error: Exception, paths: dict[int | str, str], *, outage: bool) -> None:
+def judge(error: Exception, blames: Blames, *, outage: bool) -> None:
     """End the channel for what is wrong, and for what stays away."""
     said_no = isinstance(error, PlatformError)
-    found = wrong(error, paths) if isinstance(error, PlatformError) else None
+    found = wrong(error, blames) if isinstance(error, PlatformError) else None
     if found is not None:
         raise found from None
     if outage:
