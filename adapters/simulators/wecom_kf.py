@@ -6,6 +6,7 @@ that somebody else has, a cursor it does not know, pulls without a token that co
 """
 
 import itertools
+import json
 import re
 import secrets
 from collections import deque
@@ -136,9 +137,12 @@ class WeComKf(Company):
         found = [row for row in self.rows[start:end] if row["open_kfid"] == account]
         answer = {"errcode": 0, "errmsg": "ok", "msg_list": found}
         if self._strikes("stuck"):
-            return JSONResponse(answer | {"next_cursor": cursor, "has_more": 1})
-        more = int(end < len(self.rows))
-        return JSONResponse(answer | {"next_cursor": self._cursor(end), "has_more": more})
+            answer |= {"next_cursor": cursor, "has_more": 1}
+        else:
+            more = int(end < len(self.rows))
+            answer |= {"next_cursor": self._cursor(end), "has_more": more}
+        # In ASCII: what a customer typed may be half a character.
+        return Response(json.dumps(answer), media_type="application/json")
 
     def _may_pull(self, hint: str) -> None:
         now = self._clock()
