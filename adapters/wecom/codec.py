@@ -360,6 +360,7 @@ _CLASSES = {
     0: "ok",
     -1: "server_busy",
     40001: "secret_invalid",
+    40003: "recipient_invalid",
     40007: "media_failed",
     40013: "secret_invalid",
     40014: "token_invalid",

@@ -126,6 +126,8 @@ def _read(raw: bytes) -> _Row:
 
 
 def _event(event: Any, message_id: str, open_kfid: str, at: float) -> Notice:
+    if not isinstance(event, dict):
+        raise TypeError("event")
     fail_type = event.get("fail_type")
     return Notice(
         event=_filled(event, "event_type"),
