@@ -65,8 +65,9 @@ log = structlog.get_logger()
 class Adapter:
     """One account (see `adapters.base.Adapter`)."""
 
-    # Two that pull for one account would answer every customer twice.
-    exclusive: ClassVar[bool] = True
+    # Two that pull for one channel repeat what is known by its id, and each position that either
+    # names has all before it reported. Waiting for a dead one's account would cost a minute.
+    exclusive: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -81,10 +82,6 @@ class Adapter:
         self._sending = Sending(self._client, host.media, clock=clock, media_body=codec.media_body)
         self._sessions = Sessions(self._client, clock=clock)
         self._pulling = Pulling(settings, self._client, host, self._sessions, clock=clock, now=now)
-
-    def account(self) -> str:
-        own = self._settings
-        return "\0".join((own.base_url, own.corp_id, own.open_kfid, own.secret.get_secret_value()))
 
     async def probe(self) -> None:
         """Company, secret and account; not the address of this server (see `adapters.wecom`)."""

@@ -86,18 +86,18 @@ class Pulling:
     async def round(self) -> None:
         """Pull all there is, or prove at least that the platform is there."""
         self._bell.clear()
-        if self._clock() < self._not_before:
-            await self._client.accounts()
-            self._host.connected()
-            return
         try:
-            await self._pull()
+            if self._clock() < self._not_before:
+                await self._client.accounts()
+            else:
+                await self._pull()
+                self._pause_s = 0.0
         except PlatformError as error:
             if error.error_class != "rate_limited":
                 raise
             self._throttle()
-        else:
-            self._pause_s = 0.0
+        # Whatever it answered, it is there.
+        self._host.connected()
 
     async def close(self) -> None:
         await self._arrivals.close()
@@ -142,12 +142,10 @@ class Pulling:
         return await self._page("")
 
     def _throttle(self) -> None:
-        """It answered, so it is there."""
         least = TOO_OFTEN_S if self._token else UNASKED_TOO_OFTEN_S
         self._pause_s = min(max(self._pause_s * 2, least), MAX_TOO_OFTEN_S)
         self._not_before = self._clock() + self._pause_s
         log.info("pulled too often", pause_s=self._pause_s)
-        self._host.connected()
 
     # --- what came ---
 

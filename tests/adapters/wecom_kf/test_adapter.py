@@ -120,12 +120,6 @@ class TestProbe:
         door.close()
 
 
-class TestAccount:
-    def test_two_channels_of_one_account_are_one(self, made):
-        assert made().account() == made(greeting="您好").account()
-        assert made().account() != made(open_kfid="wk2").account()
-
-
 class TestSend:
     async def test_a_text_reaches_the_customer_under_an_id_of_ours(
         self, adapter, platform, customer, part

@@ -122,6 +122,17 @@ class TestBurst:
             await host.until_reported(BURST)
         assert [message.dedupe_key for message in host.reported] == burst
 
+    async def test_two_at_once_for_one_channel_repeat_and_skip_nothing(
+        self, made, host, burst, platform
+    ):
+        async with at_work(made()), at_work(made()):
+            await host.until_reported(2 * BURST)
+        assert once(host) == burst
+        platform.put("wm1", "text", {"content": "new"})
+        async with at_work(made()):
+            await host.until_reported(2 * BURST + 1)
+        assert said(host)[-1] == "new"
+
     async def test_a_cursor_that_the_platform_does_not_know_costs_repeats_and_no_message(
         self, made, host, burst, platform
     ):
@@ -220,6 +231,16 @@ class TestBell:
             platform.put("wm1", "text", {"content": "hi"})
             await ring(adapter)
             await host.until_reported(1)
+
+    async def test_too_often_is_a_sign_of_life_whatever_was_asked(
+        self, adapter, platform, host, monkeypatch
+    ):
+        monkeypatch.setattr(pulling, "PULL_EVERY_S", 0)
+        platform.faults.rate_limit = 5
+        async with at_work(adapter):
+            while platform.faults.rate_limit:
+                host.proven.clear()
+                await host.proven.wait()
 
     async def test_a_page_that_does_not_go_on_is_not_pulled_for_ever(
         self, adapter, platform, host, monkeypatch
