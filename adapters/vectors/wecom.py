@@ -8,6 +8,7 @@ from pydantic import SecretStr, ValidationError
 
 from adapters import wx_aes
 from adapters.model import Challenge, Inbound, RawCallback, Rejected, Verified
+from adapters.vectors import wecom_kf
 from adapters.wecom import codec
 from adapters.wecom.callback import Opened, unseal, verify
 from adapters.wecom.codec import Notice
@@ -112,6 +113,10 @@ def _inbound(given: Fields, expect: Fields) -> bool:
     return _holds(_normalized(decoded), expect["normalized"])
 
 
+def _kf_sync_item(given: Fields, expect: Fields) -> bool:
+    return _holds(wecom_kf.normalized(given), expect["normalized"])
+
+
 def _errcode(given: Fields, expect: Fields) -> bool:
     found = codec.error_class(given["errcode"])
     return bool(found == expect["class"] and _ACTIONS[found] == expect["action"])
@@ -167,5 +172,6 @@ RUNS = {
     "signature": _signature,
     "reject": _reject,
     "inbound": _inbound,
+    "kf_sync_item": _kf_sync_item,
     "errcode": _errcode,
 }

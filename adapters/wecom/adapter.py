@@ -4,9 +4,9 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import structlog
 from msgspec.structs import replace
@@ -16,13 +16,9 @@ from adapters.arrivals import Arrivals
 from adapters.base import (
     Attempt,
     ChannelRefused,
-    Content,
     Host,
-    MediaRefused,
-    NotAccepted,
     Outgoing,
     SendFailed,
-    SendUnknown,
     Sent,
 )
 from adapters.model import (
@@ -32,7 +28,6 @@ from adapters.model import (
     Image,
     Inbound,
     RawCallback,
-    Ref,
     Rejected,
     Segment,
     Video,
@@ -40,11 +35,11 @@ from adapters.model import (
 )
 from adapters.outbound import Refused
 from adapters.platform import Cut, PlatformError, Unreachable
-from adapters.uploads import Uploads
 from adapters.wecom import codec
 from adapters.wecom.callback import RECEIVED, Opened, unseal
 from adapters.wecom.client import Client
 from adapters.wecom.codec import Notice
+from adapters.wecom.sending import Blame, Blames, Sending, judge, wrong
 from adapters.wecom.settings import Settings
 from adapters.wx_aes import RANDOM_BYTES
 
@@ -52,18 +47,11 @@ from adapters.wx_aes import RANDOM_BYTES
 PROOF_EVERY_S = 60.0
 # Looks that may fail in a row: one is a bad moment, three are an outage.
 MAX_MISSES = 3
-# The platform keeps an upload for three days; the last hour is for sends under way.
-MEDIA_KEPT_S = 3 * 86_400 - 3_600
-# Media sent at a time: each is whole in memory, up to 20 MB and as much again on the way out.
-MAX_MEDIA_SENDS = 2
 
-_WRONG_COMPANY = frozenset({40013})
-_WRONG_APPLICATION = frozenset({40056, 301002})
+_ANOTHER = Blame("/agent_id", "this secret does not belong to the application with this AgentId")
+_BLAMES: Blames = {40056: _ANOTHER, 301002: _ANOTHER}
 # Ids of groups are made by whoever makes the group.
 _CHAT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-_BUSY = "WeCom cannot be reached"
-
-T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -101,8 +89,7 @@ class Adapter:
             clock=clock,
         )
         self._arrivals = Arrivals(lambda ref: self._client.download(ref.id), host.media)
-        self._uploads = Uploads(self._client.upload, kept_s=MEDIA_KEPT_S, clock=clock)
-        self._room = asyncio.Semaphore(MAX_MEDIA_SENDS)
+        self._sending = Sending(self._client, host.media, clock=clock)
 
     async def probe(self) -> None:
         """Company, secret and application; not the address of this server.
@@ -114,8 +101,8 @@ class Adapter:
         try:
             await self._client.look(self._settings.agent_id)
         except PlatformError as error:
-            if error.error_class != "ip_not_allowed" and (wrong := _wrong(error)):
-                raise wrong from None
+            if error.error_class != "ip_not_allowed" and (found := wrong(error, _BLAMES)):
+                raise found from None
         except Refused as refused:
             raise ChannelRefused("/base_url", str(refused)) from None
         except (Unreachable, Cut):
@@ -132,7 +119,7 @@ class Adapter:
                     raise ChannelRefused("/base_url", str(refused)) from None
                 except (PlatformError, Unreachable, Cut) as error:
                     misses += 1
-                    _judge(error, misses)
+                    judge(error, _BLAMES, outage=misses >= MAX_MISSES)
                 else:
                     misses = 0
                     self._host.connected()
@@ -172,81 +159,19 @@ class Adapter:
         [segment] = part.segments
         match segment:
             case Image() | Voice() | Video() | File() if segment.ref is not None:
-                body = await self._media_body(segment, segment.ref)
+                body = await self._sending.uploaded(segment, segment.ref)
             case _:
                 body = codec.body(segment, in_group=to.in_group) or codec.words(segment)
-        await self._unseen(self._client.ready())
+        await self._sending.ready()
         return partial(self._send, to, segment, body)
 
     # --- sending ---
 
     async def _send(self, to: Recipient, segment: Segment, body: codec.Body) -> Sent:
-        try:
-            return await self._post(to, body)
-        except SendFailed as failed:
-            if failed.error_class != "media_failed":
-                raise
-        # The platform has forgotten the medium before its time; nothing was sent.
-        ref = getattr(segment, "ref", None)
-        if ref is not None:
-            self._uploads.forget(body.get(body["msgtype"], {}).get("media_id", ""))
-            body = await self._media_body(segment, ref)
-            try:
-                return await self._post(to, body)
-            except SendFailed as failed:
-                if failed.error_class != "media_failed":
-                    raise
-        return await self._post(to, codec.words(segment))
-
-    async def _media_body(self, segment: Segment, ref: Ref) -> codec.Body:
-        """What goes out for a medium: its upload, or words where the platform takes none."""
-        # Each is whole in memory.
-        async with self._room:
-            content = await self._content(ref)
-            kind = None if content is None else codec.upload_kind(segment, content)
-            if content is None or kind is None:
-                return codec.words(segment)
-            try:
-                media_id = await self._unseen(self._uploads.media_id(kind, content))
-            except SendFailed as failed:
-                if failed.error_class != "media_failed":
-                    raise
-                return codec.words(segment)
-        return codec.media_body(kind, media_id, segment)
-
-    async def _content(self, ref: Ref) -> Content | None:
-        if ref.via != "media":
-            return None
-        try:
-            return await self._host.media.read(ref)
-        except MediaRefused:
-            return None
-        except NotAccepted:
-            raise SendFailed("server_busy", "the media store cannot be reached") from None
-
-    async def _unseen(self, call: Awaitable[T]) -> T:
-        """A call that nobody sees: once more does no harm."""
-        try:
-            return await call
-        except PlatformError as error:
-            raise _refusal(error) from None
-        except Refused as refused:
-            raise SendFailed("no_permission", str(refused)) from None
-        except (Unreachable, Cut):
-            raise SendFailed("server_busy", _BUSY) from None
-
-    async def _post(self, to: Recipient, body: codec.Body) -> Sent:
-        addressed = to.addressed(self._settings.agent_id) | body
-        try:
-            return Sent(platform_message_id=await self._client.send(to.path, addressed))
-        except PlatformError as error:
-            raise _refusal(error) from None
-        except Refused as refused:
-            raise SendFailed("no_permission", str(refused)) from None
-        except Unreachable:
-            raise SendFailed("server_busy", _BUSY) from None
-        except Cut:
-            raise SendUnknown("the connection was cut") from None
+        addressed = to.addressed(self._settings.agent_id)
+        return await self._sending.send(
+            segment, body, lambda body: self._client.send(to.path, addressed | body)
+        )
 
     def _greet(self, to: str, request: RawCallback, opened: Opened) -> CallbackAnswer:
         """The passive reply: the answer to the callback is itself a message, closed as that was."""
@@ -277,45 +202,3 @@ def _recipient(conversation: ConversationKey) -> Recipient:
     if conversation.type != "direct" or "|" in to or to.startswith("@"):
         raise SendFailed("recipient_invalid", "neither a member of the company nor a group")
     return Recipient(to, in_group=False)
-
-
-def _refusal(error: PlatformError) -> SendFailed:
-    return SendFailed(error.error_class, _plain(error) or str(error))
-
-
-def _judge(error: Exception, misses: int) -> None:
-    """End the channel for what is wrong, and for what stays away."""
-    wrong = _wrong(error) if isinstance(error, PlatformError) else None
-    if wrong is not None:
-        raise wrong from None
-    if misses >= MAX_MISSES:
-        said_no = isinstance(error, PlatformError)
-        raise ChannelRefused("/base_url", str(error) if said_no else _BUSY) from None
-
-
-def _wrong(error: PlatformError) -> ChannelRefused | None:
-    """Which setting to look at, in plain words; None when none is to blame."""
-    if error.code in _WRONG_COMPANY:
-        path = "/corp_id"
-    elif error.code in _WRONG_APPLICATION:
-        path = "/agent_id"
-    elif error.error_class == "ip_not_allowed":
-        path = ""
-    elif error.error_class == "secret_invalid":
-        path = "/secret"
-    else:
-        return None
-    return ChannelRefused(path, _plain(error) or str(error))
-
-
-def _plain(error: PlatformError) -> str | None:
-    if error.code in _WRONG_COMPANY:
-        return "WeCom does not know this company id"
-    if error.error_class == "ip_not_allowed":
-        where = f" {error.address}" if error.address else ""
-        return f"enter the address of this server{where} in WeCom's console under 企业可信IP"
-    if error.error_class == "secret_invalid":
-        return "WeCom does not know this secret"
-    if error.code in _WRONG_APPLICATION:
-        return "this secret does not belong to the application with this AgentId"
-    return None

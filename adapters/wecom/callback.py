@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from adapters import wx_json, wx_xml
 from adapters.model import CallbackAnswer, Challenge, RawCallback, Rejected, Verification, Verified
-from adapters.wecom.settings import Settings
+from adapters.wecom.settings import Company
 from adapters.wx_aes import Envelope, EnvelopeError
 from adapters.wx_json import JsonError
 from adapters.wx_xml import XmlError
@@ -29,8 +29,8 @@ class Opened(Struct, frozen=True, kw_only=True):
     is_json: bool
 
 
-def verify(request: RawCallback, settings: Settings, *, now: float) -> Verification:
-    """Whether WeCom sent this to this company's application, and recently; never raises."""
+def verify(request: RawCallback, settings: Company, *, now: float) -> Verification:
+    """Whether WeCom sent this to this company's address, and recently; never raises."""
     opened = unseal(request, settings, now=now)
     if isinstance(opened, Rejected):
         return opened
@@ -40,7 +40,7 @@ def verify(request: RawCallback, settings: Settings, *, now: float) -> Verificat
     return Verified(answer=RECEIVED)
 
 
-def unseal(request: RawCallback, settings: Settings, *, now: float | None) -> Opened | Rejected:
+def unseal(request: RawCallback, settings: Company, *, now: float | None) -> Opened | Rejected:
     """The message inside; `now` None skips the age, for what was checked on arrival."""
     if request.method not in {"GET", "POST"}:
         return Rejected(reason="the platform does not use this method")

@@ -7,15 +7,21 @@ import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import msgspec
 from msgspec import Struct
 
-from adapters import platform
+from adapters import platform, wx_json
 from adapters.base import Content
-from adapters.platform import MEDIA_TIMEOUT_S, TIMEOUT_S, Cut, PlatformError
+from adapters.platform import (
+    MAX_ANSWER_BYTES,
+    MEDIA_TIMEOUT_S,
+    TIMEOUT_S,
+    Cut,
+    PlatformError,
+)
 from adapters.token import STALE, Granted, Token
 from adapters.wecom import codec
 
@@ -37,9 +43,17 @@ def refused(errcode: int, message: str = "") -> PlatformError:
     return error
 
 
-class _Answer(Struct):
+class Answer(Struct):
+    """What every answer of WeCom has."""
+
     errcode: int = 0
     errmsg: str = ""
+
+
+A = TypeVar("A", bound=Answer)
+
+
+class _Answer(Answer):
     access_token: str = ""
     expires_in: float = 0
     msgid: str = ""
@@ -76,11 +90,18 @@ class Client:
         """Have a token, so that the next call is the only one."""
         await self._token.current()
 
+    async def ask(
+        self, path: str, body: dict[str, Any], of: type[A], *, max_bytes: int = MAX_ANSWER_BYTES
+    ) -> A:
+        """Post a question; its answer, which holds at most so many bytes."""
+        content = msgspec.json.encode(body)
+        return await self._token.asked(
+            lambda token: self._post(path, token, {}, content, of, max_bytes=max_bytes)
+        )
+
     async def send(self, path: str, body: dict[str, Any]) -> str:
         """Post a message to one person or group; its id at the platform."""
-        answer = await self._token.asked(
-            lambda token: self._post(path, token, {}, msgspec.json.encode(body))
-        )
+        answer = await self.ask(path, body, _Answer)
         if answer.invaliduser:
             # Taken, and sent to nobody: there was one recipient.
             raise refused(_NOBODY)
@@ -98,6 +119,7 @@ class Client:
                 token,
                 {"type": kind},
                 multipart,
+                _Answer,
                 content_type=f"multipart/form-data; boundary={boundary}",
                 timeout_s=MEDIA_TIMEOUT_S,
             )
@@ -125,13 +147,13 @@ class Client:
 
     async def _new_token(self) -> Granted:
         query = {"corpid": self._corp_id, "corpsecret": self._secret}
-        answer = await self._call("GET", "gettoken", query)
+        answer = await self._call("GET", "gettoken", query, _Answer)
         return Granted(answer.access_token, answer.expires_in)
 
     # --- the calls ---
 
     async def _get(self, path: str, token: str, query: dict[str, str]) -> _Answer:
-        return await self._call("GET", path, {"access_token": token, **query})
+        return await self._call("GET", path, {"access_token": token, **query}, _Answer)
 
     async def _post(
         self,
@@ -139,17 +161,21 @@ class Client:
         token: str,
         query: dict[str, str],
         body: bytes,
+        of: type[A],
         *,
         content_type: str = "application/json",
         timeout_s: float = TIMEOUT_S,
-    ) -> _Answer:
+        max_bytes: int = MAX_ANSWER_BYTES,
+    ) -> A:
         return await self._call(
             "POST",
             path,
             {"access_token": token, **query},
+            of,
             body=body,
             headers={"content-type": content_type},
             timeout_s=timeout_s,
+            max_bytes=max_bytes,
         )
 
     async def _call(
@@ -157,21 +183,23 @@ class Client:
         method: str,
         path: str,
         query: dict[str, str],
+        of: type[A],
         *,
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
         timeout_s: float = TIMEOUT_S,
-    ) -> _Answer:
+        max_bytes: int = MAX_ANSWER_BYTES,
+    ) -> A:
         async with self._response(
             method, path, query, body=body, headers=headers, timeout_s=timeout_s
         ) as response:
-            return await _read(response)
+            return await _read(response, of, max_bytes)
 
     async def _bytes(self, media_id: str, token: str) -> AsyncGenerator[bytes]:
         query = {"access_token": token, "media_id": media_id}
         async with self._response("GET", "media/get", query, timeout_s=MEDIA_TIMEOUT_S) as response:
             if "json" in response.headers.get("content-type", "json"):
-                await _read(response)
+                await _read(response, Answer, MAX_ANSWER_BYTES)
                 raise Cut
             async with aclosing(
                 platform.chunks(response, max_bytes=codec.MAX_FILE_BYTES)
@@ -208,16 +236,23 @@ class Client:
             yield response
 
 
-async def _read(response: httpx2.Response) -> _Answer:
+async def _read(response: httpx2.Response, of: type[A], max_bytes: int) -> A:
     """The platform's word; raises PlatformError for a no."""
-    content = await platform.read(response)
+    content = await platform.read(response, max_bytes=max_bytes)
     try:
-        answer = msgspec.json.decode(content, type=_Answer)
-    except (msgspec.MsgspecError, ValueError):
+        answer = _decoded(content, of)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise Cut from None
     if answer.errcode != 0:
         raise refused(answer.errcode, answer.errmsg)
     return answer
+
+
+def _decoded(content: bytes, of: type[A]) -> A:
+    try:
+        return msgspec.json.decode(content, type=of)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.decode(wx_json.mended(content), type=of)
 
 
 def _multipart(boundary: str, content: Content) -> bytes:

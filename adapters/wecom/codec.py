@@ -239,11 +239,13 @@ class _Parts(Struct):
         self.words = ""
 
 
-def split(segments: Sequence[Segment]) -> list[list[Segment]]:
+def split(
+    segments: Sequence[Segment], alone: Callable[[Segment], bool] | None = None
+) -> list[list[Segment]]:
     """A message as parts of one segment each: words, or something that is sent by itself."""
     parts = _Parts()
     for segment in segments:
-        if stands_alone(segment):
+        if (alone or stands_alone)(segment):
             parts.put(segment)
         else:
             parts.say(in_words(segment), inline=isinstance(segment, _INLINE))
@@ -358,6 +360,7 @@ _CLASSES = {
     0: "ok",
     -1: "server_busy",
     40001: "secret_invalid",
+    40003: "recipient_invalid",
     40007: "media_failed",
     40013: "secret_invalid",
     40014: "token_invalid",
@@ -378,6 +381,11 @@ _CLASSES = {
     86001: "chat_gone",
     86003: "chat_gone",
     86008: "chat_gone",
+    95000: "no_permission",
+    95001: "window_count_exceeded",
+    95002: "window_expired",
+    95013: "window_expired",
+    95018: "recipient_unavailable",
     301002: "no_permission",
 }
 

@@ -1,4 +1,4 @@
-"""Settings of a WeCom application."""
+"""Settings of a WeCom application, and what all that a company runs at WeCom has in common."""
 
 import re
 from urllib.parse import urlsplit
@@ -10,8 +10,8 @@ from adapters.wx_aes import KEY_PATTERN, Envelope
 API_URL = "https://qyapi.weixin.qq.com"
 
 
-class Settings(BaseModel):
-    """One self-built application (自建应用); all but the last two come from the console."""
+class Company(BaseModel):
+    """One secret of a company, and the keys of the address that WeCom calls."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,7 +21,6 @@ class Settings(BaseModel):
         pattern=r"^[A-Za-z0-9_-]+$",
         description="企业 ID, under 我的企业.",
     )
-    agent_id: int = Field(gt=0, lt=2**31, description="AgentId of the application.")
     secret: SecretStr = Field(
         min_length=1, max_length=200, description="Secret of the application."
     )
@@ -42,11 +41,6 @@ class Settings(BaseModel):
         default=None,
         description="The EncodingAESKey before a change of keys.",
         json_schema_extra={"previous_of": "encoding_aes_key", "pattern": KEY_PATTERN},
-    )
-    greeting: str = Field(
-        default="",
-        max_length=500,
-        description="Answered when somebody gets the application for the first time.",
     )
     base_url: str = Field(
         default=API_URL,
@@ -72,7 +66,7 @@ class Settings(BaseModel):
 
     @property
     def envelopes(self) -> list[Envelope]:
-        """What seals and opens this application's callbacks: as it is now, then as it was."""
+        """What seals and opens callbacks: as it is now, then as it was."""
         now = self._envelope(self.token, self.encoding_aes_key)
         if self.previous_token is None and self.previous_encoding_aes_key is None:
             return [now]
@@ -89,3 +83,14 @@ class Settings(BaseModel):
             encoding_aes_key=key.get_secret_value(),
             receive_id=self.corp_id,
         )
+
+
+class Settings(Company):
+    """One self-built application (自建应用); all but greeting and address come from the console."""
+
+    agent_id: int = Field(gt=0, lt=2**31, description="AgentId of the application.")
+    greeting: str = Field(
+        default="",
+        max_length=500,
+        description="Answered when somebody gets the application for the first time.",
+    )

@@ -14,6 +14,7 @@ _BY_CLASS = {
     "paced": "It waits: the platform limits how many messages one chat gets in a while.",
     "rate_limited": "The platform takes no more messages for now.",
     "recipient_invalid": "The platform does not know the recipient.",
+    "recipient_unavailable": "The platform lets us say nothing to the recipient for now.",
     "secret_invalid": "The platform does not accept the channel's credentials.",
     "server_busy": "The platform could not be reached or was busy.",
     "too_long": "It is too long for the platform.",

@@ -54,6 +54,20 @@ def inbound(**normalized: Any) -> dict[str, Any]:
     return {"kind": "inbound", "input": given, "expect": {"normalized": normalized}}
 
 
+def kf_sync_item(row: dict[str, Any], **normalized: Any) -> dict[str, Any]:
+    head = {"msgid": "m1", "open_kfid": "wk1", "external_userid": "wm1", "send_time": 7}
+    given = {"transport": "kf_sync_msg", "item": head | row}
+    return {"kind": "kf_sync_item", "input": given, "expect": {"normalized": normalized}}
+
+
+KF_TEXT = {"origin": 3, "msgtype": "text", "text": {"content": "hi"}}
+KF_ENTERED = {
+    "origin": 4,
+    "msgtype": "event",
+    "event": {"event_type": "enter_session", "external_userid": "wm1", "welcome_code": "c"},
+}
+
+
 def errcode(code: int, error_class: str, action: str) -> dict[str, Any]:
     expect = {"class": error_class, "action": action}
     return {"kind": "errcode", "input": {"api": "qyapi", "errcode": code}, "expect": expect}
@@ -67,6 +81,10 @@ GOOD = [
     rejected(decrypt(TEXT, nonce="another")),
     inbound(kind="message", segments=[{"type": "text", "text": "hi"}], app={"agent_id": "2"}),
     errcode(42001, "token_expired", "refresh_token_once"),
+    kf_sync_item(KF_TEXT, kind="message", segments=[{"type": "text", "text": "hi"}]),
+    kf_sync_item(KF_TEXT | {"origin": 5}, kind="echo"),
+    kf_sync_item(KF_TEXT | {"msgid": ""}, kind="dropped"),
+    kf_sync_item(KF_ENTERED, kind="notice", welcome_code="c", welcome_deadline_s=20),
 ]
 BAD = [
     url_verify("1") | {"expect": {"status": 200, "body": "2"}},
@@ -76,6 +94,7 @@ BAD = [
     inbound(kind="message", segments=[]),
     inbound(kind="notice"),
     errcode(42001, "rate_limited", "backoff"),
+    kf_sync_item(KF_TEXT, kind="message", segments=[]),
     {"kind": "kf_paging", "input": {}, "expect": {}},
 ]
 

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from adapters.simulators.wecom import Faults
+from adapters.simulators.wecom_company import Faults
 from tests.e2e.conftest import until
 from tests.faults.installation import Installation
 from tests.faults.weather import PARTS, Fault, Gust

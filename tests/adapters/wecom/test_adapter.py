@@ -23,7 +23,7 @@ from adapters.model import (
 )
 from adapters.outbound import Door, networks
 from adapters.wecom import adapter as module
-from adapters.wecom import codec
+from adapters.wecom import codec, sending
 from adapters.wecom.adapter import Adapter
 from adapters.wecom.codec import MEDIA
 from instance_agent.client import platform_client
@@ -424,7 +424,7 @@ class TestSendMedia:
         for _ in range(3):
             await send(adapter, part(Image(ref=ref)))
         assert wecom.calls["media/upload"] == 1
-        clock.time += module.MEDIA_KEPT_S
+        clock.time += sending.MEDIA_KEPT_S
         await send(adapter, part(Image(ref=ref)))
         assert wecom.calls["media/upload"] == 2
         assert [seen.msgtype for seen in wecom.seen] == ["image"] * 4

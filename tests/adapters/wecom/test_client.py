@@ -7,7 +7,7 @@ import pytest
 from adapters import platform
 from adapters.base import Content
 from adapters.platform import Cut, PlatformError, Unreachable
-from adapters.simulators.wecom import MEDIA_LIFE_S, TOKEN_LIFE_S
+from adapters.simulators.wecom_company import MEDIA_LIFE_S, TOKEN_LIFE_S
 from adapters.wecom.client import Client
 
 PNG = b"\x89PNG" + bytes(100)
@@ -89,7 +89,7 @@ class TestToken:
         assert sorted(wecom.told("zhangsan")) == ["0", "1", "2", "3", "4", "您好"]
 
     async def test_that_is_never_good_is_not_asked_for_for_ever(self, client, wecom, monkeypatch):
-        monkeypatch.setattr("adapters.simulators.wecom.TOKEN_LIFE_S", 0)
+        monkeypatch.setattr("adapters.simulators.wecom_company.TOKEN_LIFE_S", 0)
         error = await refused(client.look(wecom.agent_id))
         assert error.error_class == "token_expired"
         assert wecom.calls["gettoken"] == 2

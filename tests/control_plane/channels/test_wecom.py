@@ -47,11 +47,12 @@ async def wecom() -> AsyncIterator[WeCom]:
 
 
 class Bench:
-    """A tenant with a bot, its WeCom application, and the platform behind it."""
+    """A tenant with a bot, its account at WeCom, and the platform behind it."""
 
-    def __init__(self, owner: Any, wecom: WeCom) -> None:
+    def __init__(self, owner: Any, wecom: Any, *, kind: str = "wecom") -> None:
         self.owner = owner
         self.wecom = wecom
+        self.kind = kind
         self.instance_id = ""
         self.channel: dict[str, Any] = {}
 
@@ -60,7 +61,7 @@ class Bench:
         self.instance_id = made.json()["id"]
         answer = await self.owner.post(
             f"/instances/{self.instance_id}/channels",
-            {"kind": "wecom", "name": "客服", "settings": self.wecom.settings},
+            {"kind": self.kind, "name": "客服", "settings": self.wecom.settings},
         )
         assert answer.status_code == 201, answer.text
         self.channel = answer.json()

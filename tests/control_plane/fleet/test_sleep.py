@@ -495,4 +495,5 @@ def test_every_kind_that_is_there_calls_us() -> None:
     assert {name: registry.kind(name).calls_us for name in registry.kinds()} == {
         "webchat": True,
         "wecom": True,
+        "wecom_kf": True,
     }
