@@ -224,16 +224,23 @@ def _blank(run: Sequence[Segment]) -> bool:
 
 def said(segments: Iterable[Segment], to: Target) -> str:
     """The words of a part, as the platform writes them there."""
-    return "".join(_written(each, to) for each in segments)
+    written = words = ""
+    for segment in segments:
+        mark = _mention(segment, to) if isinstance(segment, At) else ""
+        if mark:
+            written, words = written + harmless(words) + mark, ""
+        else:
+            words += in_words(segment)
+    return written + harmless(words)
 
 
-def _written(segment: Segment, to: Target) -> str:
-    if isinstance(segment, At) and to.scene != "users":
-        if segment.target == "all":
-            return "<qqbot-at-everyone />" if to.scene == "channels" else harmless("@all")
-        if _CHAT.fullmatch(segment.target):
-            return f'<qqbot-at-user id="{segment.target}" />'
-    return harmless(in_words(segment))
+def _mention(at: At, to: Target) -> str:
+    """Empty where nobody can be called."""
+    if to.scene == "channels" and at.target == "all":
+        return "<qqbot-at-everyone />"
+    if to.scene in ("groups", "channels") and at.target != "all" and _CHAT.fullmatch(at.target):
+        return f'<qqbot-at-user id="{at.target}" />'
+    return ""
 
 
 def harmless(text: str) -> str:

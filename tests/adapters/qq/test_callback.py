@@ -94,8 +94,8 @@ class TestVerify:
         assert b"signature" not in getattr(getattr(found, "answer", None), "body", b"")
 
 
-def challenge(token="Arq0D5A61EgUu4OxUvOp", at="1725442341", **more):
-    return {"op": 13, "d": {"plain_token": token, "event_ts": at}} | more
+def challenge(said="Arq0D5A61EgUu4OxUvOp", at="1725442341", **more):
+    return {"op": 13, "d": {"plain_token": said, "event_ts": at}} | more
 
 
 class TestChallenge:
@@ -118,13 +118,13 @@ class TestChallenge:
         "asked",
         [
             # A message that somebody would like to have said.
-            challenge(token=json.dumps(SAID), at=str(NOW)),
-            challenge(token="{}"),
-            challenge(token=""),
-            challenge(token="a" * 65),
-            challenge(token="a\n"),
-            challenge(token="é"),
-            challenge(token=7),
+            challenge(said=json.dumps(SAID), at=str(NOW)),
+            challenge(said="{}"),
+            challenge(said=""),
+            challenge(said="a" * 65),
+            challenge(said="a\n"),
+            challenge(said="é"),
+            challenge(said=7),
             challenge(at=f'{NOW}{{"op":0}}'),
             challenge(at=""),
             challenge(at=NOW),
