@@ -5,19 +5,13 @@ It refuses what the platform refuses, remembers what each customer saw, and misb
 gateway connection does not hear is said again to whoever resumes.
 """
 
-import asyncio
-import base64
 import itertools
 import json
-import re
 import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta, timezone
-from email import message_from_bytes
-from email.policy import HTTP
+from dataclasses import fields
 from typing import Any
 
 import httpx2
@@ -27,66 +21,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from adapters.simulators.platform import Line, Shown
+from adapters.simulators.platform import Line
 from adapters.simulators.qq_gateway import Gateway
+from adapters.simulators.qq_messages import Anchor, Cut, Faults, Messages, Refusal
 from adapters.simulators.serving import serving
 
 TOKEN_LIFE_S = 7200
 # A new token is given so long before the end of the old one, and never earlier.
 TOKEN_OVERLAP_S = 60
-UPLOAD_LIFE_S = 3600
 DEADLINE_S = 5.0
 TRIES = 3
-REPLIES = 5
-WINDOWS_S = {"users": 3600, "groups": 300, "channels": 300, "dms": 300}
-MAX_CONTENT = 5000
-_BEIJING = timezone(timedelta(hours=8))
-_BEGINNINGS = {1: (b"\x89PNG", b"\xff\xd8"), 2: (b"",), 3: (b"#!SILK", b"\x02#!SILK", b"RIFF")}
-_ADDRESS = re.compile(r"https?://([^/\s]+)")
 
 
-@dataclass(kw_only=True)
-class Faults:
-    """What goes wrong next; a count goes down with each call that it hits."""
-
-    answer_500: int = 0
-    rate_limit: int = 0
-    drop_reply: int = 0
-    """Sends that are shown to the customer and then answered by a cut connection."""
-    forbid_markdown: bool = False
-    audit: int = 0
-    """Sends that people look at first."""
-    refused_address: bool = False
-    banned: bool = False
-    redeliver: int = 0
-    """Times that each webhook call comes again although it was answered well."""
-    drop_callbacks: int = 0
-    """Tries whose answer the platform does not hear."""
-
-
-@dataclass(eq=False, kw_only=True)
-class Anchor:
-    """Something that may be answered: a message, or an event such as a new friend."""
-
-    path: str
-    at: float
-    numbers: set[int] = field(default_factory=set)
-
-
-class _Error(Exception):
-    """The platform says no."""
-
-    def __init__(self, status: int, code: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.answer = {"code": code, "err_code": code, "message": message, "trace_id": "t"}
-
-
-class _Cut(Exception):
-    """The connection ends without an answer."""
-
-
-class QQ:
+class QQ(Messages):
     """The platform as one bot and its customers know it."""
 
     def __init__(
@@ -99,27 +46,19 @@ class QQ:
         callback_url: str = "",
         heartbeat_ms: int = 41_250,
     ) -> None:
+        super().__init__(clock)
         self.transport, self.app_id, self.callback_url = transport, app_id, callback_url
         self.secret = secrets.token_urlsafe(24)
-        self.faults = Faults()
         self.gateway = Gateway(good_token=self._good, heartbeat_ms=heartbeat_ms)
         self.guild_channels: set[str] = set()
         """Chats that are channels of a guild; every other one is a group."""
-        self.registered: set[str] = set()
-        """Hosts that the console knows: addresses of others are not sent."""
-        self.seen: list[Shown] = []
-        self.media: dict[str, bytes] = {}
-        self.uploads: dict[str, tuple[str, float]] = {}
         self.pressed: set[str] = set()
         """Buttons that were acknowledged."""
         self.calls: Counter[str] = Counter()
-        self.anchors: dict[str, Anchor] = {}
         self.tries: list[int] = []
-        self.url = ""
-        self._clock, self._deadline_s = clock, deadline_s
+        self._deadline_s = deadline_s
         self._tokens: dict[str, float] = {}
         self._numbers = itertools.count(1)
-        self._news = asyncio.Condition()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -169,23 +108,18 @@ class QQ:
     ) -> Callable[[Request], Awaitable[Response]]:
         async def guarded(request: Request) -> Response:
             self.calls[request.url.path] += 1
-            if self._strikes("answer_500"):
+            if self.strikes("answer_500"):
                 return Response("bad gateway", 500)
             try:
                 self._authorised(request)
                 status, answer = await do(request)
                 return JSONResponse(answer, status)
-            except _Error as error:
+            except Refusal as error:
                 return JSONResponse(error.answer, error.status)
-            except _Cut:
+            except Cut:
                 return _CutResponse()
 
         return guarded
-
-    def _strikes(self, name: str) -> bool:
-        left = getattr(self.faults, name)
-        setattr(self.faults, name, max(left - 1, 0))
-        return bool(left)
 
     # --- tokens ---
 
@@ -212,11 +146,11 @@ class QQ:
 
     def _authorised(self, request: Request) -> None:
         if not self._good(request.headers.get("authorization", "")):
-            raise _Error(401, 11243, "token invalid")
+            raise Refusal(401, 11243, "token invalid")
         if self.faults.refused_address:
-            raise _Error(401, 11298, "the source address is not on the list")
+            raise Refusal(401, 11298, "the source address is not on the list")
         if self.faults.banned:
-            raise _Error(403, 11265, "the bot is banned")
+            raise Refusal(403, 11265, "the bot is banned")
 
     async def _me(self, request: Request) -> tuple[int, Any]:
         return 200, {"id": "9001", "username": "客服", "avatar": ""}
@@ -230,97 +164,6 @@ class QQ:
         }
         url = self.url.replace("http", "ws", 1) + "/websocket"
         return 200, {"url": url, "shards": 1, "session_start_limit": limit}
-
-    # --- sends ---
-
-    async def _send(self, request: Request) -> tuple[int, Any]:
-        scene, to = request.path_params["scene"], request.path_params["id"]
-        body = await _fields(request)
-        if self._strikes("rate_limit"):
-            raise _Error(429, 20028, "too often")
-        number = self._answered(scene, f"{scene}/{to}", body)
-        shown = self._shown(scene, to, body)
-        number()
-        self.seen.append(shown)
-        async with self._news:
-            self._news.notify_all()
-        if self._strikes("drop_reply"):
-            raise _Cut
-        if self._strikes("audit"):
-            audit = {"message_audit": {"audit_id": "a1"}}
-            return 202, {"code": 304023, "message": "under audit", "data": audit}
-        return 200, {"id": shown.id, "timestamp": self._written_time()}
-
-    def _answered(self, scene: str, path: str, body: dict[str, Any]) -> Callable[[], None]:
-        """Check what the message answers; the result notes it as answered."""
-        named = body.get("msg_id") or body.get("event_id")
-        if not named:
-            raise _Error(400, 40034102, "no permission for messages of its own accord")
-        anchor = self.anchors.get(named)
-        if anchor is None or anchor.path != path:
-            raise _Error(400, 304026, "msg_id is wrong")
-        if self._clock() - anchor.at > WINDOWS_S[scene]:
-            raise _Error(400, 304027, "msg_id has expired")
-        number = int(body.get("msg_seq", 1))
-        if scene in ("users", "groups"):
-            if number in anchor.numbers:
-                raise _Error(400, 40054005, "the message is a repeat, look at msg_seq")
-            if len(anchor.numbers) >= REPLIES:
-                raise _Error(400, 22009, "reply msg exceed limit")
-        return lambda: anchor.numbers.add(number)
-
-    def _shown(self, scene: str, to: str, body: dict[str, Any]) -> Shown:
-        kinds = {0: "text", 2: "markdown", 3: "ark", 7: "media"}
-        kind = kinds.get(body.get("msg_type", 0), "")
-        text = body.get("content", "")
-        if kind == "markdown":
-            if self.faults.forbid_markdown:
-                raise _Error(400, 304036, "no permission for markdown")
-            text = body["markdown"]["content"]
-        elif kind == "media":
-            self._known_upload(scene, body["media"]["file_info"])
-        elif "file_image" in body:
-            kind = "image"
-        elif kind == "text" and not text.strip():
-            raise _Error(400, 50006, "the message is empty")
-        if len(text) > MAX_CONTENT:
-            raise _Error(400, 40054007, "the message is too long")
-        if any(host not in self.registered for host in _ADDRESS.findall(text)):
-            raise _Error(400, 304003, "url is not registered")
-        direct = scene in ("users", "dms")
-        quotes = body.get("message_reference") or {}
-        quoted = json.loads(quotes) if isinstance(quotes, str) else quotes
-        return Shown(
-            user=to if direct else "",
-            chat="" if direct else to,
-            text=text,
-            type=kind,
-            id=f"ROBOT1.0_{secrets.token_urlsafe(12)}",
-            quotes=quoted.get("message_id", ""),
-        )
-
-    def _known_upload(self, scene: str, file_info: str) -> None:
-        kept_for, ends = self.uploads.get(file_info, ("", 0.0))
-        if kept_for != scene or self._clock() >= ends:
-            raise _Error(400, 304082, "the medium cannot be had")
-
-    async def _upload(self, request: Request) -> tuple[int, Any]:
-        scene, asked = request.path_params["scene"], await request.json()
-        kind = asked.get("file_type")
-        if asked.get("srv_send_msg") is not False:
-            raise _Error(400, 40034102, "no permission for messages of its own accord")
-        if kind == 4 and scene == "groups":
-            raise _Error(400, 304083, "groups take no files")
-        if "file_data" in asked:
-            body = base64.b64decode(asked["file_data"], validate=True)
-        else:
-            body = self.media.get(str(asked.get("url", "")).rpartition("/")[2], b"")
-        if not body or not body.startswith(_BEGINNINGS.get(kind, (b"",))):
-            raise _Error(400, 304082, "the medium cannot be had")
-        file_info = secrets.token_urlsafe(24)
-        self.media[file_info] = body
-        self.uploads[file_info] = (scene, self._clock() + UPLOAD_LIFE_S)
-        return 200, {"file_uuid": file_info, "file_info": file_info, "ttl": UPLOAD_LIFE_S}
 
     async def _pressed(self, request: Request) -> tuple[int, Any]:
         if (await request.json()).get("code") == 0:
@@ -391,11 +234,6 @@ class QQ:
             found.append({"content_type": "file", "filename": line.name, "url": url})
         return found
 
-    def _kept(self, body: bytes) -> str:
-        key = secrets.token_urlsafe(12)
-        self.media[key] = body
-        return f"{self.url}/download/{key}"
-
     def _quoted(self, line: Line) -> dict[str, Any]:
         if line.chat in self.guild_channels:
             return {"message_reference": {"message_id": line.quotes}}
@@ -405,9 +243,6 @@ class QQ:
             "msg_elements": [{"content": text}],
             "message_scene": {"ext": [f"ref_msg_idx={line.quotes}", "msg_idx=1"]},
         }
-
-    def _written_time(self) -> str:
-        return datetime.fromtimestamp(self._clock(), _BEIJING).isoformat(timespec="seconds")
 
     # --- the way out ---
 
@@ -428,7 +263,7 @@ class QQ:
 
     async def _called(self, body: bytes) -> bool:
         answer = await self._post(body, self.signed(body))
-        if answer is None or self._strikes("drop_callbacks") or answer.status_code != 200:
+        if answer is None or self.strikes("drop_callbacks") or answer.status_code != 200:
             return False
         return not answer.content or answer.json() == {"op": 12, "d": 0}
 
@@ -476,22 +311,6 @@ class QQ:
         session = self.gateway.current
         return session.waiting if self.transport == "gateway" and session is not None else 0
 
-    def shown(self, user: str = "", *, chat: str = "") -> list[Shown]:
-        everything = not (user or chat)
-        return [
-            each
-            for each in self.seen
-            if everything or (each.chat == chat if chat else each.user == user)
-        ]
-
-    async def until_shown(self, count: int, *, patience_s: float) -> None:
-        await self.until(lambda: len(self.seen) >= count, patience_s=patience_s)
-
-    async def until(self, true: Callable[[], bool], *, patience_s: float) -> None:
-        """Wait until something that customers or buttons show is true."""
-        async with asyncio.timeout(patience_s), self._news:
-            await self._news.wait_for(true)
-
     async def disconnect(self) -> None:
         await self.gateway.close(1001)
 
@@ -526,19 +345,3 @@ class _CutResponse(Response):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"content-length", b"2"), (b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-
-
-async def _fields(request: Request) -> dict[str, Any]:
-    """A message's fields, as JSON or as a form with a picture."""
-    content_type, body = request.headers.get("content-type", ""), await request.body()
-    if not content_type.startswith("multipart/"):
-        found: dict[str, Any] = json.loads(body)
-        return found
-    head = f"Content-Type: {content_type}\r\n\r\n".encode()
-    form: dict[str, Any] = {}
-    for part in message_from_bytes(head + body, policy=HTTP).walk():
-        name = part.get_param("name", header="content-disposition")
-        content = part.get_payload(decode=True)
-        if isinstance(name, str) and isinstance(content, bytes):
-            form[name] = content if part.get_filename() else content.decode()
-    return form

@@ -20,7 +20,7 @@ from adapters.qq import adapter as module
 from adapters.qq import outgoing
 from adapters.qq.adapter import Adapter
 from adapters.simulators.platform import Line
-from adapters.simulators.qq import Anchor
+from adapters.simulators.qq_messages import Anchor
 from instance_agent.client import platform_client
 from tests.adapters.sending import send
 

@@ -23,7 +23,11 @@ from adapters.qq import codec
 from adapters.qq.callback import Call
 from adapters.qq.codec import Ignored, Notice, decode
 
-FIELDS = ["id", "author", "content", "timestamp", "attachments", "mentions", "data", "resolved", "url", "content_type", "openid", "msg_elements", "message_type", "group_openid", "user_openid", "message_scene", "ext"]
+FIELDS = [
+    *("id", "author", "content", "timestamp", "attachments", "mentions", "data", "resolved", "url"),
+    *("content_type", "openid", "msg_elements", "message_type", "group_openid", "user_openid"),
+    *("message_scene", "ext"),
+]
 FACE = base64.b64encode(json.dumps({"text": "[微笑]"}).encode()).decode()
 
 
