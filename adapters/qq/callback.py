@@ -7,7 +7,7 @@ for a call of the platform nothing but a JSON object: neither can ever be read a
 """
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Struct
@@ -30,7 +30,7 @@ _SIGNATURE, _TIMESTAMP, _APP = "x-signature-ed25519", "x-signature-timestamp", "
 _DIGITS = re.compile(r"[0-9]{1,15}", re.ASCII)
 _TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
 # A number that both sides' JSON can hold.
-_MAX_BEAT = 2**53
+_MAX_NUMBER = 2**53
 
 
 class Call(Struct, frozen=True):
@@ -38,7 +38,7 @@ class Call(Struct, frozen=True):
 
     op: int = DISPATCH
     d: Any = None
-    s: int | None = None
+    s: Annotated[int, msgspec.Meta(ge=0, le=_MAX_NUMBER)] | None = None
     t: str | None = None
     id: str | None = None
 
@@ -121,6 +121,6 @@ def _proof(asked: Any, settings: Settings) -> CallbackAnswer | Rejected:
 
 
 def _beat(number: Any) -> CallbackAnswer | Rejected:
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= _MAX_BEAT:
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= _MAX_NUMBER:
         return Rejected(reason="the heartbeat has no number")
     return CallbackAnswer(body=msgspec.json.encode({"op": 11, "d": number}))

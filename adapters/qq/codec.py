@@ -134,10 +134,10 @@ def _message(event: str, said: dict[str, Any], self_id: str) -> Inbound | Ignore
         chat = PRIVATE + chat
     message_id = _id(said, "id")
     mentions = [each for each in _list(said.get("mentions")) if isinstance(each, dict)]
-    own = {_word(each.get(key)) for each in mentions if each.get("is_you") is True for key in _IDS}
-    own |= {self_id}
+    ours = [each for each in mentions if each.get("is_you") is True]
+    own = {self_id} | {_word(each.get(key)) for each in ours for key in _IDS}
     segments = list(_segments(said, mentions, own - {""}))
-    meant = any(isinstance(each, At) and each.is_self for each in segments) or len(own) > 1
+    meant = bool(ours) or any(isinstance(each, At) and each.is_self for each in segments)
     guild = _word(said.get("guild_id"))
     return Inbound(
         dedupe_key=message_id,

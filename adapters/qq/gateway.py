@@ -15,12 +15,12 @@ from adapters.qq.callback import Call
 HEARTBEAT, IDENTIFY, RESUME, RECONNECT, INVALID, HELLO, BEAT_HEARD = 1, 2, 6, 7, 9, 10, 11
 DISPATCH = 0
 
-Action = Literal["resume", "identify", "refresh_then_identify", "backoff_then_resume", "stop"]
+Action = Literal["resume", "identify", "refresh_then_resume", "backoff_then_resume", "stop"]
 
 _CODES: dict[int, Action] = {
     4001: "stop",
     4002: "stop",
-    4004: "refresh_then_identify",
+    4004: "refresh_then_resume",
     4006: "identify",
     4007: "identify",
     4008: "backoff_then_resume",

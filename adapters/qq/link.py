@@ -40,8 +40,11 @@ PAUSE_S = 1.0
 TOO_FAST_S = 60.0
 # A connection that lasted so long was good.
 STEADY_S = 60.0
-# Tries to go on a session, before it is given up; and in all, before we say that it does not work.
+# Tries to go on a session, before it is given up: one that timed out is tried once more, one whose
+# token was refused once with a new one, one that the network lost some times.
 MAX_RESUMES = 3
+_RESUMES = {4009: 1, 4004: 2}
+# Connections that did not last, before we say so.
 MAX_TRIES = 5
 
 log = structlog.get_logger()
@@ -93,9 +96,7 @@ class Link:
             resumes = 0 if place is None or end.good else resumes + 1
             if tries >= MAX_TRIES:
                 raise ChannelRefused("", end.reason)
-            # A session that timed out is tried once more, one that the network lost some times.
-            limit = 1 if end.code == 4009 else MAX_RESUMES
-            forget = end.next in ("identify", "refresh_then_identify") or resumes >= limit
+            forget = end.next == "identify" or resumes >= _RESUMES.get(end.code, MAX_RESUMES)
             log.info("gateway connection ended", reason=end.reason, next=end.next)
             if end.next == "backoff_then_resume":
                 await asyncio.sleep(TOO_FAST_S)
@@ -120,7 +121,7 @@ class Link:
             return End("resume", f"QQ refused the connection with {refused.status}")
         except (Unreachable, Cut):
             return End("resume", plain.AWAY)
-        if end.next == "refresh_then_identify":
+        if end.next == "refresh_then_resume":
             self._client.drop(token)
         return end
 
@@ -215,6 +216,8 @@ class Link:
 
 def _closed(closed: Closed) -> End:
     reason = f"QQ closed the connection with {closed.code}"
+    if closed.code == 4009:
+        reason += ", the session is over; is the bot running somewhere else too?"
     return End(gateway.after_close(closed.code), reason, closed.code)
 
 

@@ -59,11 +59,13 @@ class TestVerify:
             call(b"7"),
             call(b"{"),
             call(b'{"op":"0"}'),
+            call(b'{"op":0,"s":-1}'),
+            call(b'{"op":0,"s":9007199254740993}'),
             call(b'{"op":0,"d":"\xff"}'),
             call(b'{"op":0,"d":' + b"[" * 100_000),
             call(b'{"op":0,"d":"' + b"x" * callback.MAX_BYTES + b'"}'),
         ],
-        ids=range(20),
+        ids=range(22),
     )
     def test_anything_else_is_rejected_without_a_secret_in_the_reason(self, request_):
         found = looked_at(request_)

@@ -2,7 +2,10 @@
 
 import asyncio
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapters.base import ChannelRefused
 from adapters.model import At, Image, Reply, Text, Voice
@@ -183,6 +186,19 @@ class TestSession:
         await gate.gateway.until(lambda: gate.gateway.connected)
         assert gate.calls["login"] == 2
 
+    async def test_a_token_that_the_gateway_refuses_costs_no_session(self, bot, gate, host):
+        await bot.start()
+        await gate.gateway.close(4004)
+        await gate.gateway.until(lambda: len(gate.gateway.resumed) == 1)
+        assert gate.calls["login"] == 2
+        assert len(gate.gateway.identified) == 1
+
+    async def test_a_session_that_timed_out_is_tried_once_more(self, bot, gate, host):
+        await bot.start()
+        await gate.gateway.close(4009)
+        await gate.gateway.until(lambda: len(gate.gateway.resumed) == 1)
+        assert len(gate.gateway.identified) == 1
+
     async def test_the_position_of_another_bot_is_not_used(self, bot, gate, host):
         host.position = gateway.position("999", Session("S", 5))
         await bot.start()
@@ -313,6 +329,29 @@ class TestConversation:
     def test_the_platform_may_ask_for_a_heartbeat(self):
         assert self.made(Session("S", 7)).take(Call(op=1)).send == {"op": 1, "d": 7}
 
+    @given(
+        st.lists(
+            st.builds(
+                Call,
+                op=st.sampled_from([0, 1, 7, 9, 10, 11, 12]),
+                t=st.sampled_from([None, "READY", "RESUMED", "C2C_MESSAGE_CREATE"]),
+                s=st.none() | st.integers(0, 2**53),
+                d=st.none()
+                | st.booleans()
+                | st.dictionaries(
+                    st.sampled_from(["heartbeat_interval", "session_id", "user"]),
+                    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5),
+                ),
+            ),
+            max_size=8,
+        )
+    )
+    def test_no_order_of_frames_makes_it_crash(self, calls):
+        talk = self.made(Session("S", 7))
+        for call in calls:
+            talk.take(call)
+            msgspec.json.encode(talk.beat())
+
     def test_what_is_unknown_calls_for_nothing(self):
         assert self.made().take(Call(op=99)) == gateway.Step()
 
@@ -344,7 +383,7 @@ class TestAfterClose:
     @pytest.mark.parametrize(
         ("code", "action"),
         [
-            (4004, "refresh_then_identify"),
+            (4004, "refresh_then_resume"),
             (1006, "resume"),
             (1000, "resume"),
             (4913, "identify"),
