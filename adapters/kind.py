@@ -38,6 +38,7 @@ class Kind:
     `package` holds `settings`, `callback` and `adapter`; nothing of it loads before it is used.
     `resend_safe_s`: for how many seconds the platform recognises a repeated send by its
     idempotency key, so that an unknown outcome may be sent again; 0 means never.
+    `resend_safe_in`: the types of conversation where it does.
     `callback`: whether its address must be entered at the platform by a person.
     `calls_us`: whether its messages come as calls, which we can keep for an agent that has to be
     started first. `acknowledge`: what must have happened to a message before its platform hears
@@ -60,6 +61,11 @@ class Kind:
     windows: Mapping[ConversationType, Window] = field(default_factory=dict)
     paces: tuple[Pace, ...] = ()
     acknowledge: Acknowledge = "stored"
+    resend_safe_in: tuple[ConversationType, ...] = ("direct", "group", "channel")
+
+    def resend_safe(self, conversation: str) -> float:
+        """For how many seconds a send to a conversation of this type may be repeated."""
+        return self.resend_safe_s if conversation in self.resend_safe_in else 0.0
 
     def settings(self) -> type[BaseModel]:
         """The settings model; fields of type SecretStr are secrets."""

@@ -10,6 +10,9 @@ from adapters.platform import Cut, PlatformError, Unreachable
 # end: a call that sets out with it must still find it good.
 RENEW_AT = 0.8
 RENEW_BEFORE_S = 300.0
+# Some platforms give the same token again until shortly before its end: asking for every call
+# until then would help nobody.
+RENEW_LATE = 0.5
 STALE = frozenset({"token_invalid", "token_expired", "token_missing"})
 
 T = TypeVar("T")
@@ -69,4 +72,4 @@ class Token:
             raise Unreachable
         life = granted.lives_s
         self._value = granted.value
-        self._until = asked_at + max(min(life * RENEW_AT, life - RENEW_BEFORE_S), 0.0)
+        self._until = asked_at + max(min(life * RENEW_AT, life - RENEW_BEFORE_S), life * RENEW_LATE)

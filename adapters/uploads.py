@@ -6,6 +6,7 @@ pictures must not use that up, and never holds up words.
 
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from adapters.base import Content, SendFailed
 from adapters.platform import PlatformError
@@ -17,17 +18,29 @@ PER_MINUTE = 60
 _MINUTE_S = 60.0
 
 
+class Kept(NamedTuple):
+    """An upload at a platform that says for how long it is kept; 0 is without an end."""
+
+    id: str
+    lives_s: float
+
+
+# The id of a content of one kind.
+Upload = Callable[[str, Content], Awaitable[str | Kept]]
+
+
 class Uploads:
     """Each content is uploaded once, for as long as the platform keeps it."""
 
     def __init__(
         self,
-        upload: Callable[[str, Content], Awaitable[str]],
+        upload: Upload | None = None,
         *,
-        kept_s: float,
+        kept_s: float = 0,
         clock: Callable[[], float],
     ) -> None:
-        """`upload` gives the id of a content of one kind; `kept_s`: how long that is good for."""
+        """`upload` None: each call brings its own. `kept_s`: how long an id is good for, where the
+        platform does not say."""
         self._upload = upload
         self._kept_s = kept_s
         self._clock = clock
@@ -35,21 +48,28 @@ class Uploads:
         self._begun: deque[float] = deque(maxlen=PER_MINUTE)
         self._closed_until = 0.0
 
-    async def media_id(self, kind: str, content: Content) -> str:
-        """The id of these bytes at the platform; raises SendFailed while it is too early."""
+    async def media_id(self, kind: str, content: Content, *, upload: Upload | None = None) -> str:
+        """The id of these bytes at the platform; raises SendFailed while it is too early.
+
+        `upload`: how it is done this time, where a platform asks whom it is for.
+        """
         key = (kind, content.sha256)
         known = self._known.get(key)
         if known is not None and self._clock() < known[1]:
             self._known.move_to_end(key)
             return known[0]
+        do = upload or self._upload
+        if do is None:
+            raise TypeError("nobody says how to upload it")
         begun = self._keep_pace()
         try:
-            media_id = await self._upload(kind, content)
+            made = await do(kind, content)
         except PlatformError as error:
             if error.error_class == "rate_limited":
                 self._closed_until = self._clock() + _MINUTE_S
             raise
-        self._known[key] = (media_id, begun + self._kept_s)
+        media_id, lives_s = made if isinstance(made, Kept) else (made, self._kept_s)
+        self._known[key] = (media_id, begun + (lives_s or float("inf")))
         self._known.move_to_end(key)
         if len(self._known) > MAX_KEPT:
             self._known.popitem(last=False)

@@ -112,7 +112,7 @@ class Sender:
     ) -> PartOutcome:
         kind = registry.kind(scope.spec.kind)
         if entry is not None:
-            safe_s = kind.resend_safe_s
+            safe_s = kind.resend_safe(request.conversation.type)
             if request.insist and request.attempt > entry.attempt:
                 # Whoever insists takes the repeat into the bargain.
                 safe_s = float("inf")

@@ -294,7 +294,8 @@ async def judged(
     now: datetime,
 ) -> Verdict:
     """What the outcome of attempt `number` means for its delivery, whoever owns it by now."""
-    safe_s = min(registry.kind(delivery["channel_kind"]).resend_safe_s, 1e9)
+    kind = registry.kind(delivery["channel_kind"])
+    safe_s = min(kind.resend_safe(delivery["key_type"]), 1e9)
     verdict = judge(
         parts,
         attempt=number - delivery["resent_from"],
