@@ -338,26 +338,28 @@ def _text(fields: dict[str, Any], place: _Place) -> list[Segment]:
 
 
 def _words_with_mentions(text: str, place: _Place, said: _Saying) -> None:
-    lengths = sorted({len(key) for key in place.mentions} | {len(_ALL)}, reverse=True)
-    begun, at = 0, text.find("@_")
-    while at != -1:
-        # The longest first: one key may begin another.
-        named = (text[at : at + length] for length in lengths)
-        key = next((key for key in named if key in place.mentions or key == _ALL), None)
-        if key is None:
-            at = text.find("@_", at + 2)
-            continue
-        said.say(text[begun:at])
-        said.put(place.mentions.get(key) or At(target="all"))
-        begun = at + len(key)
-        at = text.find("@_", begun)
+    begun = 0
+    for found in _KEY.finditer(text):
+        key = _mentioned(found[0], place)
+        if key is not None:
+            said.say(text[begun : found.start()])
+            said.put(place.mentions.get(key) or At(target="all"))
+            begun = found.start() + len(key)
     said.say(text[begun:])
+
+
+def _mentioned(found: str, place: _Place) -> str | None:
+    """The longest key that it begins with: behind one, digits may go on."""
+    for length in range(len(found), 0, -1):
+        if found[:length] in place.mentions or found[:length] == _ALL:
+            return found[:length]
+    return None
 
 
 def _post(fields: dict[str, Any], place: _Place) -> list[Segment]:
     if "content" not in fields:
         # One form per language; the first is the sender's.
-        fields = next(each for each in fields.values() if isinstance(each, dict))
+        [fields, *_] = [each for each in fields.values() if isinstance(each, dict)]
     said = _Saying()
     title = fields.get("title")
     begun = isinstance(title, str) and bool(title.strip())
@@ -509,7 +511,7 @@ def forwarded(payload: bytes, container_id: str) -> str:
     """The words of forwarded messages, one a line, who said it before; raises ValueError."""
     try:
         items = _items.decode(payload).items
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise ValueError("not a list of messages") from None
     lines = []
     for item in items[: _MAX_FORWARDED + 1]:
