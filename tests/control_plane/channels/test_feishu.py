@@ -13,6 +13,10 @@ from control_plane.app import create_app
 from control_plane.kit.clock import SystemClock
 from control_plane.parts import Parts
 from control_plane.serve import HttpServer, listen
+from tests.control_plane.channels.test_wecom import house_at_work
+from tests.control_plane.conversations.scene import until
+
+__all__ = ["house_at_work"]
 
 # A busy machine may take longer than a real platform waits; what is tested is the answer.
 PATIENCE_S = 30.0
@@ -99,3 +103,25 @@ class TestWithoutAnAgent:
             assert not await stranger.bring(Line(user="wang", text="hello"))
 
         assert await superuser.fetchval("SELECT count(*) FROM callbacks") == 0
+
+
+class TestJourney:
+    async def test_a_customer_gets_the_answer_by_a_long_connection(
+        self, people, house_at_work: None
+    ) -> None:
+        owner = await people.owner()
+        known = {"items": [{"question": "你们几点开门？", "answer": "早上九点。"}]}
+        assert (await owner.call("PUT", "/answers", json=known)).status_code == 200
+        async with Feishu(deadline_s=PATIENCE_S) as feishu:
+            channel = (await open_channel(owner, feishu.settings)).json()
+
+            async def connected() -> bool:
+                shown = (await owner.get(f"/channels/{channel['id']}")).json()
+                return bool(shown["state"] == "connected")
+
+            await until(connected, "a connected channel")
+            line = Line(user="wang", text="你们几点开门？", chat="oc_group")
+            assert await feishu.bring(line)
+            await feishu.until_shown(1, patience_s=PATIENCE_S)
+
+            assert [shown.text for shown in feishu.shown(chat="oc_group")] == ["早上九点。"]
