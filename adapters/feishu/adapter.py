@@ -26,7 +26,7 @@ from adapters.feishu import codec, errors, outgoing
 from adapters.feishu.callback import RECEIVED, challenge_answer, unseal
 from adapters.feishu.client import Client
 from adapters.feishu.codec import Decoded, Said
-from adapters.feishu.connection import Connection
+from adapters.feishu.connection import Connection, ConnectionDown
 from adapters.feishu.endpoint import Endpoint
 from adapters.feishu.outgoing import Message
 from adapters.feishu.settings import Settings
@@ -120,7 +120,9 @@ class Adapter:
         except Refused as refused:
             raise ChannelRefused("/base_url", str(refused)) from None
         except PlatformError as error:
-            raise _wrong(error) or error from None
+            raise _wrong(error) or ConnectionDown(str(error)) from None
+        except (Unreachable, Cut):
+            raise ConnectionDown(_BUSY) from None
         finally:
             await self._arrivals.close()
 
@@ -194,10 +196,9 @@ class Adapter:
                     clock=self._clock,
                 ).run()
         except HandshakeRefused as refused:
-            code = _handshake_code(refused)
-            if errors.endpoint_action(code) == "stop":
+            if (code := _stop_code(refused)) is not None:
                 raise ChannelRefused("/app_id", errors.endpoint_words(code)) from None
-            raise
+            raise ConnectionDown(errors.endpoint_words(refused.status)) from None
 
     async def _endpoint(self) -> Endpoint:
         try:
@@ -320,12 +321,13 @@ class Adapter:
             raise SendUnknown("the connection was cut") from None
 
 
-def _handshake_code(refused: HandshakeRefused) -> int:
+def _stop_code(refused: HandshakeRefused) -> int | None:
+    """Why the platform gives no connection, where that stays so; others may refuse, too."""
     for name in ("handshake-autherrcode", "handshake-status"):
         value = refused.headers.get(name, "")
         if value.isdecimal() and errors.endpoint_action(int(value)) == "stop":
             return int(value)
-    return refused.status
+    return None
 
 
 def _refusal(error: PlatformError) -> SendFailed:

@@ -14,7 +14,7 @@ from adapters.feishu.codec import Decoded, Pressed, Said
 from adapters.feishu.endpoint import ClientConfig, client_config
 from adapters.feishu.frames import CONTROL, Assembly, Frame, FrameError
 from adapters.model import Rejected
-from adapters.sockets import Socket
+from adapters.sockets import Closed, Socket
 
 # Pings go more often than the platform asks for, so that silence is noticed: one that is not
 # answered ends the connection, 35 seconds after the last sign of life at the latest.
@@ -33,8 +33,8 @@ _CARD_ANSWER = {"data": base64.b64encode(b"{}").decode()}
 log = structlog.get_logger()
 
 
-class ConnectionSilent(Exception):
-    """The platform did not answer a ping."""
+class ConnectionDown(Exception):
+    """There is no connection, and no setting is to blame; the text is for the tenant."""
 
 
 class Connection:
@@ -74,6 +74,8 @@ class Connection:
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
             for each in done:
                 each.result()
+        except Closed as closed:
+            raise ConnectionDown(f"Feishu ended the connection ({closed.code})") from None
         finally:
             # What is not acknowledged comes again.
             ending = [*loops, *self._in_hand]
@@ -90,7 +92,7 @@ class Connection:
                 async with asyncio.timeout(PONG_WITHIN_S):
                     await self._heard.wait()
             except TimeoutError:
-                raise ConnectionSilent from None
+                raise ConnectionDown("Feishu went silent: a ping was not answered") from None
             self._alive()
             asked = max(self._config.ping_interval, _MIN_PING_S)
             await asyncio.sleep(min(asked, PING_EVERY_S))
