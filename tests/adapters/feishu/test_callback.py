@@ -180,7 +180,16 @@ class TestDecrypt:
         assert decrypt(key, wire.close(key, message)) == message
 
     @pytest.mark.parametrize(
-        "given_text", ["", "AAAA", "=", "é", "A" * 21 + "=", wire.close("another", b"x" * 40)]
+        "given_text",
+        [
+            "",
+            "AAAA",
+            "=",
+            "é",
+            "A" * 21 + "=",
+            # Closed with another key.
+            "mZ6TCwRwkMILMzdCAxbQDk6Q8n8mgVso03W87f5l4Jf78cXNsGDkc8aa0utD3bfqSIVBERNlmTbPqZTzjiiaWA==",
+        ],
     )
     def test_anything_else_is_refused(self, given_text):
         with pytest.raises(SealError):

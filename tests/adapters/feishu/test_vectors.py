@@ -106,10 +106,10 @@ BAD = [
 
 
 class TestRuns:
-    @pytest.mark.parametrize(("kind", "given", "expect"), GOOD)
+    @pytest.mark.parametrize(("kind", "given", "expect"), GOOD, ids=range(len(GOOD)))
     def test_what_is_right_passes(self, kind, given, expect):
         assert RUNS[kind](given, expect)
 
-    @pytest.mark.parametrize(("kind", "given", "expect"), BAD)
+    @pytest.mark.parametrize(("kind", "given", "expect"), BAD, ids=range(len(BAD)))
     def test_what_is_wrong_fails(self, kind, given, expect):
         assert not RUNS[kind](given, expect)
