@@ -13,6 +13,7 @@ from adapters.kind import Kind
 GROUP = "botyard.channels"
 OURS = (
     "qq",
+    "feishu",
     "webchat",
     "wecom",
     "wecom_kf",

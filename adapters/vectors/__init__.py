@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from adapters.vectors import qq, webhook_standard, wecom
+from adapters.vectors import feishu, webhook_standard, wecom
 
 Run = Callable[[dict[str, Any], dict[str, Any]], bool]
 
 # By platform and kind: whether our code answers as expected.
 RUNS: Mapping[str, Mapping[str, Run]] = {
     "qq_official": qq.RUNS,
+    "feishu": feishu.RUNS,
     "webhook_standard": webhook_standard.RUNS,
     "wecom": wecom.RUNS,
 }

@@ -110,7 +110,7 @@ def _inbound(given: Fields, expect: Fields) -> bool:
     if given["transport"] != "app_callback_xml":
         return False
     decoded = codec.decode(given["payload"].encode())
-    return _holds(_normalized(decoded), expect["normalized"])
+    return holds(_normalized(decoded), expect["normalized"])
 
 
 def _kf_sync_item(given: Fields, expect: Fields) -> bool:
@@ -148,17 +148,17 @@ def _segment(built: Fields) -> Fields:
     return built | ({"url": more["url"]} if "url" in more else {})
 
 
-def _holds(found: Any, expected: Any) -> bool:
+def holds(found: Any, expected: Any) -> bool:
     """Whether all that is expected is there; what is not listed is free."""
     if isinstance(expected, dict):
         return isinstance(found, dict) and all(
-            name in found and _holds(found[name], value) for name, value in expected.items()
+            name in found and holds(found[name], value) for name, value in expected.items()
         )
     if isinstance(expected, list):
         return (
             isinstance(found, list)
             and len(found) == len(expected)
-            and all(map(_holds, found, expected))
+            and all(map(holds, found, expected))
         )
     return bool(found == expected)
 

@@ -31,10 +31,12 @@ class Store:
         self.away = 0
         self.open = asyncio.Event()
         self.open.set()
+        self.asked = asyncio.Event()
         self.tries = 0
 
     async def store(self, chunks, *, name="", content_type=""):
         self.tries += 1
+        self.asked.set()
         await self.open.wait()
         if self.away:
             self.away -= 1

@@ -1,0 +1,1 @@
+"""Feishu (飞书) and Lark: an application that a company built for itself, as a bot."""
