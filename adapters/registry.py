@@ -13,6 +13,7 @@ from adapters.kind import Kind
 GROUP = "botyard.channels"
 OURS = (
     "dingtalk",
+    "http",
     "webchat",
     "wecom",
 )

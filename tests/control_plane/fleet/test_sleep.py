@@ -494,6 +494,7 @@ class TestKilledAnywhere:
 def test_every_kind_that_is_there_calls_us() -> None:
     assert {name: registry.kind(name).calls_us for name in registry.kinds()} == {
         "dingtalk": False,
+        "http": True,
         "webchat": True,
         "wecom": True,
     }
