@@ -1,20 +1,17 @@
-"""A DingTalk robot's callbacks at the front door, while no agent is there to take them."""
+"""A DingTalk robot through the house: callbacks at the front door, the stream in an agent."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.simulators.dingtalk import DingTalk
 from adapters.simulators.platform import Line
-from control_plane.app import create_app
 from control_plane.kit.clock import SystemClock
-from control_plane.parts import Parts
-from control_plane.serve import HttpServer, listen
+from tests.control_plane.conversations.scene import until
 
 PATIENCE_S = 30.0
+ANSWERS = [{"question": "你们几点开门？", "answer": "早上九点。"}]
 
 
 @pytest.fixture
@@ -28,17 +25,6 @@ async def dingtalk() -> AsyncIterator[DingTalk]:
     # A busy machine may take longer than a real platform waits; what is tested is the answer.
     async with DingTalk(transport="callback", deadline_s=PATIENCE_S) as platform:
         yield platform
-
-
-@pytest.fixture
-async def port(parts: Parts, tmp_path: Path) -> AsyncIterator[int]:
-    """The application on a port."""
-    listener = listen("127.0.0.1", 0)
-    server = HttpServer(create_app(parts, web_pages=tmp_path), listener)
-    task = asyncio.create_task(server.run())
-    yield listener.getsockname()[1]
-    server.stop()
-    await task
 
 
 @pytest.fixture
@@ -103,3 +89,30 @@ class TestWithoutAnAgent:
 
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_settings")
         assert dingtalk.encoding_aes_key not in answer.text
+
+
+class TestJourney:
+    async def test_a_customer_gets_the_answer_and_an_absence_is_told(
+        self, owner: Any, port: int, house_at_work: None
+    ) -> None:
+        async with DingTalk() as dingtalk:
+            await owner.call("PUT", "/answers", json={"items": ANSWERS})
+            channel = await opened(owner, port, dingtalk)
+            await dingtalk.until(lambda: dingtalk.connections == 1, patience_s=PATIENCE_S)
+
+            assert await dingtalk.bring(Line(user="zhangsan", text="你们几点开门？"))
+            await dingtalk.until_shown(1, patience_s=PATIENCE_S)
+            assert [each.text for each in dingtalk.shown("zhangsan")] == ["早上九点。"]
+
+            async def reason() -> str:
+                shown = (await owner.get(f"/channels/{channel['id']}")).json()
+                told = shown["state_reason"] if shown["state"] == "connected" else None
+                return told or ""
+
+            await dingtalk.disconnect()
+            await dingtalk.until(lambda: dingtalk.connections == 1, patience_s=PATIENCE_S)
+            assert "may be missing" in await until(reason, "what was missed")
+
+            assert await dingtalk.bring(Line(user="lisi", chat="g1", text="你们几点开门？"))
+            await dingtalk.until_shown(2, patience_s=PATIENCE_S)
+            assert [each.text for each in dingtalk.shown(chat="g1")] == ["早上九点。"]

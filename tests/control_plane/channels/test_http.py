@@ -1,20 +1,17 @@
-"""The calls of a tenant's own system at the front door, while no agent is there to take them."""
+"""A tenant's own system through the house: its calls at the front door, an agent behind it."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.simulators.http import System
 from adapters.simulators.platform import Line
-from control_plane.app import create_app
 from control_plane.kit.clock import SystemClock
-from control_plane.parts import Parts
-from control_plane.serve import HttpServer, listen
+from tests.control_plane.conversations.scene import until
 
 PATIENCE_S = 30.0
+ANSWERS = [{"question": "你们几点开门？", "answer": "早上九点。"}]
 
 
 @pytest.fixture
@@ -28,17 +25,6 @@ async def system() -> AsyncIterator[System]:
     # A busy machine may take longer than a real platform waits; what is tested is the answer.
     async with System(deadline_s=PATIENCE_S) as made:
         yield made
-
-
-@pytest.fixture
-async def port(parts: Parts, tmp_path: Path) -> AsyncIterator[int]:
-    """The application on a port."""
-    listener = listen("127.0.0.1", 0)
-    server = HttpServer(create_app(parts, web_pages=tmp_path), listener)
-    task = asyncio.create_task(server.run())
-    yield listener.getsockname()[1]
-    server.stop()
-    await task
 
 
 @pytest.fixture
@@ -98,3 +84,27 @@ class TestWithoutAnAgent:
         for key in (former, system.key):
             system.key = key
             assert await system.bring(Line(user="u1", text="hello"))
+
+
+class TestJourney:
+    async def test_a_customer_gets_the_answer_once_whatever_breaks_on_the_way(
+        self, owner: Any, port: int, house_at_work: None, system: System
+    ) -> None:
+        await owner.call("PUT", "/answers", json={"items": ANSWERS})
+        channel = await opened(owner, port, system)
+
+        async def connected() -> bool:
+            shown = (await owner.get(f"/channels/{channel['id']}")).json()
+            return bool(shown["state"] == "connected")
+
+        await until(connected, "a connected channel")
+        # The first answer is shown and the word that it was is lost, so it is sent again.
+        system.faults.drop_reply = 1
+        for _ in range(2):
+            assert await system.bring(Line(user="u1", text="你们几点开门？", id="m-1"))
+
+        async def repeated() -> bool:
+            return bool(system.repeats)
+
+        await until(repeated, "the same message again, under its id")
+        assert [(each.text, each.quotes) for each in system.shown("u1")] == [("早上九点。", "m-1")]
