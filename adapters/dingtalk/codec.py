@@ -29,6 +29,8 @@ MEDIA = "dingtalk.downloadCode"
 WEBHOOK, EXPIRES_AT, STAFF_ID = "session_webhook", "expires_at", "staff_id"
 
 MAX_BYTES = 1024 * 1024
+# Words and pictures of one rich text; people write a dozen.
+MAX_PIECES = 500
 # The last second that a datetime can hold.
 _END_OF_TIME = 253_402_300_799
 
@@ -164,19 +166,26 @@ def _rich_text(items: object, robot_code: str | None) -> list[Segment]:
     if not isinstance(items, list):
         raise ValueError("no list")
     segments: list[Segment] = []
-    for item in items:
+    words: list[str] = []
+
+    def end_words() -> None:
+        text = "".join(words)
+        words.clear()
+        if text.strip():
+            segments.append(Text(text=text))
+
+    for item in items[:MAX_PIECES]:
         if not isinstance(item, dict):
             continue
         if item.get("downloadCode"):
+            end_words()
             segments.append(Image(ref=_ref(item, robot_code)))
-            continue
-        text = _text(item, "text")
-        last = segments[-1] if segments else None
-        if text and isinstance(last, Text):
-            segments[-1] = Text(text=last.text + text)
-        elif text:
-            segments.append(Text(text=text))
-    return [each for each in segments if not (isinstance(each, Text) and not each.text.strip())]
+        else:
+            words.append(_text(item, "text"))
+    end_words()
+    if len(items) > MAX_PIECES:
+        segments.append(Unsupported(platform_type="richText", reason="too long"))
+    return segments
 
 
 def _quoted(text: _Content) -> list[Segment]:

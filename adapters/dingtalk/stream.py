@@ -220,16 +220,20 @@ class Stream:
     # --- the end ---
 
     async def _end(self) -> None:
+        """Leave; what is in hand is tried once more as it is. Bounded."""
         for reading in self._reading:
             reading.cancel()
-        await asyncio.gather(*self._reading, return_exceptions=True)
         self._inflow.end()
-        if not self._taking:
+        if not (ending := {*self._reading, *self._taking}):
             return
-        _, late = await asyncio.wait(set(self._taking), timeout=CLOSE_S)
-        for taking in late:
-            taking.cancel()
-        if lost := len(late) + self._inflow.lost:
+        done, late = await asyncio.wait(ending, timeout=CLOSE_S)
+        for each in late:
+            each.cancel()
+        for each in done:
+            # What one of them still has to say interests nobody now.
+            if not each.cancelled():
+                each.exception()
+        if lost := len(late & self._taking) + self._inflow.lost:
             log.error("messages lost at the end of the channel", count=lost)
 
 

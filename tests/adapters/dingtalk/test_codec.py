@@ -135,6 +135,13 @@ class TestIn:
             Text(text="\n三"),
         ]
 
+    def test_rich_text_without_end_ends(self):
+        found = content("richText", richText=[{"text": "一"}] * (codec.MAX_PIECES + 1))
+        assert found == [
+            Text(text="一" * codec.MAX_PIECES),
+            Unsupported(platform_type="richText", reason="too long"),
+        ]
+
     def test_what_is_unknown_is_named(self):
         assert content("interactiveCard", x=1) == [Unsupported(platform_type="interactiveCard")]
         assert content("unknownMsgType", unknownMsgType="不支持") == [
