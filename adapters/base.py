@@ -29,6 +29,13 @@ class ChannelRefused(Exception):
         self.detail = detail
 
 
+class Disconnected(Exception):
+    """The platform is away, or the connection to it was lost: to be tried again, as it is.
+
+    Its text is for the tenant: a plain sentence without addresses or secrets.
+    """
+
+
 class NotAccepted(Exception):
     """The control plane did not take the messages: do not acknowledge the platform."""
 
@@ -135,8 +142,11 @@ class Host(Protocol):
         since it would pass what was refused.
         """
 
-    def connected(self) -> None:
-        """Call on connecting, and again whenever the platform proves that it is alive."""
+    def connected(self, note: str | None = None) -> None:
+        """Call on connecting, and again whenever the platform proves that it is alive.
+
+        `note`: what whoever looks at the channel should know of its past, a plain sentence.
+        """
 
 
 class Adapter(Protocol):

@@ -14,6 +14,8 @@ GROUP = "botyard.channels"
 OURS = (
     "qq",
     "feishu",
+    "dingtalk",
+    "http",
     "webchat",
     "wecom",
     "wecom_kf",

@@ -54,6 +54,9 @@ class Socket(Protocol):
     async def receive(self) -> str | bytes:
         """The next whole message."""
 
+    async def ping(self) -> None:
+        """Return when the other side has answered a protocol ping."""
+
     async def close(self, code: int = 1000) -> None: ...
 
 
@@ -134,6 +137,14 @@ class _Socket:
 
         try:
             return await self._connection.recv()
+        except ConnectionClosed as closed:
+            raise Closed(_code(closed.rcvd)) from None
+
+    async def ping(self) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            await (await self._connection.ping())
         except ConnectionClosed as closed:
             raise Closed(_code(closed.rcvd)) from None
 

@@ -26,6 +26,12 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        self.notes = Counter(
+            "botyard_agent_channel_notes",
+            "Times a connected channel had something to tell, such as messages it may have missed.",
+            ["kind"],
+            registry=self.registry,
+        )
         self.model_calls = Counter(
             "botyard_agent_model_calls",
             "Calls of models, by kind of provider and outcome: ok, left, or the failure's class.",

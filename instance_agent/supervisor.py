@@ -19,7 +19,15 @@ import structlog
 from pydantic import BaseModel
 
 from adapters import registry, sockets
-from adapters.base import Adapter, ChannelRefused, Control, Exclusive, Media, NotAccepted
+from adapters.base import (
+    Adapter,
+    ChannelRefused,
+    Control,
+    Disconnected,
+    Exclusive,
+    Media,
+    NotAccepted,
+)
 from adapters.model import Inbound
 from adapters.outbound import Door
 from instance_agent.backoff import Backoff
@@ -71,7 +79,7 @@ class ChannelHost:
         self,
         around: Surroundings,
         spec: ChannelSpec,
-        on_connected: Callable[["ChannelHost"], None],
+        on_connected: Callable[["ChannelHost", str | None], None],
     ) -> None:
         self.http = around.http
         self.control = around.control
@@ -92,8 +100,8 @@ class ChannelHost:
         rule = registry.kind(self._spec.kind).acknowledge
         await self._intake.take(self._spec.id, rule, messages, position=position)
 
-    def connected(self) -> None:
-        self._on_connected(self)
+    def connected(self, note: str | None = None) -> None:
+        self._on_connected(self, note)
 
 
 class Scope:
@@ -195,6 +203,8 @@ class Scope:
         except ChannelRefused as refused:
             self.refused = True
             return refused.detail
+        except Disconnected as lost:
+            return str(lost)
         except Exception as error:
             # Only the type: the text of a library's error may quote a secret.
             return f"the adapter raised {type(error).__name__}"
@@ -224,12 +234,14 @@ class Scope:
         elif self._state != "connecting":
             self._become("connecting")
 
-    def _connected(self, host: ChannelHost) -> None:
+    def _connected(self, host: ChannelHost, note: str | None) -> None:
         if host is not self._host:
             return  # an adapter that has ended still talks
         self._proof_at = self._around.clock()
         self.refused = False
-        self._become("connected")
+        if note is not None and note != self._reason:
+            self._around.metrics.notes.labels(self.spec.kind).inc()
+        self._become("connected", note)
 
     def _become(self, state: ChannelState, reason: str | None = None) -> None:
         if (state, reason) != (self._state, self._reason):
@@ -262,7 +274,7 @@ class Supervisor:
 
     async def probe(self, spec: ChannelSpec) -> None:
         """Try a channel without side effects; raises ChannelRefused."""
-        host = ChannelHost(self._around, spec, lambda _: None)
+        host = ChannelHost(self._around, spec, lambda _, __: None)
         host.ended = True
         await registry.kind(spec.kind).adapter()(spec.settings, host).probe()
 

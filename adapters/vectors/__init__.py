@@ -12,6 +12,7 @@ from typing import Any
 
 from adapters.vectors import qq, webhook_standard, wecom
 from adapters.vectors import feishu, webhook_standard, wecom
+from adapters.vectors import dingtalk, webhook_standard, wecom
 
 Run = Callable[[dict[str, Any], dict[str, Any]], bool]
 
@@ -19,6 +20,7 @@ Run = Callable[[dict[str, Any], dict[str, Any]], bool]
 RUNS: Mapping[str, Mapping[str, Run]] = {
     "qq_official": qq.RUNS,
     "feishu": feishu.RUNS,
+    "dingtalk": dingtalk.RUNS,
     "webhook_standard": webhook_standard.RUNS,
     "wecom": wecom.RUNS,
 }

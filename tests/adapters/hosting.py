@@ -74,6 +74,7 @@ class Host:
         self.position: str | None = None
         self.accepts = True
         self.proven = asyncio.Event()
+        self.note: str | None = None
         self._news = asyncio.Condition()
 
     async def report(self, messages, *, position=None):
@@ -91,5 +92,6 @@ class Host:
         async with asyncio.timeout(patience_s), self._news:
             await self._news.wait_for(lambda: len(self.reported) >= count)
 
-    def connected(self):
+    def connected(self, note=None):
+        self.note = note
         self.proven.set()

@@ -59,6 +59,13 @@ class TestDial:
             with pytest.raises(Closed):
                 await socket.receive()
 
+    async def test_a_ping_returns_with_its_answer_and_ends_with_the_connection(self):
+        async with server(echo) as url, dial(LOOPBACK, url, ping_every_s=None) as socket:
+            await socket.ping()
+            await socket.close()
+            with pytest.raises(Closed):
+                await socket.ping()
+
     async def test_headers_are_those_that_were_given(self):
         seen = asyncio.get_running_loop().create_future()
 

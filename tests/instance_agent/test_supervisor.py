@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from adapters import registry
-from adapters.base import ChannelRefused, Control, NotAccepted
+from adapters.base import ChannelRefused, Control, Disconnected, NotAccepted
 from adapters.outbound import Door
 from instance_agent import supervisor as module
 from instance_agent.holds import ELSEWHERE, Holds
@@ -60,6 +60,8 @@ class Account:
                 raise ValueError("with a secret inside")
             case "return":
                 return
+            case "lose":
+                raise Disconnected("the connection was lost")
             case "refuse":
                 raise ChannelRefused("/name", "no such account")
 
@@ -172,6 +174,7 @@ class TestScope:
             ("raise", "the adapter raised ValueError"),
             ("return", "the adapter returned"),
             ("refuse", "no such account"),
+            ("lose", "the connection was lost"),
         ],
     )
     async def test_an_adapter_that_ends_is_started_again(
@@ -182,6 +185,14 @@ class TestScope:
         await statuses.until_true(lambda: Account.life.count("start a") >= 3)
         assert restarts(supervisor) >= 2
         assert "secret" not in str(statuses.seen)
+
+    async def test_what_a_connected_channel_has_to_tell_is_its_reason(self, supervisor, statuses):
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        for _ in range(2):
+            Account.hosts["a"].connected("messages may be missing")
+        await statuses.until((CHANNEL, "connected", "messages may be missing"))
+        assert supervisor._around.metrics.notes.labels("shared")._value.get() == 1
 
     async def test_a_channel_that_fails_hurts_no_other(self, supervisor, statuses):
         await supervisor.swap([spec("a", behaviour="end"), spec("b", channel=OTHER)])

@@ -495,6 +495,8 @@ def test_which_kinds_call_us() -> None:
     assert {name: registry.kind(name).calls_us for name in registry.kinds()} == {
         # Its gateway keeps nothing for long.
         "qq": False,
+        "dingtalk": False,
+        "http": True,
         "webchat": True,
         "wecom": True,
         "wecom_kf": True,

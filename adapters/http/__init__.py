@@ -1,0 +1,1 @@
+"""A tenant's own system: signed HTTP in and out (Standard Webhooks)."""
