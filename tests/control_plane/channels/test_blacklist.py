@@ -23,7 +23,6 @@ from control_plane.kit.ids import new_id
 from instance_agent.protocol import BlacklistUpdate
 from tests.control_plane.conversations.scene import Bot, Worker, make_bot
 
-
 HOUR = timedelta(hours=1)
 
 
@@ -388,7 +387,7 @@ class TestContact:
         assert (await contact_of(bot, conversation))["blocked"] is True
         [listed] = (await bot.owner.get("/conversations")).json()["items"]
         [found] = (await bot.owner.get("/messages/search?text=hello")).json()["items"]
-        assert listed["contact"]["blocked"] and found["contact"]["blocked"]
+        assert (listed["contact"]["blocked"], found["contact"]["blocked"]) == (True, True)
         clock.advance(timedelta(minutes=1))
         assert (await contact_of(bot, conversation))["blocked"] is False
         assert made["expires_at"] is not None

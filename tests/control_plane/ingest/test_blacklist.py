@@ -17,6 +17,8 @@ from instance_agent.protocol import (
 )
 from tests.conftest import Person
 
+pytestmark = pytest.mark.usefixtures("writing")
+
 HEAD = "SELECT version FROM blacklists"
 CALLED = "SELECT count(*) FROM work WHERE kind = 'blacklist'"
 
