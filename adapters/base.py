@@ -128,6 +128,13 @@ class Host(Protocol):
     ) -> AbstractAsyncContextManager[Socket]:
         """A WebSocket through the same door (see `adapters.sockets.dial`)."""
 
+    def admitted(self, messages: Sequence[Inbound]) -> list[Inbound]:
+        """Those of people whom the tenant hears; the others are counted and gone.
+
+        Ask before anything is fetched for a message, and acknowledge what is not admitted as
+        usual. `report` leaves it out in any case.
+        """
+
     async def report(self, messages: Sequence[Inbound], *, position: str | None = None) -> None:
         """Return when the messages are safe, by the rule of the kind; raise NotAccepted otherwise.
 

@@ -21,12 +21,14 @@ from control_plane.access import api_key_routes as api_keys
 from control_plane.access import audit_routes as audit
 from control_plane.access import routes as access
 from control_plane.access.routes import stranger
+from control_plane.channels import blacklist_routes as blacklist
 from control_plane.channels import routes as channels
 from control_plane.conversations import delivery_routes as deliveries
 from control_plane.conversations import routes as conversations
 from control_plane.conversations import search_routes as search
 from control_plane.fleet import routes as fleet
 from control_plane.gateway import Gateway, is_upload
+from control_plane.ingest import blacklist_routes as agent_blacklist
 from control_plane.ingest import dead_letter_routes as dead_letters
 from control_plane.ingest import lease_routes
 from control_plane.ingest import media_routes as agent_media
@@ -79,6 +81,7 @@ ROUTERS = (
     fleet.router,
     rollouts.router,
     channels.router,
+    blacklist.router,
     providers.router,
     providers.plain,
     revisions.router,
@@ -92,6 +95,7 @@ ROUTERS = (
     media.router,
     agent_media.router,
     lease_routes.router,
+    agent_blacklist.router,
     privacy.router,
     webhooks.router,
     webhooks.plain,

@@ -21,7 +21,8 @@ from control_plane.bus.hints import PostgresBus, SharedBus
 from control_plane.bus.loop import Handler, LoopSettings, WorkLoop
 from control_plane.bus.queues import Queues
 from control_plane.bus.redis import RedisBus
-from control_plane.channels import callbacks
+from control_plane.channels import blacklist, callbacks
+from control_plane.channels.blacklist_push import BlacklistPush
 from control_plane.channels.callbacks import Callbacks
 from control_plane.conversations import search_index
 from control_plane.conversations.search_index import SearchIndex
@@ -120,6 +121,7 @@ class Parts:
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
         webhook = Webhooks(house.database, house.keys, house.clock, house.outbound)
         removal = Removal(house.database, self.storage, house.clock)
+        listed = BlacklistPush(house.database, house.keys, self.agents)
         return [
             Queues(house.database),
             self._loop(media_service.WORK, removal.remove, LoopSettings(concurrency=2)),
@@ -127,6 +129,7 @@ class Parts:
             self._loop(turns.WORK, turn.run, LoopSettings(concurrency=self.at_once.turns)),
             self._loop(lanes.WORK, lane.deliver, LoopSettings(concurrency=self.at_once.lanes)),
             self._loop(callbacks.WORK, self.callbacks.pass_on),
+            self._loop(blacklist.WORK, listed.push),
             self._loop(webhooks.WORK, webhook.follow, LoopSettings(concurrency=WEBHOOKS_AT_ONCE)),
             self._loop(
                 search_index.WORK, SearchIndex(house.database).fill, LoopSettings(concurrency=1)

@@ -16,7 +16,8 @@ import structlog
 
 from adapters.base import Control
 from adapters.outbound import Door, Outbound
-from instance_agent import session
+from instance_agent import blacklist, session
+from instance_agent.blacklist import Blacklist
 from instance_agent.configs import Configs
 from instance_agent.gate import Gate
 from instance_agent.holds import Holds
@@ -51,6 +52,7 @@ class Running:
     session: Bootstrap
     secrets: Secrets
     reporter: Reporter
+    blacklist: Blacklist
     intake: Intake
     supervisor: Supervisor
     configs: Configs
@@ -100,6 +102,7 @@ class Agent:
         await self.spool.load()
         running = self._assemble(identity)
         await running.intake.load(identity.checkpoints)
+        await running.blacklist.begin()
         self.running = running
         async with asyncio.TaskGroup() as loops:
             tasks = [
@@ -108,6 +111,8 @@ class Agent:
                 loops.create_task(self._sweep(), name="journal-sweep"),
                 loops.create_task(running.configs.watch(), name="config-trials"),
                 loops.create_task(running.holds.keep(), name="accounts"),
+                loops.create_task(running.blacklist.keep(), name="blacklist"),
+                loops.create_task(running.blacklist.tell(), name="blocked-messages"),
             ]
             await running.configs.boot(identity.newest, identity.last_good, identity.refused)
             tasks.append(loops.create_task(self._heartbeats(running), name="heartbeat"))
@@ -127,6 +132,7 @@ class Agent:
         await running.holds.close()
         await running.intake.close()
         await running.inference.close()
+        await running.blacklist.close()
         await self._flush(running)
         await running.reporter.close()
 
@@ -154,6 +160,7 @@ class Agent:
             config=running.configs.state(),
             channels=running.supervisor.statuses(),
             spool_depth=self.spool.state.depth,
+            blacklist=running.blacklist.version,
         )
 
     def _assemble(self, identity: Bootstrap) -> Running:
@@ -174,17 +181,18 @@ class Agent:
         async def record_status(status: ChannelStatus) -> None:
             await reporter.record("channel.status", status, subject=status.channel_id)
 
-        async def record_config(kind: EventType, data: msgspec.Struct) -> None:
+        async def record(kind: EventType, data: msgspec.Struct) -> None:
             await reporter.record(kind, data, subject=None)
 
         holds = self._holds(identity, secret)
-        around = self._surroundings(intake, holds, secret)
+        listed = self._blacklist(record, secret)
+        around = self._surroundings(listed, intake, holds, secret)
         supervisor = Supervisor(around, record_status)
         configs = Configs(
             store=self._store,
             spool=self.spool,
             supervisor=supervisor,
-            record=record_config,
+            record=record,
             door=self._door,
             free_bytes=lambda: shutil.disk_usage(self._data_dir).free,
             window_s=self._window_s,
@@ -196,6 +204,7 @@ class Agent:
             session=identity,
             secrets=secrets,
             reporter=reporter,
+            blacklist=listed,
             intake=intake,
             supervisor=supervisor,
             configs=configs,
@@ -227,8 +236,19 @@ class Agent:
         claim = partial(session.claim, self._http, url, identity.session_id, secret, self._clock)
         return Holds(claim, every_s=identity.heartbeat_s, clock=time.monotonic)
 
+    def _blacklist(self, record: blacklist.Record, secret: Callable[[], str]) -> Blacklist:
+        url = f"{self._address}/blacklist"
+        return Blacklist(
+            store=self._store,
+            spool=self.spool,
+            pull=partial(blacklist.page, self._http, url, secret, self._clock),
+            record=record,
+            clock=self._clock,
+            random=self._random,
+        )
+
     def _surroundings(
-        self, intake: Intake, holds: Holds, secret: Callable[[], str]
+        self, listed: Blacklist, intake: Intake, holds: Holds, secret: Callable[[], str]
     ) -> Surroundings:
         media = MediaStore(
             http=self._http,
@@ -243,6 +263,7 @@ class Agent:
             http=self._platforms,
             control=Control(url=self._control_url, http=self._http),
             media=media,
+            blacklist=listed,
             intake=intake,
             metrics=self.metrics,
             clock=self._clock,
@@ -263,6 +284,7 @@ class Agent:
                 channels=running.supervisor.statuses(),
                 spool_depth=self.spool.state.depth,
                 spool_bytes=self.spool.state.bytes,
+                blacklist=running.blacklist.version,
             )
 
         await session.heartbeats(

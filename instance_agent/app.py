@@ -24,6 +24,7 @@ from instance_agent.problems import Refusal, draining, starting
 from instance_agent.protocol import (
     ANSWER_HEADER,
     CALLBACK_HEADER,
+    BlacklistUpdate,
     CallbackMeta,
     ConfigUpdate,
     InferRequest,
@@ -75,15 +76,23 @@ def create_app(agent: Agent) -> Starlette:
     )
 
 
+class _Config(msgspec.Struct, kw_only=True):
+    """Which of the bodies this is."""
+
+    config_type: str = "document"
+
+
 class _Api:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
 
     async def update_config(self, request: Request) -> Response:
         running = self._authorised(request)
-        update = _decode(await _body(request, MAX_CONFIG_BYTES), ConfigUpdate)
+        body = await _body(request, MAX_CONFIG_BYTES)
         with self._agent.gate:
-            return _json(await running.configs.update(update))
+            if _decode(body, _Config).config_type == "blacklist":
+                return _json(await running.blacklist.update(_decode(body, BlacklistUpdate)))
+            return _json(await running.configs.update(_decode(body, ConfigUpdate)))
 
     async def renew_secrets(self, request: Request) -> Response:
         running = self._authorised(request)

@@ -23,6 +23,12 @@ MAX_BATCH_EVENTS = 100
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 # Bytes of one picture, voice, film or file: the most that the platforms take.
 MAX_MEDIA_BYTES = 20 * 1024 * 1024
+# Entries of one page of the blacklist, and of one delta: some 150 KiB.
+MAX_BLACKLIST_PAGE = 1000
+# Entries of a tenant's blacklist: some 3 MB of an agent's memory.
+MAX_BLACKLIST = 20_000
+# Entries that one `message.blocked` counts.
+MAX_BLOCKED_HITS = 100
 
 CALLBACK_HEADER = "x-botyard-callback"  # base64url of a CallbackMeta, beside the raw body
 ANSWER_HEADER = "x-botyard-answer"  # the platform's status; without it the agent itself failed
@@ -74,6 +80,56 @@ class ConfigState(Struct, frozen=True, kw_only=True):
     errors: list[DocumentError] = field(default_factory=list)
     on_trial: bool = False
     rejected_sha256: str | None = None
+
+
+# --- who is not heard ------------------------------------------------------------------------
+
+
+class BlacklistEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody who is not heard: on one channel, on all of a kind, or, with neither, on all."""
+
+    id: UUID
+    platform_id: str
+    kind: str = ""
+    channel_id: UUID | None = None
+    expires_at: datetime | None = None
+
+
+class BlacklistRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Body of POST /api/v1/instances/{id}/blacklist, signed like events: the page behind `after`.
+
+    All pages together are the whole list. Its version is that of the first: what changes while
+    the others are read comes again with the changes since.
+    """
+
+    after: UUID | None = None
+
+
+class BlacklistPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Its answer 200; `next` is missing on the last page. A version of 0: never had one."""
+
+    version: int
+    entries: list[BlacklistEntry]
+    next: UUID | None = None
+
+
+class BlacklistUpdate(Struct, frozen=True, kw_only=True):
+    """The other body of POST /astrbot-api/v1/config/update: what has changed since `base`.
+
+    An agent that is at another version, or is given no base, pulls the whole list.
+    """
+
+    version: int
+    base: int | None
+    entries: list[BlacklistEntry] = field(default_factory=list)
+    removed: list[UUID] = field(default_factory=list)
+    config_type: Literal["blacklist"] = "blacklist"
+
+
+class BlacklistOutcome(Struct, frozen=True, kw_only=True):
+    """The version that the agent now has; when it is another, it is about to pull."""
+
+    version: int
 
 
 # --- identity --------------------------------------------------------------------------------
@@ -147,6 +203,7 @@ class LeaseAnswer(Struct, frozen=True, kw_only=True):
 
 EventType = Literal[
     "message.received",
+    "message.blocked",
     "channel.status",
     "config.applied",
     "config.rejected",
@@ -165,6 +222,22 @@ class MessageReceived(Struct, frozen=True, kw_only=True, omit_defaults=True):
     segments: list[Segment]
     mentions_bot: bool = True
     reply_handle: dict[str, str] = field(default_factory=dict)
+
+
+class BlockedHits(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many messages one entry kept away; without an entry, several together."""
+
+    count: int
+    first_at: datetime
+    last_at: datetime
+    entry_id: UUID | None = None
+
+
+class MessageBlocked(Struct, frozen=True, kw_only=True):
+    """data of `message.blocked`: counts since the last one, never what was said."""
+
+    channel_id: UUID
+    hits: list[BlockedHits]
 
 
 ChannelState = Literal["connecting", "connected", "failed", "stopped"]
@@ -202,6 +275,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True):
     channels: list[ChannelStatus]
     spool_depth: int
     spool_bytes: int
+    blacklist: int | None = None  # its version; agents of before have none
 
 
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -440,6 +514,7 @@ class Health(Struct, frozen=True, kw_only=True):
     config: ConfigState
     channels: list[ChannelStatus]
     spool_depth: int
+    blacklist: int | None = None  # its version; agents of before have none
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -65,8 +65,16 @@ _SUBJECTS = """
 DROP INDEX spool_subject;
 CREATE INDEX spool_subject ON spool (subject) WHERE subject IS NOT NULL;
 """
+_BLACKLIST = """
+CREATE TABLE blacklist (
+    id BLOB PRIMARY KEY,
+    key BLOB NOT NULL,          -- a digest: nobody's id lies on this disk for it
+    expires_at REAL             -- none: never
+) WITHOUT ROWID;
+CREATE INDEX blacklist_key ON blacklist (key);
+"""
 # A file's version is how many of these it has.
-_STEPS = (_SCHEMA, _POSITIONS, _SUBJECTS)
+_STEPS = (_SCHEMA, _POSITIONS, _SUBJECTS, _BLACKLIST)
 
 
 class StoreFailed(Exception):

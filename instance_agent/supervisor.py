@@ -31,6 +31,7 @@ from adapters.base import (
 from adapters.model import Inbound
 from adapters.outbound import Door
 from instance_agent.backoff import Backoff
+from instance_agent.blacklist import Blacklist
 from instance_agent.holds import LET_GO, Holds, account_key
 from instance_agent.intake import Intake
 from instance_agent.metrics import Metrics
@@ -64,6 +65,7 @@ class Surroundings:
     http: httpx2.AsyncClient
     control: Control
     media: Media
+    blacklist: Blacklist
     intake: Intake
     metrics: Metrics
     clock: Callable[[], float]
@@ -86,6 +88,7 @@ class ChannelHost:
         self.media = around.media
         self.dial = partial(sockets.dial, around.door)
         self.ended = False
+        self._blacklist = around.blacklist
         self._intake = around.intake
         self._spec = spec
         self._on_connected = on_connected
@@ -93,12 +96,18 @@ class ChannelHost:
     def resume(self) -> str | None:
         return self._intake.resume(self._spec.id)
 
+    def admitted(self, messages: Sequence[Inbound]) -> list[Inbound]:
+        kind, channel_id = self._spec.kind, self._spec.id
+        blocks = self._blacklist.blocks
+        return [each for each in messages if not blocks(kind, channel_id, each.sender.id)]
+
     async def report(self, messages: Sequence[Inbound], *, position: str | None = None) -> None:
         if position is not None and self.ended:
             # Another adapter goes on from here; this one's word would lead it back.
             raise NotAccepted("this adapter has ended")
         rule = registry.kind(self._spec.kind).acknowledge
-        await self._intake.take(self._spec.id, rule, messages, position=position)
+        heard = self.admitted(messages)
+        await self._intake.take(self._spec.id, rule, heard, position=position)
 
     def connected(self, note: str | None = None) -> None:
         self._on_connected(self, note)

@@ -63,6 +63,7 @@ PUBLIC = {
     ("POST", "/webchat-platform/messages"),
     ("GET", "/api/v1/instances/{instance_id}/media/{media_id}"),
     ("GET", "/media/{token}"),
+    ("POST", "/api/v1/instances/{instance_id}/blacklist"),
     ("POST", "/api/v1/instances/{instance_id}/leases"),
     ("POST", "/api/v1/instances/{instance_id}/media"),
     ("PUT", "/media/{token}"),

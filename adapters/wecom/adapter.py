@@ -140,6 +140,8 @@ class Adapter:
             case Rejected():
                 log.warning("callback cannot be read", reason=decoded.reason)
                 return CallbackAnswer(status=400, content_type="text/plain", body=b"")
+            case Inbound() if not self._host.admitted([decoded]):
+                return RECEIVED
             case Inbound():
                 segments = [await self._arrivals.stored(each) for each in decoded.segments]
                 await self._host.report([replace(decoded, segments=segments)])

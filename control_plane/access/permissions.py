@@ -26,6 +26,8 @@ class Permission(StrEnum):
     INSTANCES_OPERATE = "instances.operate"
     CHANNELS_READ = "channels.read"
     CHANNELS_WRITE = "channels.write"
+    BLACKLIST_READ = "blacklist.read"
+    BLACKLIST_WRITE = "blacklist.write"
     REVISIONS_READ = "revisions.read"
     REVISIONS_WRITE = "revisions.write"
     CONVERSATIONS_READ = "conversations.read"
@@ -75,7 +77,7 @@ _DISCREET = frozenset(
     }
 )
 _VIEWER = frozenset(permission for permission in Permission if permission.reads) - _DISCREET
-_MEMBER = _VIEWER | {Permission.CONVERSATIONS_WRITE}
+_MEMBER = _VIEWER | {Permission.CONVERSATIONS_WRITE, Permission.BLACKLIST_WRITE}
 _ADMIN = _MEMBER | {
     Permission.TENANT_INFORM,
     Permission.TENANT_WRITE,

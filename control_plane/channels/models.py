@@ -32,3 +32,28 @@ class Channel(Row, table=True):
     checkpoint: str | None = None
     created_at: datetime = Field(sa_type=Timestamp)
     deleted_at: datetime | None = Field(default=None, sa_type=Timestamp)
+
+
+class BlacklistEntry(Row, table=True):
+    """Somebody who is not heard; `kind` is empty for all kinds of channels.
+
+    `version` is the list's at the last change of this entry, `hits` the messages it kept away.
+    """
+
+    __tablename__ = "blacklist_entries"
+
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    platform_id: str
+    kind: str
+    instance_id: UUID | None = None
+    channel_id: UUID | None = None
+    reason: str | None = None
+    author_id: UUID
+    author_name: str
+    version: int
+    hits: int = 0
+    hit_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    expires_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    created_at: datetime = Field(sa_type=Timestamp)
+    updated_at: datetime = Field(sa_type=Timestamp)

@@ -1,6 +1,7 @@
 """/conversations: what was said, who answers, and answering oneself."""
 
 import json
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -43,13 +44,14 @@ async def list_conversations(
     )
     page, last = cut(rows, window.limit)
     following = cursor(last[0].last_message_at, last[0].id) if last else None
-    return Page(items=[_out(row) for row in page], next=following)
+    blocked = await service.blocked(call.session, [contact.id for _, contact in page], call.now)
+    return Page(items=[_out(row, blocked) for row in page], next=following)
 
 
 @router.get("/{conversation_id}")
 async def get_conversation(conversation_id: UUID, call: Reader) -> ConversationStandingOut:
     """One conversation, and what of its bot does not work at the moment."""
-    shown = _out(await service.get(call.session, conversation_id))
+    shown = await _shown(call, await service.get(call.session, conversation_id))
     notice = await notices.notice(call.session, conversation_id)
     return ConversationStandingOut(**dict(shown), notice=notice)
 
@@ -122,14 +124,18 @@ async def _act(
         expected_version=body.owner_version if body else None,
         now=call.now,
     )
-    return _out(row)
+    return await _shown(call, row)
 
 
-def _out(row: tuple[Conversation, Contact]) -> ConversationOut:
+async def _shown(call: Call, row: tuple[Conversation, Contact]) -> ConversationOut:
+    return _out(row, await service.blocked(call.session, [row[1].id], call.now))
+
+
+def _out(row: tuple[Conversation, Contact], blocked: Collection[UUID]) -> ConversationOut:
     conversation, contact = row
     return ConversationOut(
         **conversation.model_dump(include=set(ConversationOut.model_fields) - {"contact"}),
-        contact=ContactOut(id=contact.id, name=contact.name),
+        contact=ContactOut(id=contact.id, name=contact.name, blocked=contact.id in blocked),
     )
 
 

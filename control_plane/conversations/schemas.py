@@ -15,8 +15,11 @@ Preview = Annotated[str, view.line_for_reader(PREVIEW_LENGTH)]
 
 
 class ContactOut(BaseModel):
+    """`blocked`: on the blacklist, so that the bot of this conversation does not hear them."""
+
     id: UUID
     name: Words | None
+    blocked: bool
 
 
 class ConversationOut(BaseModel):

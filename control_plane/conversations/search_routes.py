@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from control_plane.access.http import Call, TransactionRoute, permit
 from control_plane.access.permissions import Permission
-from control_plane.conversations import search
+from control_plane.conversations import search, service
 from control_plane.conversations.routes import WindowDep, shown_message
 from control_plane.conversations.schemas import ContactOut, FoundMessageOut
 from control_plane.conversations.search import MAX_TEXT, MIN_TEXT, Wanted
@@ -48,12 +48,18 @@ async def search_messages(
         limit=window.limit,
         masked=call.actor.masked,
     )
+    contacts = [row["contact_id"] for row in found.rows]
+    blocked = await service.blocked(call.session, contacts, call.now)
     items = [
         FoundMessageOut(
             **dict(shown_message(call, row)),
             conversation_id=row["conversation_id"],
             channel_id=row["channel_id"],
-            contact=ContactOut(id=row["contact_id"], name=row["contact_name"]),
+            contact=ContactOut(
+                id=row["contact_id"],
+                name=row["contact_name"],
+                blocked=row["contact_id"] in blocked,
+            ),
         )
         for row in found.rows
     ]

@@ -5,7 +5,7 @@ ownership (see `control_plane.db.leases` for the lock order).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -48,6 +48,15 @@ SELECT i.id, i.tenant_id, i.conversation_id, i.number, i.kind, i.sender_id, i.na
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[], $7::text[],
             $8::jsonb[], $10::bytea[])
     AS i (id, tenant_id, conversation_id, number, kind, sender_id, name, segments, trace)
+"""
+_BLOCKED = """
+SELECT DISTINCT c.id FROM contacts AS c
+JOIN channels AS h ON h.id = c.channel_id
+JOIN blacklist_entries AS e ON e.tenant_id = c.tenant_id AND e.platform_id = c.platform_id
+    AND e.kind IN ('', h.kind) AND (e.channel_id IS NULL OR e.channel_id = h.id)
+    AND (e.instance_id IS NULL OR e.instance_id = h.instance_id)
+    AND (e.expires_at IS NULL OR e.expires_at > $2)
+WHERE c.id = ANY ($1::uuid[])
 """
 _MAX_NUMBER = 2**62
 
@@ -101,6 +110,12 @@ async def get(session: AsyncSession, conversation_id: UUID) -> tuple[Conversatio
     if row is None:
         raise not_found("conversation")
     return row
+
+
+async def blocked(session: Session, contact_ids: Iterable[UUID], now: datetime) -> set[UUID]:
+    """Which of these contacts are on the blacklist, as far as their own channel goes."""
+    rows = await (await driver(session)).fetch(_BLOCKED, list(set(contact_ids)), now)
+    return {row["id"] for row in rows}
 
 
 async def thread(

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from control_plane.channels import blacklist
 from control_plane.db import leases
 from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.ingest import rejected
@@ -33,11 +34,13 @@ from control_plane.stream.log import Entry
 from control_plane.tenants import quota
 from instance_agent.document import DocumentError
 from instance_agent.protocol import (
+    MAX_BLOCKED_HITS,
     ChannelStatus,
     ConfigApplied,
     ConfigRejected,
     EventResult,
     Heartbeat,
+    MessageBlocked,
 )
 
 # What the database's integer holds.
@@ -95,8 +98,11 @@ FROM (SELECT s.id, s.state, s.health, i.at, i.beat
       JOIN agent_sessions AS s ON s.id = i.id AND s.instance_id = i.instance_id
       ORDER BY s.id FOR UPDATE OF s) AS old
 WHERE s.id = old.id
-RETURNING s.id, old.state, old.health - 'spool_depth' - 'spool_bytes' - 'channels'
-    IS DISTINCT FROM old.beat - 'spool_depth' - 'spool_bytes' - 'channels' AS changed
+RETURNING s.id, old.state,
+    old.health - 'spool_depth' - 'spool_bytes' - 'channels' - 'blacklist'
+        IS DISTINCT FROM old.beat - 'spool_depth' - 'spool_bytes' - 'channels' - 'blacklist'
+        AS changed,
+    coalesce((SELECT version FROM blacklists AS b WHERE b.tenant_id = s.tenant_id), 0) AS blacklist
 """
 # What an agent says that it runs is what it runs, whatever we believed: the next look repairs it.
 _RUNS = """
@@ -120,6 +126,20 @@ WHERE c.instance_id = i.instance_id
        OR (c.applied, c.applied_sha256) IS DISTINCT FROM (i.applied, i.sha256))
 RETURNING c.instance_id, i.believed IS NOT NULL AND i.sha256 IS DISTINCT FROM i.believed
     AND i.sha256 IS DISTINCT FROM c.delivered_sha256 AS drifted
+"""
+# Of an entry that is gone meanwhile, the messages are in the stream alone.
+_HITS = """
+UPDATE blacklist_entries AS e SET hits = e.hits + i.n, hit_at = greatest(e.hit_at, i.at)
+FROM (SELECT id, sum(n)::bigint AS n, max(at) AS at
+      FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS i (id, n, at)
+      GROUP BY id ORDER BY id) AS i
+WHERE e.id = i.id AND e.tenant_id = $4
+"""
+# Sums are added once, however often their event comes.
+_COUNTED = """
+INSERT INTO received (channel_id, event_id, tenant_id, sha256, received_at)
+SELECT id, $3, $4, '', $5 FROM channels WHERE id = $2 AND instance_id = $1
+ON CONFLICT DO NOTHING RETURNING 1
 """
 _NOTES = """
 INSERT INTO timeline (id, tenant_id, instance_id, at, type, message, data)
@@ -191,6 +211,7 @@ class Dispatcher:
             entries[pending.proven.tenant_id] += await _other_events(session, pending, result)
         await _hear_beats(session)
         await _write_notes(session)
+        await leases.call(session, blacklist.WORK, session.info.get("listings", set()))
         await leases.call(session, instances.WORK, session.info.get("looks", set()))
         for tenant, entry in await quota.count_messages(session, new_messages(arrivals)):
             entries[tenant].append(entry)
@@ -261,6 +282,8 @@ async def _other_events(session: Session, pending: Pending, results: Results) ->
 
 async def _apply(session: Session, pending: Pending, event: AnyEvent) -> list[Entry]:
     match event.type:
+        case "message.blocked":
+            return await _blocked(session, pending, event, said(event, MessageBlocked))
         case "channel.status":
             return await _channel(session, pending, said(event, ChannelStatus))
         case "config.applied":
@@ -272,6 +295,40 @@ async def _apply(session: Session, pending: Pending, event: AnyEvent) -> list[En
             _number(beat.config.applied or 0)
             session.info.setdefault("beats", {})[pending.batch.session_id] = (pending, beat)
     return []
+
+
+async def _blocked(
+    session: Session, pending: Pending, event: AnyEvent, blocked: MessageBlocked
+) -> list[Entry]:
+    hits, proven = blocked.hits, pending.proven
+    if not hits or len(hits) > MAX_BLOCKED_HITS:
+        raise msgspec.DecodeError("this counts nothing, or too much")
+    for each in hits:
+        if _number(each.count) == 0 or None in (each.first_at.tzinfo, each.last_at.tzinfo):
+            raise msgspec.DecodeError("a count is at least 1, and a time has its zone")
+    connection = await driver(session)
+    at = pending.received_at
+    if not await connection.fetchval(
+        _COUNTED, proven.instance_id, blocked.channel_id, event.id, proven.tenant_id, at
+    ):
+        return []
+    named = [each for each in hits if each.entry_id is not None]
+    await connection.execute(
+        _HITS,
+        [each.entry_id for each in named],
+        [each.count for each in named],
+        [each.last_at for each in named],
+        proven.tenant_id,
+    )
+    data = {
+        "instance_id": str(proven.instance_id),
+        "channel_id": str(blocked.channel_id),
+        "count": sum(each.count for each in hits),
+        "entry_ids": sorted({str(each.entry_id) for each in named}),
+        "first_at": min(each.first_at for each in hits).isoformat(),
+        "last_at": max(each.last_at for each in hits).isoformat(),
+    }
+    return [Entry(type="message.blocked", data=data)]
 
 
 async def _channel(session: Session, pending: Pending, status: ChannelStatus) -> list[Entry]:
@@ -356,6 +413,9 @@ async def _hear_beats(session: Session) -> None:
             raise Gone("session_ended", "Another agent acts for this instance now.")
         if row is not None and row["changed"]:
             _look(session, pending)
+        if row is not None and beat.blacklist not in (None, row["blacklist"]):
+            key = (pending.proven.instance_id, pending.proven.tenant_id)
+            session.info.setdefault("listings", set()).add(key)
 
 
 async def _compare(session: Session, beats: Sequence[tuple[Pending, Heartbeat]]) -> None:

@@ -22,6 +22,8 @@ from control_plane.kit import tracing
 from instance_agent.protocol import (
     ANSWER_HEADER,
     CALLBACK_HEADER,
+    BlacklistOutcome,
+    BlacklistUpdate,
     CallbackMeta,
     ConfigOutcome,
     ConfigUpdate,
@@ -100,6 +102,17 @@ class AgentClient:
             body=msgspec.json.encode(update),
         )
         return _read(answer, ConfigOutcome)
+
+    async def update_blacklist(self, agent: AgentAddress, update: BlacklistUpdate) -> int:
+        """Tell what has changed of the blacklist; the version that the agent then has."""
+        answer = await self._call(
+            agent,
+            "POST",
+            f"{_API}/config/update",
+            within=HEALTH_TIMEOUT,
+            body=msgspec.json.encode(update),
+        )
+        return _read(answer, BlacklistOutcome).version
 
     async def renew_secrets(self, agent: AgentAddress, renewal: SecretsRenewal) -> None:
         """Replace what we show each other; repeating it changes nothing."""

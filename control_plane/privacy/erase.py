@@ -17,6 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.access import audit
 from control_plane.access.permissions import Actor
+from control_plane.channels import blacklist
 from control_plane.conversations import search
 from control_plane.db.session import Database, Scope, driver
 from control_plane.kit.errors import not_found
@@ -100,6 +101,7 @@ class Erased:
     messages: int = 0
     visitor_messages: int = 0
     media: int = 0
+    blacklisted: int = 0
     sha256: str = ""
 
 
@@ -122,7 +124,8 @@ async def erase(case: Case) -> Erased:
     erased = Erased()
     while gone := await _visitor_messages(case):
         erased.visitor_messages += gone
-    erased.visitor_messages += await _cut_off(case)
+    late, erased.blacklisted = await _cut_off(case)
+    erased.visitor_messages += late
     digest = hashlib.sha256()
     async for conversation_id, own in _conversations(case):
         erased.conversations += 1
@@ -142,7 +145,7 @@ async def _visitor_messages(case: Case) -> int:
     return _count(done)
 
 
-async def _cut_off(case: Case) -> int:
+async def _cut_off(case: Case) -> tuple[int, int]:
     """Nothing that the platform sends from now on belongs to this contact."""
     async with case.session() as session:
         connection = await driver(session)
@@ -152,11 +155,13 @@ async def _cut_off(case: Case) -> int:
         # What came since the last batch.
         late = _count(await connection.execute(_VISITOR_MESSAGES, case.contact_id, ALL))
         await connection.execute(_VISITOR, contact["channel_id"], contact["platform_id"])
-        await connection.execute(_FORGET, case.contact_id)
         await connection.execute(_CLOSE, case.contact_id, ERASED)
         for remove in _RAW:
             await connection.execute(remove, contact["channel_id"], contact["platform_id"])
-    return late
+        # By the platform's id, so before that is forgotten.
+        listed = await blacklist.forget(session, case.tenant_id, case.contact_id, now=case.now)
+        await connection.execute(_FORGET, case.contact_id)
+    return late, listed
 
 
 async def _conversations(case: Case) -> AsyncIterator[tuple[UUID, bool]]:

@@ -61,6 +61,13 @@ _TENANT_FILES = {
             'created_at', created_at)::text AS row
         FROM providers WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
     """,
+    "blacklist.json": """
+        SELECT id, jsonb_build_object('id', id, 'platform_id', platform_id, 'kind', kind,
+            'instance_id', instance_id, 'channel_id', channel_id, 'reason', reason,
+            'author_id', author_id, 'author_name', author_name, 'hits', hits, 'hit_at', hit_at,
+            'expires_at', expires_at, 'created_at', created_at)::text AS row
+        FROM blacklist_entries WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
+    """,
     "contacts.json": """
         SELECT id, jsonb_build_object('id', id, 'channel_id', channel_id,
             'platform_id', platform_id, 'name', name, 'created_at', created_at)::text AS row
@@ -87,6 +94,15 @@ _CONTACT = """
 SELECT jsonb_build_object('id', id, 'channel_id', channel_id, 'platform_id', platform_id,
     'name', name, 'created_at', created_at)::text
 FROM contacts WHERE id = $1
+"""
+_LISTED = """
+SELECT e.id, jsonb_build_object('id', e.id, 'platform_id', e.platform_id, 'kind', e.kind,
+    'instance_id', e.instance_id, 'channel_id', e.channel_id, 'reason', e.reason, 'hits', e.hits,
+    'hit_at', e.hit_at, 'expires_at', e.expires_at, 'created_at', e.created_at)::text AS row
+FROM contacts AS c JOIN channels AS h ON h.id = c.channel_id
+JOIN blacklist_entries AS e ON e.tenant_id = c.tenant_id AND e.platform_id = c.platform_id
+    AND e.kind IN ('', h.kind)
+WHERE c.tenant_id = $1 AND e.id > $2 AND c.id = $4 ORDER BY e.id LIMIT $3
 """
 # Of a contact ($4): their own conversations, and the groups of their channel where they spoke.
 CONVERSATIONS = """
@@ -130,6 +146,7 @@ def of_contact(database: Database, tenant_id: UUID, contact_id: UUID) -> Mapping
         "conversations.json": _texts(_conversations(database, tenant_id, contact_id)),
         "messages.json": _messages(database, tenant_id, contact_id),
         "media.json": _texts(_media(database, tenant_id, contact_id)),
+        "blacklist.json": _texts(_pages(database, tenant_id, _LISTED, contact_id)),
     }
 
 

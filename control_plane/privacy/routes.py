@@ -40,6 +40,7 @@ class ErasedOut(BaseModel):
     messages: int
     visitor_messages: int
     media: int
+    blacklisted: int
     sha256: str = Field(description="Of the erased messages' ids, 16 bytes each, in order.")
 
 

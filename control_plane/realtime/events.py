@@ -5,6 +5,7 @@ from control_plane.access.permissions import Permission
 SEEN_WITH: dict[str, Permission] = {
     "api_key.created": Permission.API_KEYS_READ,
     "api_key.revoked": Permission.API_KEYS_READ,
+    "blacklist.changed": Permission.BLACKLIST_READ,
     "channel.changed": Permission.CHANNELS_READ,
     "channel.status": Permission.CHANNELS_READ,
     "config.applied": Permission.REVISIONS_READ,
@@ -16,6 +17,7 @@ SEEN_WITH: dict[str, Permission] = {
     "instance.phase": Permission.INSTANCES_READ,
     "invitation.changed": Permission.MEMBERS_READ,
     "member.changed": Permission.MEMBERS_READ,
+    "message.blocked": Permission.BLACKLIST_READ,
     "message.created": Permission.CONVERSATIONS_READ,
     "provider.changed": Permission.PROVIDERS_READ,
     "quota.changed": Permission.TENANT_READ,

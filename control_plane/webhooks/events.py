@@ -42,6 +42,12 @@ EVENTS = {
             needs=Permission.CONVERSATIONS_READ,
         ),
         Event(
+            name="message.blocked",
+            says="Messages of people on the blacklist were kept away; told in sums.",
+            fields=("instance_id", "channel_id", "count", "entry_ids", "first_at", "last_at"),
+            needs=Permission.BLACKLIST_READ,
+        ),
+        Event(
             name="delivery.changed",
             says="A message to a contact was sent, or was not, and why.",
             fields=(*_MESSAGE, "state", "error_class"),
@@ -64,6 +70,12 @@ EVENTS = {
             says="What a contact said was erased; erase your copies too.",
             fields=("contact_id",),
             needs=Permission.PRIVACY_READ,
+        ),
+        Event(
+            name="blacklist.changed",
+            says="Somebody was put on the blacklist or taken off it.",
+            fields=("version", "added", "removed", "entry_id"),
+            needs=Permission.BLACKLIST_READ,
         ),
         Event(
             name="instance.changed",

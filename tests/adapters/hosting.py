@@ -73,14 +73,18 @@ class Host:
         self.reported: list[Inbound] = []
         self.position: str | None = None
         self.accepts = True
+        self.blocked: set[str] = set()
         self.proven = asyncio.Event()
         self.note: str | None = None
         self._news = asyncio.Condition()
 
+    def admitted(self, messages):
+        return [each for each in messages if each.sender.id not in self.blocked]
+
     async def report(self, messages, *, position=None):
         if not self.accepts:
             raise NotAccepted("not now")
-        self.reported += messages
+        self.reported += self.admitted(messages)
         self.position = position or self.position
         async with self._news:
             self._news.notify_all()

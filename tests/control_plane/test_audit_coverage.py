@@ -179,6 +179,9 @@ SCRIPT = (
     Step("delivery.resend", "owner", "POST", "/deliveries/resend", {"state": "expired"}),
     Step("dead_letter.replay", "owner", "POST", "/dead-letters/{letter_id}/replay"),
     Step("dead_letter.replay", "owner", "POST", "/dead-letters/replay", {"limit": 1}),
+    Step("blacklist.add", "owner", "POST", "/blacklist", {"platform_id": "lin"}, "entry_id"),
+    Step("blacklist.remove", "owner", "DELETE", "/blacklist/{entry_id}"),
+    Step("blacklist.bulk", "owner", "POST", "/blacklist/bulk", {"add": [{"platform_id": "lin"}]}),
     Step("contact.erase", "owner", "POST", "/contacts/{contact_id}/erase"),
     # And its end.
     Step(

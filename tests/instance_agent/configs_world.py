@@ -207,6 +207,7 @@ class World:
             http=None,
             control=None,
             media=None,
+            blacklist=None,
             intake=None,
             metrics=Metrics(),
             clock=lambda: self.now,

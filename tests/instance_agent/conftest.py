@@ -27,6 +27,7 @@ from adapters import standard_webhooks
 from instance_agent.document import DocumentError, digest
 from instance_agent.protocol import (
     CALLBACK_HEADER,
+    BlacklistPage,
     Bootstrap,
     BootstrapRequest,
     CallbackMeta,
@@ -68,6 +69,8 @@ class ControlPlane:
         self.bootstrap_answers: list[Response] = []
         self.events: list[Event] = []
         self.batches: list[list[Event]] = []
+        self.blacklist = BlacklistPage(version=0, entries=[])
+        self.blacklist_away = False
         self.event_status = 202
         self.refused_posts = 0
         self.rejects: Callable[[Event], bool] = lambda _: False
@@ -94,6 +97,7 @@ class ControlPlane:
             routes=[
                 Route("/api/v1/instances/{id}/bootstrap", self._bootstrap, methods=["POST"]),
                 Route("/api/v1/instances/{id}/events", self._events, methods=["POST"]),
+                Route("/api/v1/instances/{id}/blacklist", self._blacklist, methods=["POST"]),
                 Route("/webchat-platform/account", self._account),
                 Route("/webchat-platform/messages", self._messages, methods=["POST"]),
             ]
@@ -164,6 +168,11 @@ class ControlPlane:
             return EventResult(id=event.id, status="duplicate")
         self.events.append(event)
         return EventResult(id=event.id, status="stored")
+
+    async def _blacklist(self, request: Request) -> Response:
+        body = await request.body()
+        standard_webhooks.verify(self.webhook_secrets, request.headers, body, now=time.time())
+        return Response(msgspec.json.encode(self.blacklist), 503 if self.blacklist_away else 200)
 
     async def _account(self, request: Request) -> Response:
         secret = request.headers["authorization"].removeprefix("Bearer ")

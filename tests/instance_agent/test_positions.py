@@ -51,6 +51,7 @@ class TestKept:
         await Store(tmp_path / "agent.db").close()
         with sqlite3.connect(tmp_path / "agent.db") as disk:
             disk.execute("DROP TABLE positions")
+            disk.execute("DROP TABLE blacklist")
             disk.execute("PRAGMA user_version = 1")
             disk.execute("INSERT INTO meta VALUES ('epoch', '4')")
         disk.close()

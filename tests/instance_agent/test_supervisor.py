@@ -141,6 +141,7 @@ async def supervisor(statuses):
             http=http,
             control=Control(url="http://control", http=http),
             media=None,
+            blacklist=None,
             intake=None,
             metrics=Metrics(),
             clock=lambda: 1000.0,

@@ -67,8 +67,14 @@ class Agent:
         identity = event_id(message.channel_id, message.dedupe_key)
         return self.event("message.received", message, id=identity)
 
-    def beat(self, *, spool_depth: int = 0) -> Event:
-        beat = Heartbeat(config=CONFIG, channels=[], spool_depth=spool_depth, spool_bytes=0)
+    def beat(self, *, spool_depth: int = 0, blacklist: int | None = None) -> Event:
+        beat = Heartbeat(
+            config=CONFIG,
+            channels=[],
+            spool_depth=spool_depth,
+            spool_bytes=0,
+            blacklist=blacklist,
+        )
         return self.event("instance.heartbeat", beat)
 
     def event(self, kind: Any, data: Any, *, id: UUID | None = None) -> Event:  # noqa: A002

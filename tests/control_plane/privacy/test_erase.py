@@ -77,6 +77,7 @@ class TestErase:
             "messages": 3,
             "visitor_messages": 0,
             "media": 0,
+            "blacklisted": 0,
             "sha256": hashlib.sha256(b"".join(each.bytes for each in ids)).hexdigest(),
         }
         entry = (await bot.owner.get("/audit")).json()["items"][0]

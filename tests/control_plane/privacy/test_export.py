@@ -65,6 +65,7 @@ class TestTenant:
             "answers.json": 1,
             "webhooks.json": 1,
             "providers.json": 1,
+            "blacklist.json": 0,
             "contacts.json": 2,
             "conversations.json": 2,
             "messages.json": 5,

@@ -176,6 +176,8 @@ class Builder:
         ids["revision_id"] = await made(owner, path, {"document": {}, "note": tenant.name})
         account = {"name": tenant.name, "kind": "openai", "base_url": "https://localhost:9"}
         ids["provider_id"] = await made(owner, "/providers", account | {"api_key": "sk-1"})
+        listed = {"platform_id": "unheard", "reason": f"{tenant.name} does not hear them"}
+        ids["entry_id"] = await made(owner, "/blacklist", listed)
         items = [{"question": f"{tenant.name}?", "answer": f"{tenant.name}!"}]
         assert (await owner.call("PUT", "/answers", json={"items": items})).status_code == 200
         await bot.attach("http://127.0.0.1:9", new_id())

@@ -167,6 +167,15 @@ BODIES: dict[tuple[str, str], Callable[[Tenant], Any]] = {
         "accounts": {},
         "number": 1,
     },
+    ("POST", "/api/v1/instances/{instance_id}/blacklist"): lambda _: {},
+    ("POST", "/api/v1/blacklist"): lambda t: {
+        "contact_id": str(t.ids["contact_id"]),
+        "channel_id": str(t.ids["channel_id"]),
+    },
+    ("POST", "/api/v1/blacklist/bulk"): lambda t: {
+        "add": [{"platform_id": "new", "instance_id": str(t.ids["instance_id"])}],
+        "remove": [str(t.ids["entry_id"])],
+    },
     ("POST", "/api/v1/webhooks"): lambda _: WEBHOOK,
     ("PATCH", "/api/v1/webhooks/{webhook_id}"): lambda _: {"description": "New"},
     ("POST", "/api/v1/webhooks/{webhook_id}/replay"): lambda _: {"since": "2020-01-01T00:00:00Z"},

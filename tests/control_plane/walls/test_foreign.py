@@ -38,7 +38,11 @@ def own_proof(operation: Operation) -> int | None:
     if operation.path == "/api/v1/auth/sign-on/callback/{tenant_id}":
         return 303
     agents = operation.path.startswith(
-        ("/api/v1/instances/{instance_id}/media", "/api/v1/instances/{instance_id}/leases")
+        (
+            "/api/v1/instances/{instance_id}/blacklist",
+            "/api/v1/instances/{instance_id}/media",
+            "/api/v1/instances/{instance_id}/leases",
+        )
     )
     return 401 if agents or operation.path.endswith("/bootstrap") else None
 
