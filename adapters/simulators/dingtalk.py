@@ -8,7 +8,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import itertools
 import json
 import secrets
 import time
@@ -25,17 +24,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from adapters.simulators.dingtalk_screen import Refusal, Screen, Session, part
+from adapters.simulators.dingtalk_mouth import Mouth
+from adapters.simulators.dingtalk_screen import Refusal, Screen, part
 from adapters.simulators.platform import Line, Shown
 from adapters.simulators.serving import serving
 from adapters.simulators.wecom_seal import Seal
 
 TOKEN_LIFE_S = 7200
 TICKET_LIFE_S = 90
-SESSION_LIFE_S = 5400
 DEADLINE_S = 5.0
 BOT_TOPIC = "/v1.0/im/bot/messages/get"
-BOT_ID = "$:LWCP_v1:$robot"
 
 
 @dataclass(kw_only=True)
@@ -76,9 +74,8 @@ class DingTalk:
         self.callback_url = callback_url
         self.faults = Faults()
         self.calls: Counter[str] = Counter()
-        self.guests: set[str] = set()
-        """Who writes to the robot without being a member of its company."""
         self.screen = Screen(clock)
+        self.mouth = Mouth(self.screen, clock)
         self.unheard: list[str] = []
         """Messages that came while nobody listened: they are gone."""
         self.answers: dict[str, dict[str, Any]] = {}
@@ -89,8 +86,6 @@ class DingTalk:
         self._tokens: dict[str, float] = {}
         self._tickets: dict[str, float] = {}
         self._sockets: list[WebSocket] = []
-        self._files: dict[str, bytes] = {}
-        self._numbers = itertools.count(1)
         self._news = asyncio.Condition()
 
     @property
@@ -253,19 +248,19 @@ class DingTalk:
     async def _find_file(self, request: Request) -> Response:
         self._authorised(request.headers.get("x-acs-dingtalk-access-token"))
         asked = await self._asked_of_robot(request)
-        if asked.get("downloadCode") not in self._files:
+        if asked.get("downloadCode") not in self.mouth.files:
             raise Refusal(400, "invalidParameter.downloadCode")
         return JSONResponse({"downloadUrl": f"{self.url}/files/{asked['downloadCode']}"})
 
     async def _file(self, request: Request) -> Response:
-        body = self._files.get(request.path_params["name"])
+        body = self.mouth.files.get(request.path_params["name"])
         if body is None:
             return Response("", 404)
         return Response(body, media_type="application/octet-stream")
 
     def forget_files(self) -> None:
         """What customers sent is not there any more."""
-        self._files.clear()
+        self.mouth.files.clear()
 
     # --- the stream ---
 
@@ -360,53 +355,7 @@ class DingTalk:
 
     def message(self, line: Line) -> dict[str, Any]:
         """What the platform says of it."""
-        now = int(self._clock() * 1000)
-        chat = line.chat or f"cid-{line.user}"
-        if line.chat:
-            self.screen.groups.add(line.chat)
-        session = secrets.token_hex(16)
-        ends_at = self._clock() + SESSION_LIFE_S
-        user = "" if line.chat else line.user
-        self.screen.sessions[session] = Session(user, line.chat, ends_at)
-        found = {
-            "conversationId": chat,
-            "conversationType": "2" if line.chat else "1",
-            "msgId": line.id or f"msg{next(self._numbers)}",
-            "createAt": now,
-            "senderId": f"$:LWCP_v1:{line.user}",
-            "senderNick": line.user,
-            "chatbotUserId": BOT_ID,
-            "robotCode": self.client_id,
-            "isInAtList": line.mentions,
-            "sessionWebhook": f"{self.url}/robot/sendBySession?session={session}",
-            "sessionWebhookExpiredTime": now + SESSION_LIFE_S * 1000,
-            **self._said(line),
-        }
-        if line.user not in self.guests:
-            self.screen.members.add(line.user)
-            found["senderStaffId"] = line.user
-        return found
-
-    def _said(self, line: Line) -> dict[str, Any]:
-        if line.picture and line.text:
-            picture = {"type": "picture", "downloadCode": self._code(line.picture)}
-            return _content("richText", {"richText": [{"text": line.text}, picture]})
-        if line.picture:
-            return _content("picture", {"downloadCode": self._code(line.picture)})
-        if line.voice:
-            heard = {"downloadCode": self._code(line.voice), "recognition": line.text}
-            return _content("audio", {**heard, "duration": 1200})
-        if line.file:
-            return _content("file", {"downloadCode": self._code(line.file), "fileName": line.name})
-        text: dict[str, Any] = {"content": f" {line.text}"}
-        if line.quotes:
-            text |= {"isReplyMsg": True, "repliedMsg": {"msgId": line.quotes, "msgType": "text"}}
-        return {"msgtype": "text", "text": text}
-
-    def _code(self, body: bytes) -> str:
-        code = secrets.token_urlsafe(24)
-        self._files[code] = body
-        return code
+        return self.mouth.message(line, robot=self.client_id, url=self.url)
 
     async def call(self, message: dict[str, Any]) -> bool:
         """One signed call of the callback address."""
@@ -474,10 +423,6 @@ class DingTalk:
 
     def limit(self, calls: int) -> None:
         self.faults.rate_limit = calls
-
-
-def _content(msgtype: str, content: dict[str, Any]) -> dict[str, Any]:
-    return {"msgtype": msgtype, "content": content}
 
 
 async def _json(request: Request) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from adapters.model import (
     Voice,
 )
 from adapters.outbound import Door
-from adapters.simulators.dingtalk import SESSION_LIFE_S, DingTalk
+from adapters.simulators.dingtalk_mouth import SESSION_LIFE_S, Mouth
 from adapters.simulators.platform import Line
 from instance_agent.client import platform_client
 from tests.adapters.sending import send
@@ -223,7 +223,7 @@ class TestReplies:
         assert [each.type for each in dingtalk.shown("zhangsan")] == ["sampleText"]
 
     async def test_to_a_guest_end_with_that_address(self, heard, adapter, dingtalk, clock):
-        dingtalk.guests.add("guest")
+        dingtalk.mouth.guests.add("guest")
         answer = await heard(Line(user="guest", text="hi"), HELLO)
         await send(adapter, answer)
         dingtalk.screen.sessions.clear()
@@ -341,7 +341,7 @@ class TestSends:
     async def test_a_guest_gets_pictures_and_words_for_the_rest(
         self, heard, adapter, host, dingtalk
     ):
-        dingtalk.guests.add("guest")
+        dingtalk.mouth.guests.add("guest")
         answer = await heard(Line(user="guest", text="hi"), Image(ref=host.media.put(PNG)))
         await send(adapter, answer)
         [media_id] = dingtalk.screen.media
@@ -420,6 +420,6 @@ class TestArrivals:
         dingtalk.faults.rate_limit = 1
         await heard(Line(user="zhangsan", file=PNG, name="a.pdf"))
         assert host.reported[0].segments[0].ref.via == "media"
-        monkeypatch.setattr(DingTalk, "_code", lambda *_: "forgotten")
+        monkeypatch.setattr(Mouth, "_code", lambda *_: "forgotten")
         await heard(Line(user="zhangsan", file=PNG, name="a.pdf"))
         assert host.reported[1].segments[0].ref == Ref(via="dingtalk.downloadCode", id="forgotten")

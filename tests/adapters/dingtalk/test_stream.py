@@ -109,6 +109,23 @@ class TestNothingIsLetGo:
         await dingtalk.until(lambda: set(numbers) <= set(dingtalk.answers))
         assert len({message.dedupe_key for message in host.reported}) == 20
 
+    async def test_beyond_what_fits_in_hand_the_connection_is_read_no_further(
+        self, made, dingtalk, host, monkeypatch
+    ):
+        monkeypatch.setattr(stream, "MAX_IN_HAND", 2)
+        host.accepts = False
+        task = asyncio.create_task(made().run())
+        await dingtalk.until(lambda: dingtalk.connections == 1)
+        for n in range(10):
+            await dingtalk.bring(Line(user=f"u{n}", text=str(n)))
+        ping = await dingtalk.frame("SYSTEM", "ping", {})
+        host.accepts = True
+        await host.until_reported(10)
+        await dingtalk.until(lambda: ping in dingtalk.answers)
+        assert sorted(words(host)) == [[str(n)] for n in range(10)]
+        task.cancel()
+        await asyncio.wait({task})
+
     async def test_words_behind_a_picture_wait_and_other_talks_do_not(
         self, running, dingtalk, host
     ):
