@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import httpx2
 from msgspec import Struct
@@ -27,6 +27,13 @@ class ChannelRefused(Exception):
         super().__init__(detail)
         self.path = path
         self.detail = detail
+
+
+class ChannelDown(Exception):
+    """The account is not connected any more, and its settings are not to blame.
+
+    The text is for the tenant: what is wrong, and what to do about it.
+    """
 
 
 class NotAccepted(Exception):
@@ -142,10 +149,11 @@ class Host(Protocol):
 class Adapter(Protocol):
     """One IM account. Made with its validated settings; lives in one disposable scope."""
 
-    # One connection per credential: see `Exclusive`.
-    exclusive: ClassVar[bool]
-
     def __init__(self, settings: Any, host: Host) -> None: ...
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether its account takes one connection: see `Exclusive`. It may depend on settings."""
 
     async def probe(self) -> None:
         """Try the settings without side effects; raise ChannelRefused if they cannot work."""

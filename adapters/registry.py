@@ -14,6 +14,7 @@ GROUP = "botyard.channels"
 OURS = (
     "webchat",
     "wecom",
+    "wecom_aibot",
 )
 
 # Those that were asked for.

@@ -26,13 +26,14 @@ class Uploads:
         *,
         kept_s: float,
         clock: Callable[[], float],
+        per_minute: int = PER_MINUTE,
     ) -> None:
         """`upload` gives the id of a content of one kind; `kept_s`: how long that is good for."""
         self._upload = upload
         self._kept_s = kept_s
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
-        self._begun: deque[float] = deque(maxlen=PER_MINUTE)
+        self._begun: deque[float] = deque(maxlen=per_minute)
         self._closed_until = 0.0
 
     async def media_id(self, kind: str, content: Content) -> str:

@@ -19,7 +19,15 @@ import structlog
 from pydantic import BaseModel
 
 from adapters import registry, sockets
-from adapters.base import Adapter, ChannelRefused, Control, Exclusive, Media, NotAccepted
+from adapters.base import (
+    Adapter,
+    ChannelDown,
+    ChannelRefused,
+    Control,
+    Exclusive,
+    Media,
+    NotAccepted,
+)
 from adapters.model import Inbound
 from adapters.outbound import Door
 from instance_agent.backoff import Backoff
@@ -89,7 +97,7 @@ class ChannelHost:
         if position is not None and self.ended:
             # Another adapter goes on from here; this one's word would lead it back.
             raise NotAccepted("this adapter has ended")
-        rule = registry.kind(self._spec.kind).acknowledge
+        rule = registry.kind(self._spec.kind).rule(self._spec.settings)
         await self._intake.take(self._spec.id, rule, messages, position=position)
 
     def connected(self) -> None:
@@ -195,6 +203,8 @@ class Scope:
         except ChannelRefused as refused:
             self.refused = True
             return refused.detail
+        except ChannelDown as down:
+            return str(down)
         except Exception as error:
             # Only the type: the text of a library's error may quote a secret.
             return f"the adapter raised {type(error).__name__}"

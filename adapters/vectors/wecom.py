@@ -1,4 +1,4 @@
-"""Vectors of WeCom: what concerns the self-built application runs through its adapter's codecs."""
+"""Vectors of WeCom: each runs through the codecs of the adapter that it concerns."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -8,6 +8,8 @@ from pydantic import SecretStr, ValidationError
 
 from adapters import wx_aes
 from adapters.model import Challenge, Inbound, RawCallback, Rejected, Verified
+from adapters.vectors import wecom_aibot
+from adapters.vectors.holding import holds
 from adapters.wecom import codec
 from adapters.wecom.callback import Opened, unseal, verify
 from adapters.wecom.codec import Notice
@@ -56,6 +58,8 @@ def _now(given: Fields) -> float:
 
 
 def _url_verify(given: Fields, expect: Fields) -> bool:
+    if wecom_aibot.concerns(given):
+        return wecom_aibot.url_verify(given, expect)
     settings = _settings(given)
     if settings is None:
         return False
@@ -68,6 +72,8 @@ def _url_verify(given: Fields, expect: Fields) -> bool:
 
 
 def _decrypt(given: Fields, expect: Fields) -> bool:
+    if wecom_aibot.concerns(given):
+        return wecom_aibot.decrypt(given, expect)
     settings = _settings(given)
     if settings is None:
         return False
@@ -88,6 +94,8 @@ def _reject(given: Fields, expect: Fields) -> bool:
 
 
 def _encrypt_reply(given: Fields, expect: Fields) -> bool:
+    if wecom_aibot.concerns(given):
+        return wecom_aibot.encrypt_reply(given, expect)
     settings = _settings(given)
     if settings is None:
         return False
@@ -106,10 +114,12 @@ def _signature(given: Fields, expect: Fields) -> bool:
 
 
 def _inbound(given: Fields, expect: Fields) -> bool:
+    if given["transport"] == "aibot_callback_json":
+        return wecom_aibot.inbound(given, expect)
     if given["transport"] != "app_callback_xml":
         return False
     decoded = codec.decode(given["payload"].encode())
-    return _holds(_normalized(decoded), expect["normalized"])
+    return holds(_normalized(decoded), expect["normalized"])
 
 
 def _errcode(given: Fields, expect: Fields) -> bool:
@@ -143,21 +153,6 @@ def _segment(built: Fields) -> Fields:
     return built | ({"url": more["url"]} if "url" in more else {})
 
 
-def _holds(found: Any, expected: Any) -> bool:
-    """Whether all that is expected is there; what is not listed is free."""
-    if isinstance(expected, dict):
-        return isinstance(found, dict) and all(
-            name in found and _holds(found[name], value) for name, value in expected.items()
-        )
-    if isinstance(expected, list):
-        return (
-            isinstance(found, list)
-            and len(found) == len(expected)
-            and all(map(_holds, found, expected))
-        )
-    return bool(found == expected)
-
-
 RUNS = {
     "url_verify": _url_verify,
     "decrypt_xml": _decrypt,
@@ -168,4 +163,6 @@ RUNS = {
     "reject": _reject,
     "inbound": _inbound,
     "errcode": _errcode,
+    "media_decrypt": wecom_aibot.media_decrypt,
+    "ws_frame": wecom_aibot.ws_frame,
 }

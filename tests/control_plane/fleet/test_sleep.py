@@ -491,8 +491,9 @@ class TestKilledAnywhere:
         assert await sleeper.stored() == 0
 
 
-def test_every_kind_that_is_there_calls_us() -> None:
+def test_which_kinds_call_us() -> None:
     assert {name: registry.kind(name).calls_us for name in registry.kinds()} == {
         "webchat": True,
         "wecom": True,
+        "wecom_aibot": False,
     }
