@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from adapters import registry
-from adapters.base import ChannelRefused, Control, NotAccepted
+from adapters.base import ChannelDown, ChannelRefused, Control, NotAccepted
 from adapters.outbound import Door
 from instance_agent import supervisor as module
 from instance_agent.holds import ELSEWHERE, Holds
@@ -62,6 +62,8 @@ class Account:
                 return
             case "refuse":
                 raise ChannelRefused("/name", "no such account")
+            case "down":
+                raise ChannelDown("somebody else has the account")
 
 
 class ExclusiveAccount(Account):
@@ -165,6 +167,7 @@ class TestScope:
             ("raise", "the adapter raised ValueError"),
             ("return", "the adapter returned"),
             ("refuse", "no such account"),
+            ("down", "somebody else has the account"),
         ],
     )
     async def test_an_adapter_that_ends_is_started_again(
