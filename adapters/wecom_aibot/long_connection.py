@@ -62,6 +62,7 @@ _BUSY = "WeCom cannot be reached"
 _SILENT = "WeCom has stopped answering on the long connection"
 _NOT_CONNECTED = "the long connection is down"
 _WRONG_SECRET = "WeCom does not accept this Bot ID with this Secret"
+_TOO_LATE = "this group lets no bot speak first, and WeCom takes no more answers to the message"
 _NO_SOCKET = "this address answers, but is not WeCom's long connection"
 
 log = structlog.get_logger()
@@ -206,6 +207,7 @@ class LongConnection:
     # --- in ---
 
     async def _take(self, frame: Frame) -> None:
+        self._host.connected()
         if frame.cmd not in {"aibot_msg_callback", "aibot_event_callback"}:
             log.info("call of an unknown kind", cmd=frame.cmd[:64])
             return
@@ -238,7 +240,7 @@ class LongConnection:
                 break
             except NotAccepted:
                 await asyncio.sleep(RETRY_S)
-        if stream is not None and self._settings.waiting_text:
+        if self._settings.waiting_text and not stream.quiet:
             self._spawn(self._open(stream))
 
     async def _open(self, stream: Stream) -> None:
@@ -262,7 +264,24 @@ class LongConnection:
             async with stream.lock:
                 if self._streams.is_open(stream) and await self._fill(stream, text):
                     return Sent(platform_message_id=stream.id)
-        return await self._push(part, codec.markdown(text))
+        try:
+            return await self._push(part, codec.markdown(text))
+        except SendFailed as failed:
+            if failed.error_class != "recipient_refuses" or "req_id" not in part.reply_handle:
+                raise
+        return await self._reply(part, text)
+
+    async def _reply(self, part: Outgoing, text: str) -> Sent:
+        """In a group that lets no bot push: one more answer to the question, in a new stream."""
+        stream = Stream(
+            id=messages.stream_id(part.idempotency_key),
+            conversation=part.conversation,
+            opened_at=self._clock(),
+            req_id=part.reply_handle["req_id"],
+        )
+        if not await self._fill(stream, text):
+            raise SendFailed("window_expired", _TOO_LATE)
+        return Sent(platform_message_id=stream.id)
 
     async def _fill(self, stream: Stream, text: str) -> bool:
         """The whole answer; False where the platform takes it no more."""

@@ -102,8 +102,7 @@ class Passive:
                 status = 401 if decoded.reason == messages.FOREIGN else 400
                 return CallbackAnswer(status=status, content_type="text/plain", body=b"")
             case Poll():
-                # Known or not: the platform has it open, or it would not ask.
-                stream = self._streams.adopt(decoded.stream_id, decoded.conversation)
+                stream = self._streams.asked_for(decoded.stream_id, decoded.conversation)
                 return opened.answer(self._state(stream))
             case Inbound():
                 return await self._hear(decoded, opened)
@@ -133,12 +132,12 @@ class Passive:
     # --- in ---
 
     async def _hear(self, message: Inbound, opened: Opened) -> CallbackAnswer:
-        stream = None
-        if self._settings.waiting_text:
-            # Before the report: the answer may be there before this callback's own.
-            stream = self._streams.begin(message.reply_handle["stream"], message.conversation)
+        # Before the report: the answer may be there before this callback's own.
+        stream = self._streams.begin(message.reply_handle["stream"], message.conversation)
         await self._host.report([await media_in.stored(message, self._arrivals, self._client)])
-        return RECEIVED if stream is None else opened.answer(self._state(stream))
+        if stream.quiet or not self._settings.waiting_text:
+            return RECEIVED
+        return opened.answer(self._state(stream))
 
     def _state(self, stream: Stream) -> dict[str, Any]:
         """What the platform gets when it asks for this stream."""
@@ -172,27 +171,22 @@ class Passive:
         handle = part.reply_handle
         if "stream" not in handle:
             raise SendFailed("window_expired", _NO_WAY)
-        stream = self._known(part)
-        if stream is not None and await self._taken(stream, text, images):
+        stream = self._streams.get(handle["stream"])
+        if stream is None:
+            stream = self._streams.begin(handle["stream"], part.conversation)
+            # Opened before this agent began, perhaps: the platform's asking will show.
+            stream.quiet = self._clock() - self._began >= LIFE_S
+        if await self._taken(stream, text, images):
             return Sent(platform_message_id=stream.id)
         # The last way takes words only.
         words = "\n".join(filter(None, [text, *(in_words(each) for each in pictures if images)]))
         return await self._late(part, stream, codec.clipped(words))
 
-    def _known(self, part: Outgoing) -> Stream | None:
-        """The question's stream; None where it cannot be open any more."""
-        stream_id = part.reply_handle["stream"]
-        known = self._streams.get(stream_id)
-        young = self._clock() - self._began < LIFE_S
-        if known is None and young and self._settings.waiting_text:
-            # Opened before this agent began, perhaps: the platform's asking will show.
-            return self._streams.adopt(stream_id, part.conversation)
-        return known
-
     async def _taken(self, stream: Stream, text: str, images: Sequence[codec.Body]) -> bool:
         """Put an answer where the platform asks for it; False where it does not ask."""
         async with stream.lock:
-            if not self._streams.is_open(stream):
+            hidden = stream.quiet or not self._settings.waiting_text
+            if hidden or not self._streams.is_open(stream):
                 return False
             stream.content, stream.images = text, list(images)
             try:
@@ -206,14 +200,11 @@ class Passive:
                     stream.end(BELOW)
             return stream.asked.is_set()
 
-    async def _late(self, part: Outgoing, stream: Stream | None, text: str) -> Sent:
+    async def _late(self, part: Outgoing, stream: Stream, text: str) -> Sent:
         """At the address that came with the question: once."""
         url = part.reply_handle.get("response_url", "")
         if not url:
             raise SendFailed("window_expired", _NO_WAY)
-        if stream is None:
-            stream = self._streams.adopt(part.reply_handle["stream"], part.conversation)
-            stream.end()
         if stream.spent:
             raise SendFailed("window_count_exceeded", _SPENT)
         try:

@@ -36,6 +36,8 @@ class Stream:
     content: str = ""
     images: list[dict[str, Any]] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
+    # Too many were open: it is not shown before there is an answer.
+    quiet: bool = False
     # Something stands on the screen, in the long connection.
     shown: bool = False
     ended: bool = False
@@ -61,24 +63,25 @@ class Streams:
         self._clock = clock
         self._known: OrderedDict[str, Stream] = OrderedDict()
 
-    def begin(self, stream_id: str, to: ConversationKey, *, req_id: str = "") -> Stream | None:
-        """The stream of a question; None where enough are open in this talk."""
+    def begin(self, stream_id: str, to: ConversationKey, *, req_id: str = "") -> Stream:
+        """The stream of a question: a quiet one where enough are open in this talk."""
         known = self._known.get(stream_id)
         if known is not None:
             return known
-        if len(self._open_in(to)) >= MAX_OPEN:
-            return None
-        return self.adopt(stream_id, to, req_id=req_id)
-
-    def adopt(self, stream_id: str, to: ConversationKey, *, req_id: str = "") -> Stream:
-        """One that is there, whatever else is."""
-        known = self._known.get(stream_id)
-        if known is None:
-            known = Stream(id=stream_id, conversation=to, opened_at=self._clock(), req_id=req_id)
-            self._known[stream_id] = known
-            if len(self._known) > MAX_STREAMS:
-                self._known.popitem(last=False)
+        quiet = self._open_in(to) >= MAX_OPEN
+        known = Stream(
+            id=stream_id, conversation=to, opened_at=self._clock(), req_id=req_id, quiet=quiet
+        )
+        self._known[stream_id] = known
+        if len(self._known) > MAX_STREAMS:
+            self._known.popitem(last=False)
         return known
+
+    def asked_for(self, stream_id: str, to: ConversationKey) -> Stream:
+        """The stream that the platform asks for: so it is open there, whatever we knew."""
+        stream = self.begin(stream_id, to)
+        stream.quiet = False
+        return stream
 
     def get(self, stream_id: str) -> Stream | None:
         return self._known.get(stream_id)
@@ -105,7 +108,8 @@ class Streams:
                 each.forget()
         return [each for each in old if not each.ended]
 
-    def _open_in(self, to: ConversationKey) -> list[Stream]:
-        return [
-            each for each in self._known.values() if each.conversation == to and self.is_open(each)
-        ]
+    def _open_in(self, to: ConversationKey) -> int:
+        return sum(
+            each.conversation == to and not each.quiet and self.is_open(each)
+            for each in self._known.values()
+        )

@@ -322,6 +322,20 @@ class TestAnswer:
         await bot.until_shown(2, patience_s=20)
         assert told(bot) == [BELOW, "九点"]
 
+    async def test_a_question_that_showed_nothing_is_answered_in_its_place_too(
+        self, adapter, ask, bot, host
+    ):
+        for _ in range(MAX_OPEN):
+            await ask()
+        await bot.bring(Line(user="zhangsan", text="几点？"))
+        await host.until_reported(MAX_OPEN + 1)
+        await send(adapter, answer(host.reported[-1], Text(text="九点")))
+        await bot.until_shown(MAX_OPEN + 1, patience_s=20)
+        assert [(each.type, each.text) for each in bot.bubbles] == [
+            *[("stream", BELOW)] * MAX_OPEN,
+            ("stream", "九点"),
+        ]
+
     async def test_after_a_restart_it_is_a_message_of_its_own(self, made, ask, bot, host):
         async with run(made(), host):
             message = await ask()
@@ -399,6 +413,21 @@ class TestPush:
         assert await error_class(send(adapter, part(Text(text="x"), kind="channel"))) == (
             "recipient_invalid"
         )
+
+    async def test_a_group_that_takes_none_gets_a_second_answer_as_an_answer(
+        self, adapter, ask, bot
+    ):
+        message = await ask(chat="wr1")
+        bot.faults.no_pushes_to = {"wr1"}
+        for text in ("一", "二"):
+            await send(adapter, answer(message, Text(text=text)))
+        assert [(each.type, each.text) for each in bot.shown()] == [
+            ("stream", "一"),
+            ("stream", "二"),
+        ]
+        bot.faults.forget_requests = True
+        call = send(adapter, answer(message, Text(text="三")))
+        assert await error_class(call) == "window_expired"
 
     async def test_without_a_connection_nothing_is_tried(self, made):
         call = made().prepare(part(Text(text="x")))

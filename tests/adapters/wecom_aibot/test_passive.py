@@ -229,7 +229,6 @@ class TestAnswer:
             await ask()
         message = await ask()
         assert len(asking.bubbles) == MAX_OPEN
-        front.adapter._way._began -= LIFE_S
         await send(front.adapter, answer(message, Text(text="九点")))
         assert asking.calls["late_answer"] == 1
 
