@@ -5,7 +5,6 @@ as they grow, and misbehaves on request: `Faults`. The long connection says ever
 """
 
 import asyncio
-import base64
 import json
 import secrets
 import time
@@ -23,7 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from adapters.simulators.platform import Line
 from adapters.simulators.serving import serving
-from adapters.simulators.wecom_aibot_media import seal
+from adapters.simulators.wecom_aibot_media import Kept
 from adapters.simulators.wecom_aibot_screen import STREAM_LIFE_S, No, Screen
 from adapters.simulators.wecom_seal import Seal
 
@@ -62,10 +61,8 @@ class AiBot(Screen):
         self.url = ""
         self._deadline_s, self._check_deadline_s = deadline_s, check_deadline_s
         self._poll_every_s = poll_every_s
-        self._questions: dict[str, tuple[str, str]] = {}
-        self._spoke: set[str] = set()
         self._codes: dict[str, tuple[str, str, float]] = {}
-        self._media: dict[str, tuple[bytes, str]] = {}
+        self.media = Kept()
         self._socket: WebSocket | None = None
         self._polls: set[asyncio.Task[None]] = set()
 
@@ -168,24 +165,6 @@ class AiBot(Screen):
             with suppress(RuntimeError):
                 await former.close()
 
-    async def _respond(self, req_id: str, body: dict[str, Any]) -> None:
-        if self.faults.forget_requests or req_id not in self._questions:
-            raise No(846605, "invalid req_id")
-        talk, user = self._questions[req_id]
-        self._limit(talk)
-        if body.get("msgtype") != "stream":
-            raise No(40008, "invalid message type")
-        await self._grow(talk, user, body["stream"])
-
-    async def _push(self, body: dict[str, Any]) -> None:
-        talk, kind = body["chatid"], body["msgtype"]
-        if talk not in self._spoke:
-            raise No(93006, "invalid chatid")
-        if talk in self.faults.no_pushes_to:
-            raise No(93001, "the group does not allow it")
-        self._limit(talk)
-        await self._pushed(talk, "" if body.get("chat_type") == 2 else talk, kind, body.get(kind))
-
     async def _send(self, socket: WebSocket, frame: dict[str, Any]) -> bool:
         try:
             await socket.send_text(json.dumps(frame, ensure_ascii=False))
@@ -262,28 +241,15 @@ class AiBot(Screen):
 
     def keep(self, content: bytes, *, name: str = "") -> dict[str, str]:
         """A medium of a customer, sealed: its address, and its key where it has one of its own."""
-        own = self.transport == "long_connection"
-        key = base64.b64encode(secrets.token_bytes(32)).decode()
-        medium_id = secrets.token_urlsafe(16)
-        sealed = seal(content, key if own else self.encoding_aes_key + "=")
-        self._media[medium_id] = (sealed, name)
-        found = {"url": f"{self.url}/media/{medium_id}?sign=q"}
-        return found | ({"aeskey": key.rstrip("=")} if own else {})
+        key = "" if self.transport == "long_connection" else self.encoding_aes_key + "="
+        medium_id, own = self.media.keep(content, key, name=name)
+        return {"url": f"{self.url}/media/{medium_id}?sign=q"} | ({"aeskey": own} if own else {})
 
     async def _download(self, request: Request) -> Response:
         self.calls["media"] += 1
-        sealed, name = self._media.get(request.path_params["id"], (b"", ""))
-        if not sealed:
-            return Response("gone", 404)
         if self._strikes("busy"):
             return Response("bad gateway", 502)
-        quoted = "".join(f"%{byte:02X}" for byte in name.encode())
-        given = {"content-disposition": f"attachment; filename*=UTF-8''{quoted}"} if name else {}
-        return Response(sealed, media_type="application/octet-stream", headers=given)
-
-    def forget_media(self) -> None:
-        """All addresses are dead: they live for five minutes."""
-        self._media.clear()
+        return self.media.answer(request.path_params["id"])
 
     # --- callbacks ---
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from starlette.responses import Response
 
 # The scheme pads to 32 bytes; the library counts in bits.
 _PAD_BITS = 32 * 8
@@ -23,6 +24,32 @@ def seal(content: bytes, key: str) -> bytes:
     padder = padding.PKCS7(_PAD_BITS).padder()
     encryptor = Cipher(algorithms.AES(raw), modes.CBC(raw[:16])).encryptor()
     return encryptor.update(padder.update(content) + padder.finalize()) + encryptor.finalize()
+
+
+class Kept:
+    """What customers sent, behind addresses that open by themselves."""
+
+    def __init__(self) -> None:
+        self._sealed: dict[str, tuple[bytes, str]] = {}
+
+    def keep(self, content: bytes, key: str, *, name: str) -> tuple[str, str]:
+        """Its id, and its own key where none is given."""
+        own = "" if key else base64.b64encode(secrets.token_bytes(32)).decode()
+        medium_id = secrets.token_urlsafe(16)
+        self._sealed[medium_id] = (seal(content, key or own), name)
+        return medium_id, own.rstrip("=")
+
+    def answer(self, medium_id: str) -> Response:
+        sealed, name = self._sealed.get(medium_id, (b"", ""))
+        if not sealed:
+            return Response("gone", 404)
+        quoted = "".join(f"%{byte:02X}" for byte in name.encode())
+        given = {"content-disposition": f"attachment; filename*=UTF-8''{quoted}"} if name else {}
+        return Response(sealed, media_type="application/octet-stream", headers=given)
+
+    def forget(self) -> None:
+        """All addresses are dead: they live for five minutes."""
+        self._sealed.clear()
 
 
 @dataclass(kw_only=True)

@@ -65,6 +65,9 @@ class Screen:
         self.faults = Faults()
         self.bubbles: list[Bubble] = []
         self._clock = clock
+        # Talk and member of each question that came as a frame.
+        self._questions: dict[str, tuple[str, str]] = {}
+        self._spoke: set[str] = set()
         self._sent: dict[str, list[float]] = {}
         self._uploads = Uploads()
         self._numbers = itertools.count(1)
@@ -89,6 +92,24 @@ class Screen:
         if len(recent) >= PER_MINUTE:
             raise No(45009, "api freq out of limit")
         self._sent[talk] = [*recent, now]
+
+    async def _respond(self, req_id: str, body: dict[str, Any]) -> None:
+        if self.faults.forget_requests or req_id not in self._questions:
+            raise No(846605, "invalid req_id")
+        talk, user = self._questions[req_id]
+        self._limit(talk)
+        if body.get("msgtype") != "stream":
+            raise No(40008, "invalid message type")
+        await self._grow(talk, user, body["stream"])
+
+    async def _push(self, body: dict[str, Any]) -> None:
+        talk, kind = body["chatid"], body["msgtype"]
+        if talk not in self._spoke:
+            raise No(93006, "invalid chatid")
+        if talk in self.faults.no_pushes_to:
+            raise No(93001, "the group does not allow it")
+        self._limit(talk)
+        await self._pushed(talk, "" if body.get("chat_type") == 2 else talk, kind, body.get(kind))
 
     async def _grow(self, talk: str, user: str, stream: dict[str, Any]) -> None:
         """Show a stream as it stands now."""

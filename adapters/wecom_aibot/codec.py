@@ -39,8 +39,10 @@ from adapters.model import (
 TEMPLATE_CARD = "wecom.template_card"
 # Bytes of one answer or push.
 MAX_CONTENT_BYTES = 20_480
-# Pictures in one answer to a callback.
+# Pictures in one answer to a callback, and their bytes: base64 twice over makes them almost double,
+# and what an agent answers to a call may have a mebibyte.
 MAX_IMAGES = 10
+MAX_IMAGES_BYTES = 500_000
 # Every upload has more than five bytes; a piece of one, before base64.
 MIN_UPLOAD_BYTES = 6
 CHUNK_BYTES = 512 * 1024
@@ -127,10 +129,11 @@ def card(segment: Segment) -> Body | None:
     return {"msgtype": "template_card", "template_card": data} if data else None
 
 
-def picture(content: Content) -> Body | None:
-    """A picture inside an answer; None when the platform would not show it."""
+def picture(content: Content, *, room: int = MAX_IMAGES_BYTES) -> Body | None:
+    """A picture inside an answer; None when it could not be shown there."""
     types, limit = _UPLOADS["image"]
-    if content.content_type not in types or not MIN_UPLOAD_BYTES <= len(content.body) <= limit:
+    fits = MIN_UPLOAD_BYTES <= len(content.body) <= min(limit, room)
+    if content.content_type not in types or not fits:
         return None
     digest = hashlib.md5(content.body, usedforsecurity=False).hexdigest()
     encoded = base64.b64encode(content.body).decode()

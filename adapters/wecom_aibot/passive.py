@@ -119,13 +119,15 @@ class Passive:
         """The pictures' bytes."""
         words = "\n".join(each.text for each in part.segments if isinstance(each, Text))
         images: list[codec.Body] = []
+        room = codec.MAX_IMAGES_BYTES
         for segment in part.segments:
             if isinstance(segment, Image):
-                image = await self._picture(segment)
+                image = await self._picture(segment, room)
                 if image is None:
                     words = f"{words}\n{in_words(segment)}" if words else in_words(segment)
                 else:
                     images.append(image)
+                    room -= len(image["image"]["base64"]) * 3 // 4
         pictures = [each for each in part.segments if isinstance(each, Image)]
         return partial(self._say, part, codec.clipped(words), images, pictures)
 
@@ -221,8 +223,8 @@ class Passive:
         stream.spent = True
         return Sent(platform_message_id=f"{stream.id}-late")
 
-    async def _picture(self, segment: Image) -> codec.Body | None:
-        """None where the platform would not show it."""
+    async def _picture(self, segment: Image, room: int) -> codec.Body | None:
+        """None where it could not be shown."""
         if segment.ref.via != "media":
             return None
         async with self._room:
@@ -232,4 +234,4 @@ class Passive:
                 return None
             except NotAccepted:
                 raise SendFailed("server_busy", "the media store cannot be reached") from None
-            return await asyncio.to_thread(codec.picture, content)
+            return codec.picture(content, room=room)

@@ -13,8 +13,9 @@ from typing import Any
 
 from adapters.model import ConversationKey
 
-# The platform ends a stream after six minutes; what is late must end it in good order before.
-LIFE_S = 330.0
+# The platform ends a stream after six minutes; what is late must end in good order before, and is
+# looked for every half minute.
+LIFE_S = 300.0
 # Streams remembered, open or ended: an answer has 20 kB.
 MAX_STREAMS = 500
 # Open at a time in one talk: the platform takes three questions of a person, and each of its

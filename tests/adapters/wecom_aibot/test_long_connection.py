@@ -190,10 +190,29 @@ class TestQuestion:
         later = [message.segments[0] for message in host.reported[1:]]
         assert [type(segment) for segment in later] == [Image, Text]
 
-    async def test_what_cannot_be_had_keeps_its_address(self, adapter, ask, monkeypatch):
-        monkeypatch.setattr(arrivals, "GIVE_UP_S", 0)
+    @pytest.mark.parametrize("why", ["too long", "dead", "another key"])
+    async def test_what_cannot_be_had_keeps_its_address(self, adapter, ask, bot, monkeypatch, why):
+        keep = bot.keep
+
+        def spoilt(content, *, name=""):
+            found = keep(content, name=name)
+            if why == "dead":
+                bot.media.forget()
+            return found | ({"aeskey": "A" * 43} if why == "another key" else {})
+
+        monkeypatch.setattr(bot, "keep", spoilt)
+        if why == "too long":
+            monkeypatch.setattr(arrivals, "GIVE_UP_S", 0)
         [picture] = (await ask("", picture=PNG)).segments
         assert (picture.ref.via, picture.ref.more) == ("wecom.aibot_url", {})
+
+    async def test_a_platform_that_is_away_for_a_moment_is_asked_again(
+        self, adapter, ask, bot, host, monkeypatch
+    ):
+        monkeypatch.setattr(arrivals, "RETRY_S", 0)
+        bot.faults.busy = 1
+        [picture] = (await ask("", picture=PNG)).segments
+        assert picture.ref.via == "media"
 
     async def test_what_is_not_taken_is_offered_again_and_in_order(
         self, adapter, bot, host, monkeypatch

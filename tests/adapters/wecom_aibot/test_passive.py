@@ -7,7 +7,7 @@ from adapters.base import NotAccepted, Outgoing, SendFailed, SendUnknown
 from adapters.model import ConversationKey, File, Image, Ref, Reply, Text, Voice
 from adapters.platform import Cut
 from adapters.simulators.platform import Line
-from adapters.wecom_aibot import passive
+from adapters.wecom_aibot import codec, passive
 from adapters.wecom_aibot.adapter import Adapter
 from adapters.wecom_aibot.messages import MEDIA
 from adapters.wecom_aibot.streams import BELOW, LIFE_S, MAX_OPEN
@@ -175,6 +175,21 @@ class TestAnswer:
         await told(asking)
         [bubble] = asking.bubbles
         assert (bubble.text, bubble.pictures) == ("看\n[image b.png]", [PNG])
+
+    async def test_pictures_that_an_answer_cannot_carry_are_said_in_words(
+        self, ask, asking, front, host
+    ):
+        message = await ask()
+        large = PNG + bytes(codec.MAX_IMAGES_BYTES // 2)
+        first, second = (
+            Image(ref=host.media.put(large + end), name=f"{end.decode()}.png")
+            for end in (b"1", b"2")
+        )
+        [part] = front.adapter.split([first, second])
+        await send(front.adapter, answer(message, *part))
+        await told(asking)
+        [bubble] = asking.bubbles
+        assert (bubble.text, bubble.pictures) == ("[image 2.png]", [large + b"1"])
 
     async def test_a_file_is_said_in_words(self, ask, asking, front, host):
         message = await ask()
