@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import httpx2
 from msgspec import Struct
@@ -29,10 +29,10 @@ class ChannelRefused(Exception):
         self.detail = detail
 
 
-class Disconnected(Exception):
-    """The platform is away, or the connection to it was lost: to be tried again, as it is.
+class ChannelDown(Exception):
+    """The account is not connected any more, and its settings are not to blame.
 
-    Its text is for the tenant: a plain sentence without addresses or secrets.
+    The text is for the tenant: what is wrong, and what to do about it.
     """
 
 
@@ -159,10 +159,11 @@ class Host(Protocol):
 class Adapter(Protocol):
     """One IM account. Made with its validated settings; lives in one disposable scope."""
 
-    # One connection per credential: see `Exclusive`.
-    exclusive: ClassVar[bool]
-
     def __init__(self, settings: Any, host: Host) -> None: ...
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether its account takes one connection: see `Exclusive`. It may depend on settings."""
 
     async def probe(self) -> None:
         """Try the settings without side effects; raise ChannelRefused if they cannot work."""

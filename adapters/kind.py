@@ -42,10 +42,11 @@ class Kind:
     `callback`: whether its address must be entered at the platform by a person.
     `calls_us`: whether its messages come as calls, which we can keep for an agent that has to be
     started first. `acknowledge`: what must have happened to a message before its platform hears
-    that we have it. `windows`: by type of conversation, when the platform takes messages to it;
-    a type that is not there is always open. `paces`: what one chat may get, so that nothing is
-    sent that the platform would drop. `receives` and `sends`: the segments it carries as such,
-    by their tags in `adapters.model`; whatever else is sent falls back to words.
+    that we have it; `acknowledge_by`: the same for a setting `transport`, where that matters.
+    `windows`: by type of conversation, when the platform takes messages to it; a type that is not
+    there is always open. `paces`: what one chat may get, so that nothing is sent that the platform
+    would drop. `receives` and `sends`: the segments it carries as such, by their tags in
+    `adapters.model`; whatever else is sent falls back to words.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Kind:
     windows: Mapping[ConversationType, Window] = field(default_factory=dict)
     paces: tuple[Pace, ...] = ()
     acknowledge: Acknowledge = "stored"
+    acknowledge_by: Mapping[str, Acknowledge] = field(default_factory=dict)
     resend_safe_in: tuple[ConversationType, ...] = ("direct", "group", "channel")
 
     def resend_safe(self, conversation: str) -> float:
@@ -70,6 +72,10 @@ class Kind:
     def settings(self) -> type[BaseModel]:
         """The settings model; fields of type SecretStr are secrets."""
         return cast(type[BaseModel], self._load("settings").Settings)
+
+    def rule(self, settings: BaseModel) -> Acknowledge:
+        """How a channel with these settings acknowledges."""
+        return self.acknowledge_by.get(getattr(settings, "transport", ""), self.acknowledge)
 
     def verify(self, request: RawCallback, settings: BaseModel, *, now: float) -> Verification:
         """Check a callback without an agent; pure. `now` is in Unix seconds."""

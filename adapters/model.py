@@ -269,7 +269,10 @@ class Verified(Struct, frozen=True, kw_only=True):
 
 
 class Challenge(Struct, frozen=True, kw_only=True):
-    """A URL check: `answer` proves that we hold the secret. There is no message in it."""
+    """A URL check, whose `answer` proves that we hold the secret, or a call that says nothing.
+
+    There is no message in it, so nothing is kept.
+    """
 
     answer: CallbackAnswer
 

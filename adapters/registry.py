@@ -19,6 +19,7 @@ OURS = (
     "webchat",
     "wecom",
     "wecom_kf",
+    "wecom_aibot",
 )
 
 # Those that were asked for.

@@ -38,6 +38,7 @@ class Uploads:
         *,
         kept_s: float = 0,
         clock: Callable[[], float],
+        per_minute: int = PER_MINUTE,
     ) -> None:
         """`upload` None: each call brings its own. `kept_s`: how long an id is good for, where the
         platform does not say."""
@@ -45,7 +46,7 @@ class Uploads:
         self._kept_s = kept_s
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
-        self._begun: deque[float] = deque(maxlen=PER_MINUTE)
+        self._begun: deque[float] = deque(maxlen=per_minute)
         self._closed_until = 0.0
 
     async def media_id(self, kind: str, content: Content, *, upload: Upload | None = None) -> str:

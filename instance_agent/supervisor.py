@@ -21,9 +21,9 @@ from pydantic import BaseModel
 from adapters import registry, sockets
 from adapters.base import (
     Adapter,
+    ChannelDown,
     ChannelRefused,
     Control,
-    Disconnected,
     Exclusive,
     Media,
     NotAccepted,
@@ -105,7 +105,7 @@ class ChannelHost:
         if position is not None and self.ended:
             # Another adapter goes on from here; this one's word would lead it back.
             raise NotAccepted("this adapter has ended")
-        rule = registry.kind(self._spec.kind).acknowledge
+        rule = registry.kind(self._spec.kind).rule(self._spec.settings)
         heard = self.admitted(messages)
         await self._intake.take(self._spec.id, rule, heard, position=position)
 
@@ -212,8 +212,8 @@ class Scope:
         except ChannelRefused as refused:
             self.refused = True
             return refused.detail
-        except Disconnected as lost:
-            return str(lost)
+        except ChannelDown as down:
+            return str(down)
         except Exception as error:
             # Only the type: the text of a library's error may quote a secret.
             return f"the adapter raised {type(error).__name__}"

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from adapters.arrivals import CALLBACK_WAIT_S, Arrivals
 from adapters.base import (
     Attempt,
+    ChannelDown,
     ChannelRefused,
     Content,
-    Disconnected,
     Host,
     MediaRefused,
     NotAccepted,
@@ -184,7 +184,7 @@ class Adapter:
                 if wrong is not None:
                     raise wrong from None
                 if misses >= MAX_MISSES:
-                    raise Disconnected(AWAY) from None
+                    raise ChannelDown(AWAY) from None
             else:
                 misses = 0
                 self._host.connected()

@@ -19,4 +19,6 @@ KIND = Kind(
     paces=(Pace(20, 60),),
     # A robot's messages are said once and never again.
     acknowledge="spooled",
+    # A call that the agent does not take is kept by the control plane.
+    acknowledge_by={"callback": "stored"},
 )

@@ -12,7 +12,7 @@ from math import ceil
 
 import structlog
 
-from adapters.base import ChannelRefused, Disconnected, Host, NotAccepted
+from adapters.base import ChannelDown, ChannelRefused, Host, NotAccepted
 from adapters.dingtalk import codec, frames
 from adapters.dingtalk.client import Client
 from adapters.dingtalk.codec import Said
@@ -63,15 +63,15 @@ class Stream:
         self._room = asyncio.Semaphore(MAX_IN_HAND)
 
     async def keep(self) -> None:
-        """Until it is lost; raises Disconnected, or ChannelRefused for wrong settings."""
+        """Until it is lost; raises ChannelDown, or ChannelRefused for wrong settings."""
         try:
             while True:
                 leaving = asyncio.Event()
                 begun = time.monotonic()
                 await self._one(leaving)
                 if time.monotonic() - begun < MIN_LIFE_S:
-                    raise Disconnected("DingTalk takes no connection now; it is tried again")
-        except Disconnected:
+                    raise ChannelDown("DingTalk takes no connection now; it is tried again")
+        except ChannelDown:
             if any(not reading.done() for reading in self._reading):
                 # Its predecessor was still read.
                 await self._keep_place(exact=True)
@@ -109,7 +109,7 @@ class Stream:
         except Refused as refused:
             raise ChannelRefused("/api_url", str(refused)) from None
         except (Unreachable, Cut, HandshakeRefused):
-            raise Disconnected(AWAY) from None
+            raise ChannelDown(AWAY) from None
 
     async def _read(self, socket: Socket, leaving: asyncio.Event) -> None:
         silent = asyncio.Event()
@@ -123,10 +123,10 @@ class Stream:
             if leaving.is_set():
                 return
             if silent.is_set():
-                raise Disconnected(SILENT) from None
+                raise ChannelDown(SILENT) from None
             # It was there until now.
             await self._keep_place(exact=True)
-            raise Disconnected(LOST) from None
+            raise ChannelDown(LOST) from None
         finally:
             heartbeat.cancel()
 
@@ -251,7 +251,7 @@ def _lost(error: PlatformError) -> Exception:
         return ChannelRefused("/client_secret", str(error))
     if error.error_class in ("no_permission", "ip_not_allowed"):
         return ChannelRefused("", permission(error))
-    return Disconnected(f"{AWAY} ({error})")
+    return ChannelDown(f"{AWAY} ({error})")
 
 
 def permission(error: PlatformError) -> str:

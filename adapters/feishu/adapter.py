@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from adapters.arrivals import CALLBACK_WAIT_S, GIVE_UP_S, Arrivals
 from adapters.base import (
     Attempt,
+    ChannelDown,
     ChannelRefused,
     Content,
     Host,
@@ -26,7 +27,7 @@ from adapters.feishu import codec, errors, outgoing
 from adapters.feishu.callback import RECEIVED, challenge_answer, unseal
 from adapters.feishu.client import Client
 from adapters.feishu.codec import Decoded, Said
-from adapters.feishu.connection import Connection, ConnectionDown
+from adapters.feishu.connection import Connection
 from adapters.feishu.endpoint import Endpoint
 from adapters.feishu.outgoing import Message
 from adapters.feishu.settings import Settings
@@ -120,9 +121,9 @@ class Adapter:
         except Refused as refused:
             raise ChannelRefused("/base_url", str(refused)) from None
         except PlatformError as error:
-            raise _wrong(error) or ConnectionDown(str(error)) from None
+            raise _wrong(error) or ChannelDown(str(error)) from None
         except (Unreachable, Cut):
-            raise ConnectionDown(_BUSY) from None
+            raise ChannelDown(_BUSY) from None
         finally:
             await self._arrivals.close()
 
@@ -198,7 +199,7 @@ class Adapter:
         except HandshakeRefused as refused:
             if (code := _stop_code(refused)) is not None:
                 raise ChannelRefused("/app_id", errors.endpoint_words(code)) from None
-            raise ConnectionDown(errors.endpoint_words(refused.status)) from None
+            raise ChannelDown(errors.endpoint_words(refused.status)) from None
 
     async def _endpoint(self) -> Endpoint:
         try:

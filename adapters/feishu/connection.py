@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import structlog
 
-from adapters.base import NotAccepted
+from adapters.base import ChannelDown, NotAccepted
 from adapters.feishu import codec, frames
 from adapters.feishu.codec import Decoded, Pressed, Said
 from adapters.feishu.endpoint import ClientConfig, client_config
@@ -31,10 +31,6 @@ _NOT_TAKEN = msgspec.json.encode({"code": 500})
 _CARD_ANSWER = {"data": base64.b64encode(b"{}").decode()}
 
 log = structlog.get_logger()
-
-
-class ConnectionDown(Exception):
-    """There is no connection, and no setting is to blame; the text is for the tenant."""
 
 
 class Connection:
@@ -75,7 +71,7 @@ class Connection:
             for each in done:
                 each.result()
         except Closed as closed:
-            raise ConnectionDown(f"Feishu ended the connection ({closed.code})") from None
+            raise ChannelDown(f"Feishu ended the connection ({closed.code})") from None
         finally:
             # What is not acknowledged comes again.
             ending = [*loops, *self._in_hand]
@@ -92,7 +88,7 @@ class Connection:
                 async with asyncio.timeout(PONG_WITHIN_S):
                     await self._heard.wait()
             except TimeoutError:
-                raise ConnectionDown("Feishu went silent: a ping was not answered") from None
+                raise ChannelDown("Feishu went silent: a ping was not answered") from None
             self._alive()
             asked = max(self._config.ping_interval, _MIN_PING_S)
             await asyncio.sleep(min(asked, PING_EVERY_S))

@@ -16,9 +16,9 @@ from adapters import platform, standard_webhooks
 from adapters.arrivals import Arrivals
 from adapters.base import (
     Attempt,
+    ChannelDown,
     ChannelRefused,
     Content,
-    Disconnected,
     Host,
     MediaRefused,
     NotAccepted,
@@ -260,7 +260,7 @@ def _judge(error: Exception, misses: int) -> None:
     if wrong is not None:
         raise wrong from None
     if misses >= MAX_MISSES:
-        raise Disconnected(str(error) if isinstance(error, PlatformError) else AWAY) from None
+        raise ChannelDown(str(error) if isinstance(error, PlatformError) else AWAY) from None
 
 
 def _wrong(error: PlatformError) -> ChannelRefused | None:

@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adapters.vectors import qq, webhook_standard, wecom
-from adapters.vectors import feishu, webhook_standard, wecom
-from adapters.vectors import dingtalk, webhook_standard, wecom
+from adapters.vectors import dingtalk, feishu, qq, webhook_standard, wecom
 
 Run = Callable[[dict[str, Any], dict[str, Any]], bool]
 

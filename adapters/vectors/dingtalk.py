@@ -12,6 +12,7 @@ from adapters.dingtalk.callback import Opened, unseal, verify
 from adapters.dingtalk.codec import EXPIRES_AT, Own
 from adapters.dingtalk.settings import API_URL, Settings
 from adapters.model import RawCallback, Rejected, Segment
+from adapters.vectors.holding import holds
 from adapters.wx_aes import Envelope
 
 Fields = dict[str, Any]
@@ -59,7 +60,7 @@ def _stream_frame(given: Fields, expect: Fields) -> bool:
     if "client_id" in given:
         asked = frames.registration(given["client_id"], given["client_secret"])
         url = API_URL + frames.OPEN_PATH
-        return ("POST", url) == (expect["method"], expect["url"]) and _holds(
+        return ("POST", url) == (expect["method"], expect["url"]) and holds(
             asked, expect["json_contains"]
         )
     if "endpoint" in given:
@@ -73,7 +74,7 @@ def _stream_frame(given: Fields, expect: Fields) -> bool:
     if answer is None or frame.event_id != expect.get("dedupe_key", frame.event_id):
         return False
     sent = json.loads(answer)
-    return _holds(sent, expect["send"]) and json.loads(sent["data"]) == expect["send_data_json"]
+    return holds(sent, expect["send"]) and json.loads(sent["data"]) == expect["send_data_json"]
 
 
 def _inbound(given: Fields, expect: Fields) -> bool:
@@ -81,7 +82,7 @@ def _inbound(given: Fields, expect: Fields) -> bool:
     if frame is None or not frame.is_message:
         return False
     answer = json.loads(frames.answer(frame) or "{}")
-    return _holds(_normalized(codec.decode(frame.data)), expect["normalized"]) and _holds(
+    return holds(_normalized(codec.decode(frame.data)), expect["normalized"]) and holds(
         answer, expect["ack"]
     )
 
@@ -90,7 +91,7 @@ def _outbound(given: Fields, expect: Fields) -> bool:
     [part] = outgoing.split(msgspec.convert(given["segments"], list[Segment]))
     what = outgoing.message(part)
     if "session_webhook" in given:
-        return expect["method"] == "POST" and _holds(what.webhook, expect["json_contains"])
+        return expect["method"] == "POST" and holds(what.webhook, expect["json_contains"])
     if "user_ids" in given:
         [user_id] = given["user_ids"]
         path, body = outgoing.DIRECT_PATH, outgoing.direct(given["robot_code"], user_id, what)
@@ -141,21 +142,6 @@ def _segment(built: Fields) -> Fields:
     """The vectors put what fetching needs beside the reference's id."""
     ref = built.get("ref")
     return built | ({"ref": ref | ref.get("more", {})} if ref else {})
-
-
-def _holds(found: Any, expected: Any) -> bool:
-    """Whether all that is expected is there; what is not listed is free."""
-    if isinstance(expected, dict):
-        return isinstance(found, dict) and all(
-            name in found and _holds(found[name], value) for name, value in expected.items()
-        )
-    if isinstance(expected, list):
-        return (
-            isinstance(found, list)
-            and len(found) == len(expected)
-            and all(map(_holds, found, expected))
-        )
-    return bool(found == expected)
 
 
 RUNS = {

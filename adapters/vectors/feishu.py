@@ -14,7 +14,7 @@ from adapters.feishu.codec import Pressed, Said
 from adapters.feishu.frames import Assembly, Frame
 from adapters.feishu.settings import Settings
 from adapters.model import Challenge, ConversationKey, RawCallback, Rejected, Reply, Segment
-from adapters.vectors.wecom import holds
+from adapters.vectors.holding import holds
 
 Fields = dict[str, Any]
 

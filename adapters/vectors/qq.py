@@ -19,6 +19,7 @@ from adapters.qq import callback, codec, gateway, outgoing, signing
 from adapters.qq.gateway import Conversation, Session
 from adapters.qq.kind import KIND
 from adapters.qq.settings import Settings
+from adapters.vectors.holding import holds
 
 Fields = dict[str, Any]
 
@@ -79,7 +80,7 @@ def _answers(answer: Any, expect: Fields) -> bool:
 
 def _inbound(given: Fields, expect: Fields) -> bool:
     call = callback.read(msgspec.json.encode(given["payload"]))
-    return call is not None and _holds(_normalized(codec.decode(call)), expect["normalized"])
+    return call is not None and holds(_normalized(codec.decode(call)), expect["normalized"])
 
 
 def _normalized(decoded: Any) -> Fields:
@@ -127,7 +128,7 @@ def _gateway(given: Fields, expect: Fields) -> bool:
         "session_id": session.id if session else None,
         "seq": session.seq if session else None,
     }
-    return _holds(found, expect)
+    return holds(found, expect)
 
 
 class _Player:
@@ -150,7 +151,7 @@ class _Player:
             self.sent = self.talk.beat() if due else None
         elif "expect_send" in step:
             sent, self.sent = self.sent, None
-            return _holds(sent, step["expect_send"])
+            return holds(sent, step["expect_send"])
         elif step.get("expect") == "close_and_reconnect":
             ended, self.ended = self.ended, ""
             self.talk = self._connect(self.talk.session if ended == "resume" else None)
@@ -200,21 +201,6 @@ def _outbound(given: Fields, expect: Fields) -> bool:
 
 def _errcode(given: Fields, expect: Fields) -> bool:
     return bool(outgoing.error_class(given["http"], given["code"]) == expect["class"])
-
-
-def _holds(found: Any, expected: Any) -> bool:
-    """Whether all that is expected is there; what is not listed is free."""
-    if isinstance(expected, dict):
-        return isinstance(found, dict) and all(
-            name in found and _holds(found[name], value) for name, value in expected.items()
-        )
-    if isinstance(expected, list):
-        return (
-            isinstance(found, list)
-            and len(found) == len(expected)
-            and all(map(_holds, found, expected))
-        )
-    return bool(found == expected)
 
 
 RUNS = {

@@ -1,4 +1,4 @@
-"""Vectors of WeCom: what concerns the self-built application runs through its adapter's codecs."""
+"""Vectors of WeCom: each runs through the codecs of the adapter that it concerns."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -8,7 +8,8 @@ from pydantic import SecretStr, ValidationError
 
 from adapters import wx_aes
 from adapters.model import Challenge, Inbound, RawCallback, Rejected, Verified
-from adapters.vectors import wecom_kf
+from adapters.vectors import wecom_aibot, wecom_kf
+from adapters.vectors.holding import holds
 from adapters.wecom import codec
 from adapters.wecom.callback import Opened, unseal, verify
 from adapters.wecom.codec import Notice
@@ -57,6 +58,8 @@ def _now(given: Fields) -> float:
 
 
 def _url_verify(given: Fields, expect: Fields) -> bool:
+    if wecom_aibot.concerns(given):
+        return wecom_aibot.url_verify(given, expect)
     settings = _settings(given)
     if settings is None:
         return False
@@ -69,6 +72,8 @@ def _url_verify(given: Fields, expect: Fields) -> bool:
 
 
 def _decrypt(given: Fields, expect: Fields) -> bool:
+    if wecom_aibot.concerns(given):
+        return wecom_aibot.decrypt(given, expect)
     settings = _settings(given)
     if settings is None:
         return False
@@ -89,6 +94,8 @@ def _reject(given: Fields, expect: Fields) -> bool:
 
 
 def _encrypt_reply(given: Fields, expect: Fields) -> bool:
+    if wecom_aibot.concerns(given):
+        return wecom_aibot.encrypt_reply(given, expect)
     settings = _settings(given)
     if settings is None:
         return False
@@ -107,6 +114,8 @@ def _signature(given: Fields, expect: Fields) -> bool:
 
 
 def _inbound(given: Fields, expect: Fields) -> bool:
+    if given["transport"] == "aibot_callback_json":
+        return wecom_aibot.inbound(given, expect)
     if given["transport"] != "app_callback_xml":
         return False
     decoded = codec.decode(given["payload"].encode())
@@ -114,7 +123,7 @@ def _inbound(given: Fields, expect: Fields) -> bool:
 
 
 def _kf_sync_item(given: Fields, expect: Fields) -> bool:
-    return _holds(wecom_kf.normalized(given), expect["normalized"])
+    return holds(wecom_kf.normalized(given), expect["normalized"])
 
 
 def _errcode(given: Fields, expect: Fields) -> bool:
@@ -148,21 +157,6 @@ def _segment(built: Fields) -> Fields:
     return built | ({"url": more["url"]} if "url" in more else {})
 
 
-def holds(found: Any, expected: Any) -> bool:
-    """Whether all that is expected is there; what is not listed is free."""
-    if isinstance(expected, dict):
-        return isinstance(found, dict) and all(
-            name in found and holds(found[name], value) for name, value in expected.items()
-        )
-    if isinstance(expected, list):
-        return (
-            isinstance(found, list)
-            and len(found) == len(expected)
-            and all(map(holds, found, expected))
-        )
-    return bool(found == expected)
-
-
 RUNS = {
     "url_verify": _url_verify,
     "decrypt_xml": _decrypt,
@@ -174,4 +168,6 @@ RUNS = {
     "inbound": _inbound,
     "kf_sync_item": _kf_sync_item,
     "errcode": _errcode,
+    "media_decrypt": wecom_aibot.media_decrypt,
+    "ws_frame": wecom_aibot.ws_frame,
 }

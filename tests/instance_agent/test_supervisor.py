@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from adapters import registry
-from adapters.base import ChannelRefused, Control, Disconnected, NotAccepted
+from adapters.base import ChannelDown, ChannelRefused, Control, NotAccepted
 from adapters.outbound import Door
 from instance_agent import supervisor as module
 from instance_agent.holds import ELSEWHERE, Holds
@@ -60,21 +60,14 @@ class Account:
                 raise ValueError("with a secret inside")
             case "return":
                 return
-            case "lose":
-                raise Disconnected("the connection was lost")
             case "refuse":
                 raise ChannelRefused("/name", "no such account")
+            case "down":
+                raise ChannelDown("somebody else has the account")
 
 
 class ExclusiveAccount(Account):
     exclusive: ClassVar[bool] = True
-
-    def account(self):
-        return "the one account"
-
-
-async def granted(accounts, released):
-    return LeaseAnswer(accounts=dict.fromkeys(accounts, "held"), life_s=60)
 
     def account(self):
         return "the one account"
@@ -175,7 +168,7 @@ class TestScope:
             ("raise", "the adapter raised ValueError"),
             ("return", "the adapter returned"),
             ("refuse", "no such account"),
-            ("lose", "the connection was lost"),
+            ("down", "somebody else has the account"),
         ],
     )
     async def test_an_adapter_that_ends_is_started_again(

@@ -5,8 +5,8 @@ import pytest
 
 from adapters import arrivals
 from adapters.base import (
+    ChannelDown,
     ChannelRefused,
-    Disconnected,
     NotAccepted,
     Outgoing,
     SendFailed,
@@ -126,7 +126,7 @@ class TestRunWithCallbacks:
     async def test_three_misses_in_a_row_are_an_outage(self, made, dingtalk, monkeypatch):
         monkeypatch.setattr(module, "PROOF_EVERY_S", 0)
         dingtalk.faults.answer_500 = 3
-        with pytest.raises(Disconnected, match="cannot be reached"):
+        with pytest.raises(ChannelDown, match="cannot be reached"):
             await made(transport="callback").run()
         assert dingtalk.faults.answer_500 == 0
 

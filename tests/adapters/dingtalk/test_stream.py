@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from adapters import arrivals
-from adapters.base import ChannelRefused, Disconnected, Outgoing
+from adapters.base import ChannelDown, ChannelRefused, Outgoing
 from adapters.dingtalk import inflow, stream
 from adapters.dingtalk.stream import Stream
 from adapters.model import At, Image, Reply, Text, Voice
@@ -190,7 +190,7 @@ class TestConnection:
     async def test_goodbye_after_goodbye_is_an_outage(self, running, dingtalk, monkeypatch):
         monkeypatch.setattr(stream, "MIN_LIFE_S", 60)
         await dingtalk.goodbye()
-        with pytest.raises(Disconnected, match="takes no connection now"):
+        with pytest.raises(ChannelDown, match="takes no connection now"):
             await running
 
     async def test_a_cut_connection_is_said_and_what_was_missed_is_told(
@@ -199,7 +199,7 @@ class TestConnection:
         assert host.position == str(int(clock()))
         clock.time += 5
         await dingtalk.disconnect()
-        with pytest.raises(Disconnected, match="was lost"):
+        with pytest.raises(ChannelDown, match="was lost"):
             await running
         clock.time += 150
         assert not await dingtalk.bring(Line(user="zhangsan", text="到了吗"))
@@ -226,10 +226,10 @@ class TestConnection:
 
     async def test_a_refused_handshake_and_a_platform_that_is_away_pass(self, made, dingtalk):
         dingtalk.faults.refuse_stream = 1
-        with pytest.raises(Disconnected, match="cannot be reached"):
+        with pytest.raises(ChannelDown, match="cannot be reached"):
             await made().run()
         dingtalk.faults.answer_500 = 1
-        with pytest.raises(Disconnected, match="cannot be reached"):
+        with pytest.raises(ChannelDown, match="cannot be reached"):
             await made().run()
 
     async def test_a_wrong_secret_is_the_settings_fault(self, made, dingtalk):
@@ -282,7 +282,7 @@ class TestHeartbeat:
         return keep
 
     async def test_a_platform_that_goes_silent_is_noticed(self, kept, host, clock):
-        with pytest.raises(Disconnected, match="gone silent"):
+        with pytest.raises(ChannelDown, match="gone silent"):
             await kept(Wire(answers=False))
         # It is not known until when it was there.
         assert host.position == str(int(clock()))
@@ -295,7 +295,7 @@ class TestHeartbeat:
             await host.proven.wait()
         assert line.pings >= 2
         await line.close()
-        with pytest.raises(Disconnected, match="was lost"):
+        with pytest.raises(ChannelDown, match="was lost"):
             await task
         assert host.position.endswith("!")
 

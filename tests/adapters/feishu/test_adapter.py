@@ -3,12 +3,11 @@ import json
 
 import pytest
 
-from adapters.base import ChannelRefused, Outgoing, SendFailed, SendUnknown
+from adapters.base import ChannelDown, ChannelRefused, Outgoing, SendFailed, SendUnknown
 from adapters.feishu import adapter as module
 from adapters.feishu import connection, errors, outgoing
 from adapters.feishu.adapter import Adapter
 from adapters.feishu.codec import MESSAGE, RESOURCE, STICKER
-from adapters.feishu.connection import ConnectionDown
 from adapters.feishu.settings import Settings
 from adapters.model import (
     At,
@@ -248,7 +247,7 @@ class TestConnection:
         self, connected, feishu, host, made
     ):
         await feishu.disconnect()
-        with pytest.raises(ConnectionDown, match="1001"):
+        with pytest.raises(ChannelDown, match="1001"):
             await connected
         assert not await feishu.bring(Line(user="wang", text="在吗"))
         again = asyncio.create_task(made().run())
@@ -271,7 +270,7 @@ class TestConnection:
     async def test_silence_ends_it(self, adapter, feishu, monkeypatch):
         monkeypatch.setattr(connection, "PONG_WITHIN_S", 0.05)
         feishu.faults.mute = True
-        with pytest.raises(ConnectionDown, match="silent"):
+        with pytest.raises(ChannelDown, match="silent"):
             await adapter.run()
 
     async def test_every_answered_ping_is_proof_of_life(self, connected, feishu, host, monkeypatch):
@@ -300,14 +299,14 @@ class TestConnection:
 
     async def test_another_refusal_of_the_handshake_is_tried_again(self, adapter, feishu):
         feishu.faults.handshake = {"Handshake-Status": "500"}
-        with pytest.raises(ConnectionDown, match="no long connection"):
+        with pytest.raises(ChannelDown, match="no long connection"):
             await adapter.run()
 
     async def test_a_refusal_that_blames_no_setting_is_named(self, adapter, feishu, monkeypatch):
         monkeypatch.setitem(errors._CLASSES, 11205, "rate_limited")
         monkeypatch.setattr(module, "_NO_BOT", frozenset())
         feishu.faults.no_bot = True
-        with pytest.raises(ConnectionDown, match="11205"):
+        with pytest.raises(ChannelDown, match="11205"):
             await adapter.run()
 
     async def test_a_connection_that_is_not_encrypted_is_refused(self, made, feishu, monkeypatch):
@@ -320,7 +319,7 @@ class TestConnection:
 
     async def test_a_busy_platform_is_asked_again_later(self, adapter, feishu):
         feishu.faults.endpoint_code = 1
-        with pytest.raises(ConnectionDown, match="cannot be reached"):
+        with pytest.raises(ChannelDown, match="cannot be reached"):
             await adapter.run()
 
     async def test_a_wrong_secret_ends_it_in_plain_words(self, adapter, feishu):

@@ -9,8 +9,8 @@ from starlette.routing import Route
 
 from adapters import arrivals
 from adapters.base import (
+    ChannelDown,
     ChannelRefused,
-    Disconnected,
     NotAccepted,
     Outgoing,
     SendFailed,
@@ -264,7 +264,7 @@ class TestProof:
     async def test_three_misses_in_a_row_are_an_outage(self, adapter, system, monkeypatch):
         monkeypatch.setattr(module, "PROOF_EVERY_S", 0)
         system.faults.answer_500 = 3
-        with pytest.raises(Disconnected, match="cannot be reached"):
+        with pytest.raises(ChannelDown, match="cannot be reached"):
             await adapter.run()
         assert system.faults.answer_500 == 0
 

@@ -500,4 +500,5 @@ def test_which_kinds_call_us() -> None:
         "webchat": True,
         "wecom": True,
         "wecom_kf": True,
+        "wecom_aibot": False,
     }
