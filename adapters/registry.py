@@ -12,6 +12,7 @@ from adapters.kind import Kind
 
 GROUP = "botyard.channels"
 OURS = (
+    "onebot",
     "webchat",
     "wecom",
 )

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adapters.vectors import webhook_standard, wecom
+from adapters.vectors import onebot11, webhook_standard, wecom
 
 Run = Callable[[dict[str, Any], dict[str, Any]], bool]
 
 # By platform and kind: whether our code answers as expected.
 RUNS: Mapping[str, Mapping[str, Run]] = {
+    "onebot11": onebot11.RUNS,
     "webhook_standard": webhook_standard.RUNS,
     "wecom": wecom.RUNS,
 }
