@@ -93,8 +93,8 @@ log = structlog.get_logger()
 class Adapter:
     """One account (see `adapters.base.TakesSockets`)."""
 
-    # A client opens one socket, so what replaces this adapter gets it only when this one ends.
-    exclusive: ClassVar[bool] = True
+    # The client comes to us, and we say to whom: nobody else can have the account meanwhile.
+    exclusive: ClassVar[bool] = False
 
     def __init__(
         self, settings: Settings, host: Host, *, clock: Callable[[], float] = time.monotonic
@@ -118,10 +118,6 @@ class Adapter:
         self._replaced: deque[float] = deque(maxlen=MAX_REPLACED)
         self._news = asyncio.Event()
         self._free_at = 0.0
-
-    def account(self) -> str:
-        """The number, with the token that only its owner knows."""
-        return f"{self._settings.self_id}\0{self._settings.access_token.get_secret_value()}"
 
     async def probe(self) -> None:
         """By HTTP: whether the client can be called, and is this account's.

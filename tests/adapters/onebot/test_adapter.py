@@ -303,7 +303,7 @@ class TestOut:
             await attempt()
 
     async def test_without_a_client_nothing_is_tried(self, host):
-        settings = Settings(self_id="1", access_token="t")  # noqa: S106
+        settings = Settings(self_id="1", access_token="t")
         with pytest.raises(SendFailed, match="no QQ client") as failed:
             await Adapter(settings, host).prepare(part(Text(text="x")))
         assert failed.value.retry_after_s
@@ -389,7 +389,7 @@ class TestSocket:
     async def test_nobody_who_connects_is_told_in_plain_words(self, host, monkeypatch):
         monkeypatch.setattr(module, "WAIT_S", 0.01)
         with pytest.raises(ChannelRefused) as refused:
-            await Adapter(Settings(self_id="1", access_token="t"), host).run()  # noqa: S106
+            await Adapter(Settings(self_id="1", access_token="t"), host).run()
         assert refused.value.detail == NOBODY
 
     async def test_nothing_is_taken_while_it_does_not_run(self, client, bench):
@@ -418,7 +418,7 @@ class TestHttp:
     async def test_a_client_that_is_away_says_nothing_about_the_settings(self, host):
         settings = Settings(
             self_id="1",
-            access_token="t",  # noqa: S106
+            access_token="t",
             transport="http",
             api_url="http://127.0.0.1:1",
         )
