@@ -46,6 +46,10 @@ MAX_FRAME_BYTES = 1024 * 1024
 MAX_SOCKETS = 1_000
 # Of one channel: the agent ends the older as soon as it has the newer, so two overlap for moments.
 MAX_PER_CHANNEL = 3
+# What one socket is read in a second; beyond it the client is slowed down. A busy account has some
+# events a second, so this only keeps one tenant from taking the process for itself.
+MAX_FRAMES_PER_S = 200
+MAX_BYTES_PER_S = 4 * 1024 * 1024
 # A client that takes longer than this to take a frame is cut; it connects anew.
 SEND_WITHIN_S = 20.0
 # What stops waits so long for sockets to end.
@@ -191,17 +195,39 @@ class Relays:
             self._empty.set()
 
 
+class Meter:
+    """How much one socket has said in this second."""
+
+    def __init__(self) -> None:
+        self._began = 0.0
+        self._frames = 0
+        self._bytes = 0
+
+    def pause_s(self, size: int, *, now: float) -> float:
+        """How long to wait before the next is read, after one of this size."""
+        if now - self._began >= 1.0:
+            self._began, self._frames, self._bytes = now, 0, 0
+        self._frames += 1
+        self._bytes += size
+        if self._frames < MAX_FRAMES_PER_S and self._bytes < MAX_BYTES_PER_S:
+            return 0.0
+        return self._began + 1.0 - now
+
+
 async def _up(websocket: WebSocket, inner: ClientConnection) -> None:
     """What the platform says; each frame is taken before the next is read."""
+    meter, clock = Meter(), asyncio.get_running_loop().time
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return
-        frame = message.get("text")
+        text = message.get("text")
+        frame: str | bytes = message["bytes"] if text is None else text
         try:
-            await inner.send(message["bytes"] if frame is None else frame)
+            await inner.send(frame)
         except ConnectionClosed:
             return
+        await asyncio.sleep(meter.pause_s(len(frame), now=clock()))
 
 
 async def _down(inner: ClientConnection, websocket: WebSocket) -> None:
