@@ -119,7 +119,7 @@ def segments(message: Any, *, self_id: str) -> list[Segment]:
     """A message in neutral segments; raises ValueError."""
     match message:
         case str():
-            found = cq.parse(message)
+            found = cq.parse(message, most=MAX_SEGMENTS + 1)
         case dict():
             found = [message]
         case list():

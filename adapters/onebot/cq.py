@@ -5,6 +5,7 @@ customer says could then become a code.
 """
 
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,8 +13,8 @@ _BEGIN = "[CQ:"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-def parse(text: str) -> list[dict[str, Any]]:
-    """The segments of a string; what is no code is text."""
+def parse(text: str, *, most: int = sys.maxsize) -> list[dict[str, Any]]:
+    """The segments of a string, `most` of them or one more; what is no code is text."""
     found: list[dict[str, Any]] = []
     words: list[str] = []
     at = 0
@@ -28,6 +29,8 @@ def parse(text: str) -> list[dict[str, Any]]:
             _say(found, words)
             found.append(code)
         at = end + 1
+        if len(found) >= most:
+            return found
     words.append(text[at:])
     _say(found, words)
     return found

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from starlette.applications import Starlette
@@ -97,13 +97,8 @@ def _no_spacing(monkeypatch):
 async def bench(host: Host) -> AsyncIterator[Bench]:
     """Where sockets are opened and events posted to; nothing runs yet."""
     bench = Bench(host)
-    routes = [Route("/", bench.post, methods=["POST"])]
-    async with (
-        serve(bench.take, "127.0.0.1", 0, close_timeout=1) as sockets,
-        serving(Starlette(routes=routes)) as posts,
-    ):
+    async with serve(bench.take, "127.0.0.1", 0, close_timeout=1) as sockets:
         bench.url = f"http://127.0.0.1:{sockets.sockets[0].getsockname()[1]}"
-        bench.posts = posts
         yield bench
 
 
@@ -113,13 +108,18 @@ def open_client(bench: Bench):
 
     @asynccontextmanager
     async def open_client(**options) -> AsyncIterator[OneBot]:
-        async with OneBot(**options) as client:
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(OneBot(**options))
             bench.start(client.settings)
-            by_http = options.get("transport") == "http"
-            client.callback_url = bench.posts + "/" if by_http else bench.url
+            stack.push_async_callback(bench.stop)
+            if client.transport == "http":
+                routes = [Route("/", bench.post, methods=["POST"])]
+                posts = await stack.enter_async_context(serving(Starlette(routes=routes)))
+                client.callback_url = f"{posts}/"
+            else:
+                client.callback_url = bench.url
             await bench.host.proven.wait()
             yield client
-            await bench.stop()
 
     return open_client
 

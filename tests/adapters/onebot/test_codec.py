@@ -218,6 +218,8 @@ class TestSegments:
         found = segments(*[{"type": "face", "data": {"id": 1}}] * (MAX_SEGMENTS + 1))
         assert len(found) == MAX_SEGMENTS + 1
         assert isinstance(found[-1], Unsupported)
+        coded = decode(event(message="[CQ:face,id=1]" * 1000)).segments
+        assert coded == found
 
 
 class TestCodes:
@@ -246,7 +248,7 @@ class TestCodes:
 
     def test_a_megabyte_of_beginnings_is_read_in_one_go(self):
         assert len(cq.parse("[CQ:" * 250_000 + "]")) == 1
-        assert len(cq.parse("[CQ:a]" * 150_000)) == 150_000
+        assert len(cq.parse("[CQ:a]" * 150_000, most=7)) == 7
 
 
 class TestLookedUp:
