@@ -45,6 +45,8 @@ JSON_CARD = "onebot.json"
 MAX_BYTES = 1024 * 1024
 # Segments of one message; clients show a few hundred signs, and a forwarded talk is one segment.
 MAX_SEGMENTS = 200
+# Characters of a message in one string: QQ's longest with all its codes is far below.
+MAX_STRING = 128 * 1024
 # Characters of a card's own data that are kept; cards of mini programs have some kilobytes.
 MAX_CARD = 64 * 1024
 # Messages of a forwarded talk that are read, and characters of each.
@@ -118,6 +120,8 @@ def decode(fields: Fields) -> Decoded | Rejected:
 def segments(message: Any, *, self_id: str) -> list[Segment]:
     """A message in neutral segments; raises ValueError."""
     match message:
+        case str() if len(message) > MAX_STRING:
+            return [Unsupported(platform_type="string", reason="the message is too long")]
         case str():
             found = cq.parse(message, most=MAX_SEGMENTS + 1)
         case dict():

@@ -218,6 +218,8 @@ class TestSegments:
         found = segments(*[{"type": "face", "data": {"id": 1}}] * (MAX_SEGMENTS + 1))
         assert len(found) == MAX_SEGMENTS + 1
         assert isinstance(found[-1], Unsupported)
+        long = decode(event(message="x" * (codec.MAX_STRING + 1))).segments
+        assert [type(each) for each in long] == [Unsupported]
         coded = decode(event(message="[CQ:face,id=1]" * 1000)).segments
         assert coded == found
 
