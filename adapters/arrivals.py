@@ -32,6 +32,7 @@ MAX_KEPT = 200
 
 _PASSING = frozenset({"server_busy", "rate_limited"})
 
+_Key = tuple[object, ...]
 # The bytes behind a platform's reference; raises PlatformError, Unreachable or Cut.
 Download = Callable[[Ref], AsyncGenerator[bytes]]
 
@@ -48,7 +49,7 @@ class Arrivals:
         self._download = download
         self._media = media
         self._wait_s = wait_s
-        self._fetches: OrderedDict[str, asyncio.Task[Ref]] = OrderedDict()
+        self._fetches: OrderedDict[_Key, asyncio.Task[Ref]] = OrderedDict()
         self._room = asyncio.Semaphore(MAX_RUNNING)
 
     async def stored(self, segment: Segment) -> Segment:
@@ -67,11 +68,12 @@ class Arrivals:
         await asyncio.gather(*fetches.values(), return_exceptions=True)
 
     async def _settled(self, ref: Ref) -> Ref:
-        fetch = self._fetches.get(ref.id)
+        key = _key(ref)
+        fetch = self._fetches.get(key)
         if fetch is None:
             self._make_room()
             fetch = asyncio.create_task(self._fetch(ref), name="media-fetch")
-            self._fetches[ref.id] = fetch
+            self._fetches[key] = fetch
         done, _ = await asyncio.wait({fetch}, timeout=self._wait_s)
         if not done or fetch.cancelled():
             raise NotAccepted("the media are still being fetched")
@@ -113,6 +115,11 @@ class Arrivals:
             if error.error_class in _PASSING:
                 return None
             raise
+
+
+def _key(ref: Ref) -> _Key:
+    """All of it: platforms may call two customers' files by one name."""
+    return (ref.via, ref.id, *sorted(ref.more.items()))
 
 
 def _bare(ref: Ref) -> Ref:

@@ -182,6 +182,16 @@ class Adapter(Protocol):
         what it returns, which raises SendFailed or SendUnknown."""
 
 
+class TakesSockets(Adapter, Protocol):
+    """An adapter whose platform opens WebSockets to us: its kind has "reverse WebSocket"."""
+
+    async def socket(self, connection: Socket) -> None:
+        """Serve a connection that its platform has opened and proved; it ends with this call.
+
+        Raises NotAccepted while `run` does not run: the platform comes again.
+        """
+
+
 class Exclusive(Adapter, Protocol):
     """An adapter whose account takes one connection: it runs only while the account is its own."""
 

@@ -7,9 +7,10 @@ from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel
 
-from adapters.model import RawCallback, Verification
+from adapters.model import RawCallback, Rejected, Verification
 
 Verify = Callable[..., Verification]
+Admit = Callable[[RawCallback, BaseModel], Rejected | None]
 # When a message is safe, so that its platform may hear of it (see `instance_agent.intake`).
 Acknowledge = Literal["stored", "kept", "spooled"]
 # How messages come in.
@@ -80,6 +81,15 @@ class Kind:
     def verify(self, request: RawCallback, settings: BaseModel, *, now: float) -> Verification:
         """Check a callback without an agent; pure. `now` is in Unix seconds."""
         return cast(Verify, self._load("callback").verify)(request, settings, now=now)
+
+    @property
+    def takes_sockets(self) -> bool:
+        """Whether its platform opens WebSockets to us (see `adapters.base.TakesSockets`)."""
+        return "reverse WebSocket" in self.transports
+
+    def admit(self, handshake: RawCallback, settings: BaseModel) -> Rejected | None:
+        """Check the handshake of a socket that its platform opens; pure, and never raises."""
+        return cast(Admit, self._load("callback").admit)(handshake, settings)
 
     def adapter(self) -> Any:
         """The adapter class (see `adapters.base.Adapter`)."""

@@ -278,9 +278,13 @@ class Challenge(Struct, frozen=True, kw_only=True):
 
 
 class Rejected(Struct, frozen=True, kw_only=True):
-    """Not from the platform, or too old: never stored, wakes nobody. `reason` names no secret."""
+    """Not from the platform, or too old: never stored, wakes nobody. `reason` names no secret.
+
+    `status` is for kinds whose platform wants to hear 401 where there was no proof at all.
+    """
 
     reason: str
+    status: Literal[401, 403] = 403
 
 
 Verification = Verified | Challenge | Rejected

@@ -16,6 +16,7 @@ OURS = (
     "feishu",
     "dingtalk",
     "http",
+    "onebot",
     "webchat",
     "wecom",
     "wecom_kf",

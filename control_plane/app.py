@@ -161,6 +161,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     )
     app.state.house = parts.house
     app.state.callbacks = parts.callbacks
+    app.state.relays = parts.relays
     app.state.bootstraps = parts.bootstraps
     app.state.provisioner = parts.provisioner
     app.state.webchat_sockets = parts.sockets

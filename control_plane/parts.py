@@ -24,6 +24,7 @@ from control_plane.bus.redis import RedisBus
 from control_plane.channels import blacklist, callbacks
 from control_plane.channels.blacklist_push import BlacklistPush
 from control_plane.channels.callbacks import Callbacks
+from control_plane.channels.relays import Relays
 from control_plane.conversations import search_index
 from control_plane.conversations.search_index import SearchIndex
 from control_plane.db.session import Database
@@ -99,6 +100,7 @@ class Parts:
     bus: SharedBus
     agents: AgentClient
     callbacks: Callbacks
+    relays: Relays
     sockets: Sockets
     realtime: Connections
     verifier: Verifier
@@ -112,7 +114,7 @@ class Parts:
 
     def api(self) -> list[Stoppable]:
         """What stands behind the HTTP application."""
-        return [self.commits, self.realtime]
+        return [self.commits, self.realtime, self.relays]
 
     def workers(self) -> list[Stoppable]:
         """Turns, deliveries, callbacks that wait, webhooks."""
@@ -226,6 +228,7 @@ def build(
         bus=bus,
         agents=agents,
         callbacks=incoming,
+        relays=Relays(house, incoming, agents),
         sockets=Sockets(house, incoming),
         realtime=Connections(house, sockets or SocketLimits()),
         verifier=Verifier(database, keys, clock),

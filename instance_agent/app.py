@@ -11,15 +11,18 @@ import structlog
 from prometheus_client import generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
+from adapters import registry
 from adapters.base import NotAccepted
 from adapters.model import RawCallback
 from instance_agent import logs
 from instance_agent.agent import Agent, Running
 from instance_agent.llm.answering import Answering
+from instance_agent.platform_socket import AWAY, RESTARTING, PlatformSocket
 from instance_agent.problems import Refusal, draining, starting
 from instance_agent.protocol import (
     ANSWER_HEADER,
@@ -33,6 +36,7 @@ from instance_agent.protocol import (
     SendRequest,
 )
 from instance_agent.store import StoreFailed
+from instance_agent.supervisor import Scope
 
 # A platform's callback; media are fetched, not posted.
 MAX_CALLBACK_BYTES = 1024 * 1024
@@ -63,6 +67,7 @@ def create_app(agent: Agent) -> Starlette:
             Route("/astrbot-api/v1/llm/infer", api.infer, methods=["POST"]),
             Route("/astrbot-api/v1/health", api.health),
             Route("/im/{channel_id:uuid}", api.callback, methods=["POST"]),
+            WebSocketRoute("/im/{channel_id:uuid}/socket", api.socket),
             Route("/healthz", api.alive),
             Route("/readyz", api.ready),
             Route("/metrics", api.metrics),
@@ -151,6 +156,33 @@ class _Api:
             headers={ANSWER_HEADER: str(answer.status)},
         )
 
+    async def socket(self, websocket: WebSocket) -> None:
+        """A connection that a platform has opened at the control plane, which checked it."""
+        try:
+            scope = self._taking(websocket)
+        except Refusal as refusal:
+            log.info("socket refused", code=refusal.code)
+            await websocket.close()
+            return
+        connection = PlatformSocket(websocket)
+        try:
+            await scope.socket(connection)
+        except NotAccepted:
+            await connection.close(AWAY)
+        except Exception:
+            log.error("adapter failed with a socket", channel_id=str(scope.spec.id), exc_info=True)
+        await connection.close(RESTARTING)
+
+    def _taking(self, websocket: WebSocket) -> Scope:
+        """The channel whose platform opens sockets; not held open by the gate, which they end."""
+        running = self._authorised(websocket)
+        if self._agent.gate.closed:
+            raise draining()
+        scope = running.supervisor.scope(websocket.path_params["channel_id"])
+        if scope is None or not registry.kind(scope.spec.kind).takes_sockets:
+            raise Refusal(404, "unknown_channel", "this agent has no such channel")
+        return scope
+
     async def alive(self, _: Request) -> Response:
         return _json({"alive": True})
 
@@ -165,7 +197,7 @@ class _Api:
         body = generate_latest(self._agent.metrics.registry)
         return Response(body, media_type="text/plain; version=0.0.4")
 
-    def _authorised(self, request: Request) -> Running:
+    def _authorised(self, request: HTTPConnection) -> Running:
         logs.trace(request.headers.get("traceparent"))
         running = self._agent.running
         if running is None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import structlog
@@ -24,6 +24,7 @@ from instance_agent.agent import Agent
 from instance_agent.app import create_app
 from instance_agent.client import new_client, platform_client
 from instance_agent.document import SCHEMA_VERSION
+from instance_agent.platform_socket import MAX_FRAME_BYTES
 from instance_agent.protocol import PROTOCOL_VERSION, Bootstrap, BootstrapRequest
 from instance_agent.settings import Settings
 from instance_agent.store import Store
@@ -193,7 +194,9 @@ async def _served(
     config = uvicorn.Config(
         create_app(agent),
         http="httptools",
-        ws="none",
+        ws=_socket_protocol,  # type: ignore[arg-type]
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -212,6 +215,13 @@ async def _served(
     finally:
         server.should_exit = True
         await serving
+
+
+def _socket_protocol(**given: Any) -> asyncio.Protocol:
+    """Loaded with the first socket: an agent whose platforms open none does without."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**given)
 
 
 class _Server(uvicorn.Server):

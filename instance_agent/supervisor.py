@@ -1,10 +1,11 @@
 """Channels: each in a disposable scope of its own, started again when its adapter ends.
 
 A scope that failed hurts no other. A swap starts the changed channels and returns; what they
-replace goes on beside them until they connect, unless the account takes one connection only.
+replace goes on beside them until they connect, unless there is one connection only to have.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from adapters.base import (
     Exclusive,
     Media,
     NotAccepted,
+    TakesSockets,
 )
 from adapters.model import Inbound
 from adapters.outbound import Door
@@ -130,6 +132,9 @@ class Scope:
         self.refused = False  # the platform itself said that these settings cannot work
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        # Platforms' own connections, each as long as the adapter serves it.
+        self._sockets: set[asyncio.Task[None]] = set()
+        self._knocked = asyncio.Event()
         self._host: ChannelHost | None = None
         self._renew()
 
@@ -148,6 +153,12 @@ class Scope:
         return self.adapter.exclusive
 
     @property
+    def alone(self) -> bool:
+        """Whether its successor can only connect when it has ended: by a lease, or because the
+        platform opens one socket to whoever takes it."""
+        return self.exclusive or registry.kind(self.spec.kind).takes_sockets
+
+    @property
     def connected(self) -> bool:
         return self._state == "connected"
 
@@ -157,6 +168,29 @@ class Scope:
         self._task = asyncio.create_task(
             self._keep_running(), name=f"channel-{self.spec.id}", context=Context()
         )
+
+    async def socket(self, connection: sockets.Socket) -> None:
+        """Have the adapter serve a connection of its platform; it ends with the adapter.
+
+        Raises NotAccepted while none runs; whoever pauses after a failure is begun at once then,
+        because what it waits for has come.
+        """
+        serving = asyncio.create_task(
+            cast(TakesSockets, self.adapter).socket(connection),
+            name=f"socket-{self.spec.id}",
+            context=Context(),
+        )
+        self._sockets.add(serving)
+        try:
+            await asyncio.wait({serving})
+            if not serving.cancelled():
+                serving.result()
+        except NotAccepted:
+            self._knocked.set()
+            raise
+        finally:
+            self._sockets.discard(serving)
+            serving.cancel()
 
     async def stop(self) -> None:
         """Bounded; after it, whatever the adapter still says is ignored."""
@@ -181,6 +215,8 @@ class Scope:
         if self._host is not None:
             self._host.ended = True
         self._host = None
+        for serving in self._sockets:
+            serving.cancel()
 
     async def _keep_running(self) -> None:
         while True:
@@ -198,7 +234,10 @@ class Scope:
                 reason=reason,
                 restart_in_s=round(delay, 1),
             )
-            await asyncio.sleep(delay)
+            self._knocked.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._knocked.wait()
             self._around.metrics.restarts.labels(self.spec.kind).inc()
             self._renew()
             self._become("connecting")
@@ -302,12 +341,12 @@ class Supervisor:
         running = [*former.values(), *before.values()]
         old = [scope for scope in running if scope is not after.get(scope.spec.id)]
         new = [scope for scope in after.values() if scope not in running]
-        await _stop(scope for scope in old if scope.exclusive)
+        await _stop(scope for scope in old if scope.alone)
         # What was good before goes on for as long as its successor has not proved itself.
         self._former = {
             scope.spec.id: scope
             for scope in reversed(old)
-            if scope.spec.id in after and scope.connected and not scope.exclusive
+            if scope.spec.id in after and scope.connected and not scope.alone
         }
         self._scopes = after
         for scope in new:

@@ -29,6 +29,8 @@ PUBLIC = {
     ("ANY", "/webchat-assets"),
     ("ANY", "/webchat/{token}/ws"),
     ("ANY", "/api/v1/ws"),
+    ("ANY", "/im/{token}"),
+    ("ANY", "/im/{token}/{rest:path}"),
     ("GET", "/"),
     ("DELETE", "/api/v1/auth/sessions"),
     ("DELETE", "/api/v1/auth/sessions/{session_id}"),

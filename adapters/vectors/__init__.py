@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.vectors import dingtalk, feishu, qq, webhook_standard, wecom
+from adapters.vectors import onebot11, webhook_standard, wecom
 
 Run = Callable[[dict[str, Any], dict[str, Any]], bool]
 
@@ -19,6 +20,7 @@ RUNS: Mapping[str, Mapping[str, Run]] = {
     "qq_official": qq.RUNS,
     "feishu": feishu.RUNS,
     "dingtalk": dingtalk.RUNS,
+    "onebot11": onebot11.RUNS,
     "webhook_standard": webhook_standard.RUNS,
     "wecom": wecom.RUNS,
 }

@@ -88,6 +88,11 @@ class Rates(BaseModel):
     sockets: RateSetting = _rate(
         "600/minute", "Per address: sockets opened; after a restart every page comes back at once."
     )
+    relays: RateSetting = _rate(
+        "60/minute",
+        "Per channel and address: sockets that a platform's client opens to us; one that is sent "
+        "away comes back every five seconds, and its token cannot be guessed faster.",
+    )
     user: RateSetting = _rate(
         "3000/minute", "Per person: several dashboards open, and no script that never rests."
     )

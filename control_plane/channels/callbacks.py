@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from pydantic import BaseModel
 
 from adapters.model import CallbackAnswer, Challenge, RawCallback, Rejected, Verification
 from control_plane.channels import settings
@@ -109,7 +110,7 @@ class Callbacks:
             return await self._accept(token, request)
 
     async def _accept(self, token: str, request: RawCallback) -> CallbackAnswer:
-        known = await self._find(token)
+        known = await self.find(token)
         if request.method == "GET" and isinstance(found := self._verify(known, request), Challenge):
             # A platform's check of the address waits one second, and no agent is needed for it.
             return found.answer
@@ -144,7 +145,8 @@ class Callbacks:
             await self._settle(lease, row["id"], "too old")
         return timedelta(0)
 
-    async def _find(self, token: str) -> Known:
+    async def find(self, token: str) -> Known:
+        """The channel whose address this is; raises NotFound."""
         async with self._database.lone() as session:
             route = await (await driver(session)).fetchrow(_ROUTE, fingerprint(token))
         if route is None:
@@ -160,6 +162,12 @@ class Callbacks:
             waiting=row["waiting"],
             agent=sessions.address(row, self._keys) if row["id"] else None,
         )
+
+    def settings_of(self, known: Known) -> BaseModel:
+        """All of the channel's settings: only here are secrets opened."""
+        secrets = settings.unseal(self._keys, known.row["secrets"])
+        model = settings.kind_of(known.kind).settings()
+        return model.model_validate(json.loads(known.row["settings"]) | secrets)
 
     async def _keep(self, known: Known, request: RawCallback) -> CallbackAnswer:
         """Verify and store what the agent could not take now."""
@@ -194,10 +202,9 @@ class Callbacks:
         return verification.answer
 
     def _verify(self, known: Known, request: RawCallback) -> Verification:
-        """Only here are secrets opened: most callbacks go to the agent, who checks them itself."""
+        """Most callbacks go to the agent, who checks them itself."""
+        model = self.settings_of(known)
         kind = settings.kind_of(known.kind)
-        secrets = settings.unseal(self._keys, known.row["secrets"])
-        model = kind.settings().model_validate(json.loads(known.row["settings"]) | secrets)
         return kind.verify(request, model, now=self._clock.now().timestamp())
 
     async def _pass(self, lease: Lease, agent: AgentAddress, row: Any) -> bool:

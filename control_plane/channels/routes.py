@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response, WebSocket
 
 from adapters.model import RawCallback
 from control_plane.access.http import Call, HouseDep, TransactionRoute, permit
@@ -12,6 +12,7 @@ from control_plane.access.routes import stranger
 from control_plane.channels import service, settings
 from control_plane.channels.callbacks import Callbacks
 from control_plane.channels.models import Channel
+from control_plane.channels.relays import Relays
 from control_plane.channels.schemas import ChannelIn, ChannelOut, ChannelPatch
 from control_plane.kit.paging import Page, Window, cursor, cut
 
@@ -105,6 +106,14 @@ async def platform_callback(
         ),
     )
     return Response(answer.body, answer.status, media_type=answer.content_type)
+
+
+@public_router.websocket("/im/{token}")
+@public_router.websocket("/im/{token}/{rest:path}")
+async def platform_socket(token: str, websocket: WebSocket, rest: str = "") -> None:
+    """Where platforms' clients connect; carried to the agent, who speaks their protocol."""
+    relays: Relays = websocket.app.state.relays
+    await relays.serve(websocket, token, rest)
 
 
 def _out(call: Call, channel: Channel) -> ChannelOut:

@@ -3,14 +3,16 @@
 import asyncio
 import base64
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
 import httpx2
 import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from adapters import sse
 from adapters.model import CallbackAnswer, RawCallback
@@ -44,6 +46,12 @@ CONFIG_TIMEOUT = timedelta(seconds=30)
 HEALTH_TIMEOUT = timedelta(seconds=3)
 CONNECT_TIMEOUT = timedelta(seconds=2)
 MAX_ANSWER_BYTES = 1024 * 1024
+# One frame that an agent sends to a platform's client: a call with a picture of 5 MiB in it.
+MAX_SOCKET_FRAME_BYTES = 8 * 1024 * 1024
+# Frames read ahead of a client that takes its time; the rest waits at the agent.
+_MAX_AHEAD = 2
+# Of silence on such a socket, until the agent is asked and has to answer.
+_PING_S = 20.0
 
 _API = "/astrbot-api/v1"
 # The agent's status when it was a model that failed, with the class as code.
@@ -77,6 +85,7 @@ class AgentClient:
         self, breaker: Breaker | None = None, *, trust: ssl.SSLContext | None = None
     ) -> None:
         self._breaker = breaker or Breaker()
+        self._trust = trust
         self._http = httpx2.AsyncClient(
             # Without an authority of ours nobody is believed over a network.
             verify=trust or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
@@ -187,6 +196,46 @@ class AgentClient:
             content_type=answer.headers.get("content-type", "application/json"),
             body=answer.content,
         )
+
+    @asynccontextmanager
+    async def socket(
+        self, agent: AgentAddress, channel_id: UUID
+    ) -> AsyncIterator[ClientConnection]:
+        """A socket of the platform, carried on to the channel's adapter; leaving closes it."""
+        secure = agent.endpoint.startswith("https://")
+        opening = connect(
+            f"ws{agent.endpoint.removeprefix('http')}/im/{channel_id}/socket",
+            additional_headers={"authorization": f"Bearer {agent.api_token}", **tracing.header()},
+            ssl=(self._trust or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) if secure else None,
+            server_hostname=name_of(agent.session_id) if secure else None,
+            user_agent_header=None,
+            compression=None,
+            proxy=None,
+            open_timeout=CONNECT_TIMEOUT.total_seconds(),
+            close_timeout=CONNECT_TIMEOUT.total_seconds(),
+            ping_interval=_PING_S,
+            ping_timeout=_PING_S,
+            max_size=MAX_SOCKET_FRAME_BYTES,
+            max_queue=_MAX_AHEAD,
+        )
+        if not self._breaker.allows(agent.session_id):
+            raise AgentAway("not called: it could not be reached before")
+        try:
+            connection = await opening
+        except InvalidStatus as error:
+            self._breaker.reachable(agent.session_id)
+            status = error.response.status_code
+            raise AgentRefused(status, "socket_refused", "the agent takes no socket") from None
+        except (OSError, TimeoutError) as error:
+            self._breaker.unreachable(agent.session_id)
+            raise AgentAway(type(error).__name__) from None
+        except (WebSocketException, EOFError) as error:
+            raise AgentSilent(type(error).__name__) from None
+        self._breaker.reachable(agent.session_id)
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
     async def _call(
         self,

@@ -8,7 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 from starlette.types import Scope
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from control_plane.kit import frames
 
 # Where a socket's scope holds its wire.
 EXTENSION = "botyard.wire"
@@ -61,8 +64,19 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     async def run_asgi(self) -> None:
         self._wire = SocketWire(self)
-        cast(Scope, self.scope)["extensions"][EXTENSION] = self._wire
+        extensions = cast(Scope, self.scope)["extensions"]
+        extensions[EXTENSION] = self._wire
+        extensions[frames.EXTENSION] = self._take_up_to
         await super().run_asgi()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            # A refusal in words is an end in order too; uvicorn would write an error.
+            self.handshake_complete = True
+
+    def _take_up_to(self, size: int) -> None:
+        self.conn.max_message_size = size
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -129,3 +129,60 @@ class TestRunner:
     def test_asks_for_a_folder(self, capsys):
         assert vectors.main([]) == 2
         assert "DIR" in capsys.readouterr().out
+
+
+EVENT = {
+    "time": 7,
+    "self_id": 1,
+    "post_type": "message",
+    "message_type": "private",
+    "message_id": 2,
+    "user_id": 3,
+    "message": "[CQ:face,id=4]",
+}
+ONEBOT = [
+    {
+        "kind": "ws_auth",
+        "input": {
+            "access_token": "tok",
+            "headers": {"Authorization": "Bearer tok", "X-Self-ID": "1"},
+        },
+        "expect": {"accept": True, "self_id": "1", "role": "universal"},
+    },
+    {
+        "kind": "inbound",
+        "input": {"payload": EVENT},
+        "expect": {"normalized": {"kind": "message", "segments": [{"type": "face", "id": "4"}]}},
+    },
+    {
+        "kind": "api",
+        "input": {
+            "recv": {"status": "failed", "retcode": 1404, "data": None, "echo": "e"},
+            "awaiting": "e",
+        },
+        "expect": {"error": "unsupported_action"},
+    },
+    {
+        "kind": "cq_build",
+        "input": {"array": [{"type": "text", "data": {"text": "[x]"}}]},
+        "expect": {"text": "&#91;x&#93;"},
+    },
+]
+
+
+class TestOneBot:
+    def test_what_is_right_passes(self, run):
+        assert run(ONEBOT, platform="onebot11")[0] == 0
+
+    @pytest.mark.parametrize(
+        "vector",
+        [
+            ONEBOT[0] | {"expect": {"accept": False, "status": 403}},
+            ONEBOT[1] | {"expect": {"normalized": {"kind": "meta"}}},
+            ONEBOT[2] | {"expect": {"message_id": "1"}},
+            ONEBOT[3] | {"expect": {"text": "[x]"}},
+        ],
+        ids=lambda vector: vector["kind"],
+    )
+    def test_what_is_wrong_fails(self, run, vector):
+        assert run([vector], platform="onebot11")[0] == 1

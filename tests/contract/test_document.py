@@ -167,7 +167,7 @@ class TestUpgrades:
     def test_are_no_operations_of_http(self, app, described: dict[str, Any]) -> None:
         sockets = set(socket_paths(app.app))
 
-        assert "/webchat/{token}/ws" in sockets
+        assert {"/webchat/{token}/ws", "/im/{token}"} <= sockets
         assert sockets & described["paths"].keys() == set()
 
     @pytest.mark.parametrize("path", ["/webchat/unknown/ws"])

@@ -124,6 +124,7 @@ class Single(Account):
 class FakeKind:
     name: str
     made: type
+    takes_sockets: bool = False
 
     def adapter(self) -> type:
         return self.made

@@ -13,6 +13,7 @@ from adapters import registry
 from adapters.base import ChannelDown, ChannelRefused, Control, NotAccepted
 from adapters.outbound import Door
 from instance_agent import supervisor as module
+from instance_agent.backoff import Backoff
 from instance_agent.holds import ELSEWHERE, Holds
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import LeaseAnswer
@@ -73,6 +74,42 @@ class ExclusiveAccount(Account):
         return "the one account"
 
 
+class SocketAccount(Account):
+    """Its platform comes to it."""
+
+    def __init__(self, settings, host):
+        super().__init__(settings, host)
+        self.running = False
+
+    async def run(self):
+        self.running = True
+        try:
+            await super().run()
+        finally:
+            self.running = False
+
+    async def socket(self, connection):
+        if not self.running:
+            raise NotAccepted("not now")
+        self.life.append(f"socket {self.settings.name}")
+        try:
+            await connection.receive()
+        finally:
+            self.life.append(f"socket of {self.settings.name} ends")
+
+
+class Connection:
+    """A socket that says nothing until it is cut."""
+
+    def __init__(self):
+        self.cut = asyncio.Event()
+        self.used = asyncio.Event()
+
+    async def receive(self):
+        self.used.set()
+        await self.cut.wait()
+
+
 async def granted(accounts, number):
     return LeaseAnswer(accounts=dict.fromkeys(accounts, "held"), life_s=60)
 
@@ -81,6 +118,7 @@ async def granted(accounts, number):
 class FakeKind:
     name: str
     type: type
+    takes_sockets: bool = False
 
     def adapter(self):
         return self.type
@@ -115,7 +153,11 @@ class Never(Random):
 
 @pytest.fixture(autouse=True)
 def kinds(monkeypatch):
-    for kind in (FakeKind("shared", Account), FakeKind("single", ExclusiveAccount)):
+    for kind in (
+        FakeKind("shared", Account),
+        FakeKind("single", ExclusiveAccount),
+        FakeKind("called", SocketAccount, takes_sockets=True),
+    ):
         monkeypatch.setitem(registry._KINDS, kind.name, kind)
     monkeypatch.setattr(Account, "life", [])
     monkeypatch.setattr(Account, "hosts", {})
@@ -327,3 +369,39 @@ class TestClose:
             await supervisor.close()
         assert "stop a" not in Account.life
         release.set()
+
+
+class TestSocket:
+    async def test_lasts_as_long_as_the_platform_says(self, supervisor, statuses):
+        await supervisor.swap([spec("a", kind="called")])
+        await statuses.until((CHANNEL, "connected", None))
+        connection = Connection()
+        connection.cut.set()
+
+        await supervisor.scope(CHANNEL).socket(connection)
+
+        assert Account.life == ["start a", "socket a", "socket of a ends"]
+
+    async def test_ends_with_its_adapter_before_the_next_begins(self, supervisor, statuses):
+        await supervisor.swap([spec("before", kind="called")])
+        await statuses.until((CHANNEL, "connected", None))
+        connection = Connection()
+        serving = asyncio.create_task(supervisor.scope(CHANNEL).socket(connection))
+        await connection.used.wait()
+
+        await supervisor.swap([spec("after", kind="called")])
+
+        await serving
+        await statuses.until_true(lambda: "start after" in Account.life)
+        ends = Account.life.index("socket of before ends"), Account.life.index("stop before")
+        assert max(ends) < Account.life.index("start after")
+
+    async def test_that_comes_in_a_pause_ends_the_pause(self, supervisor, statuses, monkeypatch):
+        monkeypatch.setattr(Backoff, "next", lambda _: 1e6)
+        await supervisor.swap([spec("a", kind="called", behaviour="refuse")])
+        await statuses.until((CHANNEL, "failed", "no such account"))
+
+        with pytest.raises(NotAccepted):
+            await supervisor.scope(CHANNEL).socket(Connection())
+
+        await statuses.until_true(lambda: Account.life.count("start a") == 2)

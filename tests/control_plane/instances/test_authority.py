@@ -38,6 +38,18 @@ class Agent:
             await client.close()
         raise AssertionError
 
+    async def reached_by_socket(self, *keys: str) -> bool:
+        client = AgentClient(trust=Authority(Keyring(keys)).trust())
+        try:
+            async with client.socket(self.address, uuid4()):
+                raise AssertionError
+        except AgentRefused as refused:
+            return refused.status == 404
+        except AgentAway:
+            return False
+        finally:
+            await client.close()
+
     def certified(self, *keys: str, session_id: UUID | None = None) -> None:
         session_id = session_id or self.address.session_id
         made = Authority(Keyring(keys)).certify(session_id, self.identity.public_key)
@@ -87,6 +99,13 @@ class TestTrust:
     async def test_another_sessions_certificate_is_not_believed(self, agent: Agent) -> None:
         agent.certified(NEW, session_id=uuid4())
         assert not await agent.reached(NEW)
+
+    async def test_a_socket_is_opened_to_nobody_else_either(self, agent: Agent) -> None:
+        agent.certified(NEW)
+        assert await agent.reached_by_socket(NEW)
+        assert not await agent.reached_by_socket(FOREIGN)
+        agent.certified(NEW, session_id=uuid4())
+        assert not await agent.reached_by_socket(NEW)
 
     async def test_without_an_authority_nobody_is_called(self, agent: Agent) -> None:
         agent.certified(NEW)
