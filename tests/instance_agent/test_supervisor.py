@@ -71,13 +71,6 @@ class ExclusiveAccount(Account):
         return "the one account"
 
 
-async def granted(accounts, released):
-    return LeaseAnswer(accounts=dict.fromkeys(accounts, "held"), life_s=60)
-
-    def account(self):
-        return "the one account"
-
-
 async def granted(accounts, number):
     return LeaseAnswer(accounts=dict.fromkeys(accounts, "held"), life_s=60)
 
@@ -269,11 +262,12 @@ class TestSwap:
         await supervisor.swap([spec("a", kind="single")])
         await statuses.until((CHANNEL, "connected", None))
         statuses.seen.clear()
-        await supervisor.swap([spec("b", kind="single")])
-        await statuses.until((CHANNEL, "connecting", None))
-        assert Account.life == ["start a"]
-
-        release.set()
+        try:
+            await supervisor.swap([spec("b", kind="single")])
+            await statuses.until((CHANNEL, "connecting", None))
+            assert Account.life == ["start a"]
+        finally:
+            release.set()
         await statuses.until((CHANNEL, "connected", None))
         assert Account.life[:3] == ["start a", "stop a", "start b"]
 
