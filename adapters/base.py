@@ -17,7 +17,7 @@ from adapters.model import (
     Ref,
     Segment,
 )
-from adapters.sockets import MAX_FRAME_BYTES, Socket
+from adapters.sockets import MAX_FRAME_BYTES, Dialled, Socket
 
 
 class ChannelRefused(Exception):
@@ -125,7 +125,7 @@ class Host(Protocol):
         subprotocols: Sequence[str] = (),
         max_bytes: int = MAX_FRAME_BYTES,
         ping_every_s: float | None = 20.0,
-    ) -> AbstractAsyncContextManager[Socket]:
+    ) -> AbstractAsyncContextManager[Dialled]:
         """A WebSocket through the same door (see `adapters.sockets.dial`)."""
 
     def admitted(self, messages: Sequence[Inbound]) -> list[Inbound]:

@@ -12,15 +12,15 @@ from adapters.kind import Kind
 
 GROUP = "botyard.channels"
 OURS = (
-    "qq",
-    "feishu",
     "dingtalk",
+    "feishu",
     "http",
     "onebot",
+    "qq",
     "webchat",
     "wecom",
-    "wecom_kf",
     "wecom_aibot",
+    "wecom_kf",
 )
 
 # Those that were asked for.

@@ -54,10 +54,14 @@ class Socket(Protocol):
     async def receive(self) -> str | bytes:
         """The next whole message."""
 
+    async def close(self, code: int = 1000) -> None: ...
+
+
+class Dialled(Socket, Protocol):
+    """One that we opened."""
+
     async def ping(self) -> None:
         """Return when the other side has answered a protocol ping."""
-
-    async def close(self, code: int = 1000) -> None: ...
 
 
 @asynccontextmanager
@@ -69,7 +73,7 @@ async def dial(
     subprotocols: Sequence[str] = (),
     max_bytes: int = MAX_FRAME_BYTES,
     ping_every_s: float | None = 20.0,
-) -> AsyncIterator[Socket]:
+) -> AsyncIterator[Dialled]:
     """A connection to `ws://` or `wss://`; leaving closes it.
 
     `ping_every_s`: protocol pings, whose missing answer ends the connection; None for platforms

@@ -40,7 +40,6 @@ class _Hold:
         self.granted = asyncio.Event()
         self.lost = asyncio.Event()
         self.ended = asyncio.Event()
-        self.ended = asyncio.Event()
         self.until = 0.0
         self.pause_s = SOON_S
 

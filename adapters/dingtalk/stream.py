@@ -20,7 +20,7 @@ from adapters.dingtalk.frames import Frame
 from adapters.dingtalk.inflow import CLOSE_S, Inflow
 from adapters.outbound import Refused
 from adapters.platform import Cut, PlatformError, Unreachable
-from adapters.sockets import Closed, HandshakeRefused, Socket
+from adapters.sockets import Closed, Dialled, HandshakeRefused, Socket
 
 # Between two proofs that the platform is there; each is noted on the disk.
 PROOF_EVERY_S = 15.0
@@ -131,7 +131,7 @@ class Stream:
             heartbeat.cancel()
 
     async def _heartbeat(
-        self, socket: Socket, leaving: asyncio.Event, silent: asyncio.Event
+        self, socket: Dialled, leaving: asyncio.Event, silent: asyncio.Event
     ) -> None:
         """Prove again and again that the platform is there; ends the connection otherwise."""
         with suppress(Closed):

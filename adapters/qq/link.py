@@ -29,7 +29,7 @@ BEAT_EVERY_S = 20.0
 # From the connection to the first word of a session.
 HELLO_WITHIN_S = 15.0
 # Frames that wait behind the one that is being made safe; beyond it the platform is slowed down.
-MAX_WAITING = 1000
+MAX_WAITING = 200
 # Made safe together: each may bring several media.
 MAX_TOGETHER = 20
 # What has arrived when a connection ends gets this long to become safe.

@@ -10,17 +10,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adapters.vectors import dingtalk, feishu, qq, webhook_standard, wecom
-from adapters.vectors import onebot11, webhook_standard, wecom
+from adapters.vectors import dingtalk, feishu, onebot11, qq, webhook_standard, wecom
 
 Run = Callable[[dict[str, Any], dict[str, Any]], bool]
 
 # By platform and kind: whether our code answers as expected.
 RUNS: Mapping[str, Mapping[str, Run]] = {
-    "qq_official": qq.RUNS,
-    "feishu": feishu.RUNS,
     "dingtalk": dingtalk.RUNS,
+    "feishu": feishu.RUNS,
     "onebot11": onebot11.RUNS,
+    "qq_official": qq.RUNS,
     "webhook_standard": webhook_standard.RUNS,
     "wecom": wecom.RUNS,
 }

@@ -297,7 +297,6 @@ class Agents:
             *("--data-dir", str(self.data_dir)),
             *("--bootstrap-file", str(self.bootstrap_file)),
             *("--health-window", str(self.health_window_s)),
-            *("--health-window", str(self.health_window_s)),
             cwd=ROOT,
             env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"},
             stdout=asyncio.subprocess.PIPE,

@@ -166,6 +166,18 @@ class TestSend:
         bench.platform.refuses = SendFailed("server_busy", "away")
         assert await bench.outcomes(request, attempt=2) == ["unknown"]
 
+    async def test_where_the_platform_knows_no_repeats_nothing_is_tried_again(
+        self, bench, monkeypatch
+    ):
+        kind = dataclasses.replace(registry.kind("hour"), resend_safe_in=("direct", "group"))
+        monkeypatch.setitem(registry._KINDS, "hour", kind)
+        for type_, again in (("channel", "unknown"), ("direct", "sent")):
+            bench.platform.does = [SendUnknown("cut")]
+            where = ConversationKey(type=type_, id="v1")
+            request = msgspec.structs.replace(bench.request(), conversation=where)
+            assert await bench.outcomes(request) == ["unknown"]
+            assert await bench.outcomes(request, attempt=2) == [again]
+
     async def test_what_is_unknown_is_tried_again_once_when_a_person_insists(self, bench):
         bench.platform.does = [SendUnknown("cut"), SendUnknown("cut again")]
         request = bench.request()

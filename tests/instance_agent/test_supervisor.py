@@ -316,11 +316,12 @@ class TestSwap:
         await supervisor.swap([spec("a", kind="single")])
         await statuses.until((CHANNEL, "connected", None))
         statuses.seen.clear()
-        await supervisor.swap([spec("b", kind="single")])
-        await statuses.until((CHANNEL, "connecting", None))
-        assert Account.life == ["start a"]
-
-        release.set()
+        try:
+            await supervisor.swap([spec("b", kind="single")])
+            await statuses.until((CHANNEL, "connecting", None))
+            assert Account.life == ["start a"]
+        finally:
+            release.set()
         await statuses.until((CHANNEL, "connected", None))
         assert Account.life[:3] == ["start a", "stop a", "start b"]
 

@@ -157,6 +157,26 @@ class TestSession:
         host.media.open.set()
         await gate.gateway.until(lambda: 3 in gate.gateway.beats)
 
+    async def test_what_is_on_its_way_into_our_store_is_not_named(
+        self, bot, gate, host, monkeypatch
+    ):
+        monkeypatch.setattr(link, "BEAT_EVERY_S", 0.01)
+        report, stored = host.report, asyncio.Event()
+
+        async def slow(messages, *, position=None):
+            await stored.wait()
+            await report(messages, position=position)
+
+        await bot.start()
+        await gate.gateway.until(lambda: 1 in gate.gateway.beats)
+        host.report = slow
+        await gate.bring(Line(user="U1", text="一"))
+        seen = len(gate.gateway.beats)
+        await gate.gateway.until(lambda: len(gate.gateway.beats) > seen + 3)
+        assert 2 not in gate.gateway.beats
+        stored.set()
+        await gate.gateway.until(lambda: 2 in gate.gateway.beats)
+
     async def test_asked_to_connect_again_it_resumes(self, bot, gate, host):
         await bot.start()
         await gate.gateway.ask(7)
