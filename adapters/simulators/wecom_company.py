@@ -103,6 +103,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Company:
     """One secret of a company, the address that is called, and what customers saw."""
 
+    url = ""
+    """Where it is served."""
+
     def __init__(
         self,
         *,
@@ -129,7 +132,6 @@ class Company:
         self._check_deadline_s = check_deadline_s
         self._tokens: dict[str, float] = {}
         self._news = asyncio.Condition()
-        self.url = ""
 
     @property
     def settings(self) -> dict[str, Any]:

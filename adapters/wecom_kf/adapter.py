@@ -106,6 +106,8 @@ class Adapter:
                 except Refused as refused:
                     raise ChannelRefused("/base_url", str(refused)) from None
                 except NotAccepted as error:
+                    # The platform is there; it is we who do not take them.
+                    misses = 0
                     log.info("messages wait at the platform", reason=str(error))
                     await asyncio.sleep(refused_s)
                     refused_s = min(refused_s * 2, MAX_REFUSED_PAUSE_S)
