@@ -128,3 +128,14 @@ class TestLooks:
         calling.app_secret = "another"
         with pytest.raises(ChannelRefused, match="App Secret"):
             await adapter.run()
+
+
+class TestBurst:
+    async def test_two_hundred_at_once_are_all_heard_and_in_order(self, connected, feishu, host):
+        people = [f"p{number}" for number in range(10)]
+        said = [Line(user=user, text=str(number)) for number in range(20) for user in people]
+        taken = await asyncio.gather(*map(feishu.bring, said))
+        assert all(taken)
+        for user in people:
+            heard = [m.segments[0].text for m in host.reported if m.sender.id == f"ou_{user}"]
+            assert heard == [str(number) for number in range(20)]
