@@ -20,7 +20,7 @@ from adapters.dingtalk.frames import Frame
 from adapters.dingtalk.inflow import CLOSE_S, Inflow
 from adapters.outbound import Refused
 from adapters.platform import Cut, PlatformError, Unreachable
-from adapters.sockets import Closed, Dialled, HandshakeRefused, Socket
+from adapters.sockets import Closed, Dialled, HandshakeRefused
 
 # Between two proofs that the platform is there; each is noted on the disk.
 PROOF_EVERY_S = 15.0
@@ -111,7 +111,7 @@ class Stream:
         except (Unreachable, Cut, HandshakeRefused):
             raise ChannelDown(AWAY) from None
 
-    async def _read(self, socket: Socket, leaving: asyncio.Event) -> None:
+    async def _read(self, socket: Dialled, leaving: asyncio.Event) -> None:
         silent = asyncio.Event()
         heartbeat = asyncio.create_task(
             self._heartbeat(socket, leaving, silent), name="dingtalk-pings"
@@ -154,7 +154,7 @@ class Stream:
             await asyncio.sleep(LINGER_S)
             await socket.close()
 
-    async def _frame(self, raw: str | bytes, socket: Socket, leaving: asyncio.Event) -> None:
+    async def _frame(self, raw: str | bytes, socket: Dialled, leaving: asyncio.Event) -> None:
         frame = frames.read(raw)
         if frame is None:
             log.warning("frame cannot be read")
@@ -174,7 +174,7 @@ class Stream:
         self._taking.discard(taking)
         self._room.release()
 
-    async def _message(self, frame: Frame, socket: Socket) -> None:
+    async def _message(self, frame: Frame, socket: Dialled) -> None:
         said = codec.decode(frame.data)
         if not isinstance(said, Said):
             if not isinstance(said, codec.Own):
@@ -237,7 +237,7 @@ class Stream:
             log.error("messages lost at the end of the channel", count=lost)
 
 
-async def _answer(frame: Frame, socket: Socket, *, safe: bool = True) -> None:
+async def _answer(frame: Frame, socket: Dialled, *, safe: bool = True) -> None:
     answer = frames.answer(frame, safe=safe)
     if answer is not None:
         # Whoever has gone needs no answer; it is for diagnosis only.

@@ -273,14 +273,15 @@ def _refused(code: int, status: int, headers: Mapping[str, str]) -> PlatformErro
 
 
 def _multipart(boundary: str, fields: Mapping[str, Any], name: str, body: bytes) -> bytes:
-    out = bytearray()
+    parts = []
     for field, value in fields.items():
         # A line's end would end the field.
         clean = "".join(each for each in str(value) if each.isprintable())
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n'
-        out += f"{head}{clean}\r\n".encode()
-    out += (
+        parts.append(f"{head}{clean}\r\n".encode())
+    head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
         f"Content-Type: application/octet-stream\r\n\r\n"
-    ).encode()
-    return bytes(out + body + f"\r\n--{boundary}--\r\n".encode())
+    )
+    # One copy: thirty megabytes are not moved in no time.
+    return b"".join([*parts, head.encode(), body, f"\r\n--{boundary}--\r\n".encode()])

@@ -33,6 +33,7 @@ _CLASSES = {
     230053: "recipient_refuses",
     230055: "media_failed",
     230099: "bad_markup",
+    230110: "message_gone",
     231003: "message_gone",
     232009: "chat_gone",
     99991400: "rate_limited",

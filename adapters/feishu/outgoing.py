@@ -244,11 +244,13 @@ def message(part: Sequence[Segment]) -> Message | None:
 
 
 def words(part: Sequence[Segment]) -> Message:
-    """The last resort: what it says, as it stands; longer than a message, only its beginning."""
-    text = "".join(in_words(each) for each in part)
-    rich = _is_rich([Text(text=text)])
-    said = Text(text=text[: _fit(rich=rich)(text)])
-    return _rich([said]) if rich else _made("text", {"text": said.text})
+    """The last resort: what it says; longer than any message, only its beginning."""
+    said = Text(text="".join(in_words(each) for each in part))
+    if _is_rich([said]) and _size(said, rich=True) <= MAX_RICH_BYTES:
+        return _rich([said])
+    # What would mention somebody mentions nobody.
+    text = said.text.replace("<at", "< at")
+    return _made("text", {"text": text[: _fit(rich=False)(text)]})
 
 
 def media_message(kind: str, key: str, segment: Segment) -> Message:

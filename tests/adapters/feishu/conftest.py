@@ -7,6 +7,7 @@ import pytest
 
 from adapters.feishu.adapter import Adapter
 from adapters.feishu.settings import Settings
+from adapters.model import ConversationKey
 from adapters.simulators.feishu import Feishu
 from tests.adapters.hosting import Host, SetClock
 
@@ -27,9 +28,13 @@ async def calling(clock: SetClock) -> AsyncIterator[Feishu]:
         yield platform
 
 
+def settings_of(platform: Feishu) -> Settings:
+    return Settings.model_validate(platform.settings)
+
+
 @pytest.fixture
 def settings(feishu: Feishu) -> Settings:
-    return Settings.model_validate(feishu.settings)
+    return settings_of(feishu)
 
 
 @pytest.fixture
@@ -54,3 +59,19 @@ async def connected(
     yield running
     running.cancel()
     await asyncio.wait({running})
+
+
+@pytest.fixture
+def made(host, clock, settings):
+    """The adapter with some settings changed."""
+
+    def make(**changes):
+        return Adapter(settings.model_copy(update=changes), host, clock=clock)
+
+    return make
+
+
+@pytest.fixture
+def talk(feishu):
+    """A direct talk that somebody has begun."""
+    return ConversationKey(type="direct", id=feishu.chat_of("wang"))
