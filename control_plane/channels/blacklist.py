@@ -324,7 +324,7 @@ async def _put(
     # Of two that mean the same, the later counts.
     people = dict(zip(await _people(session, bodies), bodies, strict=True))
     if any(body.expires_at is not None and body.expires_at <= now for body in bodies):
-        raise Invalid("expires_in_the_past", "An entry ends in the future, or never.")
+        raise Invalid("expired_already", "An entry ends in the future, or never.")
     connection = await driver(session)
     rows = await connection.fetch(
         _PUT,

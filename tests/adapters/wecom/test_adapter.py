@@ -25,6 +25,7 @@ from adapters.outbound import Door, networks
 from adapters.wecom import adapter as module
 from adapters.wecom import codec, sending
 from adapters.wecom.adapter import Adapter
+from adapters.wecom.callback import RECEIVED
 from adapters.wecom.codec import MEDIA
 from instance_agent.client import platform_client
 from tests.adapters.sending import send
@@ -292,6 +293,17 @@ class TestArrivals:
         await bring("image", by=made(), MediaId=media_id, PicUrl="http://pic")
         # Without what only fetching needs.
         assert host.reported[0].segments == [Image(ref=Ref(via=MEDIA, id=media_id))]
+
+    async def test_nothing_is_fetched_for_who_is_not_heard(self, bring, host, wecom):
+        await bring("image", MediaId=wecom.keep("image", PNG), PicUrl="http://pic")
+        [heard] = host.reported
+        tries = host.media.tries
+        host.blocked.add(heard.sender.id)
+
+        answer = await bring("image", MediaId=wecom.keep("image", PNG), PicUrl="http://pic")
+
+        assert answer == RECEIVED
+        assert (len(host.reported), host.media.tries) == (1, tries)
 
     async def test_no_more_fetches_are_begun_than_can_be_kept(
         self, bring, adapter, host, wecom, monkeypatch

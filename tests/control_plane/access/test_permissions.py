@@ -87,7 +87,7 @@ def actor(role: Role | None, *, state: str = "active", operator: bool = False) -
 class TestRoles:
     def test_each_role_has_exactly_this(self) -> None:
         viewer = READS
-        member = viewer | {Permission.CONVERSATIONS_WRITE}
+        member = viewer | {Permission.CONVERSATIONS_WRITE, Permission.BLACKLIST_WRITE}
         admin = member | CONFIGURES | ADMINISTERS
 
         table = {

@@ -27,6 +27,10 @@ SPOKEN: dict[tuple[str, str], Any] = {
     ("SwitchIn", "tenant_id"): ("POST", "/api/v1/auth/switch"),
     ("DeadLettersIn", "channel_id"): ("POST", "/api/v1/dead-letters/replay"),
     ("DeadLettersIn", "instance_id"): ("POST", "/api/v1/dead-letters/replay"),
+    ("BulkIn", "remove"): ("POST", "/api/v1/blacklist/bulk"),
+    ("EntryIn", "channel_id"): ("POST", "/api/v1/blacklist"),
+    ("EntryIn", "contact_id"): ("POST", "/api/v1/blacklist"),
+    ("EntryIn", "instance_id"): ("POST", "/api/v1/blacklist"),
     ("InvitationIn", "role"): ("POST", "/api/v1/invitations"),
     ("MemberPatch", "role"): ("PATCH", "/api/v1/members/{member_id}"),
 }

@@ -54,6 +54,7 @@ NOT_NOW = {
     f"{CHAT}/hand-back": {"owned_by_other", "conversation_closed", "conversation_not_found"},
     f"{CHAT}/close": {"owned_by_other", "conversation_closed", "conversation_not_found"},
     # An erasure before it is kept: it runs in transactions of its own.
+    "/api/v1/blacklist": {"contact_not_found"},
     "/api/v1/deliveries/{delivery_id}/resend": {"not_owner", "contact_erased"},
     "/api/v1/deliveries/{delivery_id}/settle": {"not_owner", "not_unconfirmed"},
     # A key is no member, and an invitation holds only while its inviter is one.
