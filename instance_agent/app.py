@@ -133,7 +133,7 @@ class _Api:
         )
         with self._agent.gate:
             try:
-                answer = await scope.adapter.callback(raw, verified=meta.verified)
+                answer = await scope.callback(raw, verified=meta.verified)
             except NotAccepted as error:
                 raise Refusal(503, "not_accepted", str(error)) from error
         return Response(

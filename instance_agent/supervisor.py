@@ -5,6 +5,7 @@ replace goes on beside them until they connect, unless the account takes one con
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from pydantic import BaseModel
 
 from adapters import registry, sockets
 from adapters.base import Adapter, ChannelRefused, Control, Exclusive, Media, NotAccepted
-from adapters.model import Inbound
+from adapters.model import CallbackAnswer, Inbound, RawCallback
 from adapters.outbound import Door
 from instance_agent.backoff import Backoff
+from instance_agent.belongings import Belongings, outside
 from instance_agent.holds import LET_GO, Holds, account_key
 from instance_agent.intake import Intake
 from instance_agent.metrics import Metrics
@@ -34,6 +36,18 @@ from instance_agent.trial import Sign
 STEADY_S = 60.0
 # An adapter that does not end by then is left behind; its effects are ignored.
 STOP_S = 5.0
+# What an adapter has started and did not end itself gets this long.
+CLEAR_S = 1.0
+# A channel that counts as connected must have proved it within this time.
+SILENT_AFTER_S = 60.0
+# Platforms answer a first call within a second or two; past this the channel says that it waits.
+CONNECT_WITHIN_S = 30.0
+# Between two looks at all channels' proofs.
+LOOK_EVERY_S = 2.0
+
+SILENT = f"the platform has been silent for {SILENT_AFTER_S:.0f} s"
+NOT_YET = f"the platform has not answered for {CONNECT_WITHIN_S:.0f} s; it is still being tried"
+RETURNED = "the adapter returned"
 
 log = structlog.get_logger()
 
@@ -62,6 +76,8 @@ class Surroundings:
     random: Random
     holds: Holds
     door: Door
+    # Seconds of a clock that nobody sets.
+    steady: Callable[[], float] = time.monotonic
 
 
 class ChannelHost:
@@ -78,6 +94,7 @@ class ChannelHost:
         self.media = around.media
         self.dial = partial(sockets.dial, around.door)
         self.ended = False
+        self.belongings = Belongings()
         self._intake = around.intake
         self._spec = spec
         self._on_connected = on_connected
@@ -90,7 +107,8 @@ class ChannelHost:
             # Another adapter goes on from here; this one's word would lead it back.
             raise NotAccepted("this adapter has ended")
         rule = registry.kind(self._spec.kind).acknowledge
-        await self._intake.take(self._spec.id, rule, messages, position=position)
+        with outside():
+            await self._intake.take(self._spec.id, rule, messages, position=position)
 
     def connected(self) -> None:
         self._on_connected(self)
@@ -109,6 +127,10 @@ class Scope:
         self._state: ChannelState = "connecting"
         self._reason: str | None = None
         self._proof_at: float | None = None
+        # Since when it is in this state, and when it last proved itself, by the steady clock.
+        self._since = around.steady()
+        self._proven = self._since
+        self._silent = asyncio.Event()
         self.failure: str | None = None  # why it failed last
         self.refused = False  # the platform itself said that these settings cannot work
         self._task: asyncio.Task[None] | None = None
@@ -152,25 +174,52 @@ class Scope:
             _, pending = await asyncio.wait({self._task}, timeout=STOP_S)
             if pending:
                 log.error("channel did not stop", channel_id=str(self.spec.id))
+        if self._task is None or self._task.done():
+            await self._clear_up()
         self._become("stopped")
+
+    async def callback(self, request: RawCallback, *, verified: bool) -> CallbackAnswer:
+        """Have the adapter take a platform's call; raises NotAccepted."""
+        try:
+            with self._belongings.inside():
+                return await self.adapter.callback(request, verified=verified)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # What it waited for has ended with the adapter; whoever asked goes on.
+            raise NotAccepted("this adapter has ended") from None
+
+    def look(self) -> None:
+        """End an adapter that has gone silent; say so of one that takes long to connect."""
+        now = self._around.steady()
+        if self.connected and now - self._proven >= SILENT_AFTER_S:
+            self._silent.set()
+        elif self._state == "connecting" and now - self._since >= CONNECT_WITHIN_S:
+            self._become("connecting", NOT_YET)
 
     def _renew(self) -> None:
         host = ChannelHost(self._around, self.spec, self._connected)
         adapter = registry.kind(self.spec.kind).adapter()
         self.adapter = cast(Adapter, adapter(self.spec.settings, host))
         self._host = host
+        self._belongings = host.belongings
 
     def _let_go(self) -> None:
         if self._host is not None:
             self._host.ended = True
         self._host = None
 
+    async def _clear_up(self) -> None:
+        if left := await self._belongings.end(CLEAR_S):
+            log.error("an adapter's tasks did not end", channel_id=str(self.spec.id), tasks=left)
+
     async def _keep_running(self) -> None:
         while True:
-            started_at = self._around.clock()
+            started_at = self._around.steady()
             reason = await self._run_once()
             self._let_go()
-            if self._state == "connected" and self._around.clock() - started_at >= STEADY_S:
+            if self._proven - started_at >= STEADY_S:
                 self._backoff.reset()
             self.failure = reason
             self._become("failed", reason)
@@ -182,6 +231,8 @@ class Scope:
                 restart_in_s=round(delay, 1),
             )
             await asyncio.sleep(delay)
+            # Calls that it took after its end may have started something.
+            await self._clear_up()
             self._around.metrics.restarts.labels(self.spec.kind).inc()
             self._renew()
             self._become("connecting")
@@ -189,33 +240,44 @@ class Scope:
     async def _run_once(self) -> str:
         try:
             if not self.exclusive:
-                await self.adapter.run()
-            elif not await self._run_alone():
-                return LET_GO
+                return await self._run(asyncio.Event())
+            account = account_key(self.spec.kind, cast(Exclusive, self.adapter).account())
+            async with self._around.holds.holding(account, self.spec.id, self._wait) as lost:
+                return await self._run(lost)
         except ChannelRefused as refused:
             self.refused = True
             return refused.detail
         except Exception as error:
             # Only the type: the text of a library's error may quote a secret.
             return f"the adapter raised {type(error).__name__}"
-        return "the adapter returned"
 
-    async def _run_alone(self) -> bool:
-        """Run while the account is ours; False when it had to be let go."""
-        account = account_key(self.spec.kind, cast(Exclusive, self.adapter).account())
-        async with self._around.holds.holding(account, self.spec.id, self._wait) as lost:
-            running = asyncio.create_task(self.adapter.run(), name=f"account-{self.spec.id}")
-            losing = asyncio.create_task(lost.wait(), name=f"hold-{self.spec.id}")
-            try:
-                await asyncio.wait({running, losing}, return_when=asyncio.FIRST_COMPLETED)
-                if running.done():
-                    await running
-                return not lost.is_set()
-            finally:
-                losing.cancel()
+    async def _run(self, lost: asyncio.Event) -> str:
+        """Run the adapter until it ends, goes silent, or must let the account go; says which."""
+        silent = self._silent = asyncio.Event()
+        with self._belongings.inside():
+            running = asyncio.create_task(self.adapter.run(), name=f"adapter-{self.spec.id}")
+        watching = {
+            asyncio.create_task(event.wait(), name=f"watch-{self.spec.id}")
+            for event in (lost, silent)
+        }
+        try:
+            await asyncio.wait({running, *watching}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running
+                return RETURNED
+            return LET_GO if lost.is_set() else SILENT
+        finally:
+            for watch in watching:
+                watch.cancel()
+            if silent.is_set():
+                # At once, whatever it does before it ends.
+                self._let_go()
+                self._become("failed", SILENT)
+            if not running.done():
                 running.cancel()
-                # Nobody else may have the account before this one really let go.
-                await asyncio.wait({running})
+                # Nobody else may have an account before this one really let go.
+                await asyncio.wait({running}, timeout=None if self.exclusive else STOP_S)
+            await self._clear_up()
 
     def _wait(self, reason: str | None) -> None:
         if reason is not None:
@@ -228,11 +290,14 @@ class Scope:
         if host is not self._host:
             return  # an adapter that has ended still talks
         self._proof_at = self._around.clock()
+        self._proven = self._around.steady()
         self.refused = False
         self._become("connected")
 
     def _become(self, state: ChannelState, reason: str | None = None) -> None:
         if (state, reason) != (self._state, self._reason):
+            if state != self._state:
+                self._since = self._around.steady()
             self._state, self._reason = state, reason
             self._on_change(self)
 
@@ -264,7 +329,11 @@ class Supervisor:
         """Try a channel without side effects; raises ChannelRefused."""
         host = ChannelHost(self._around, spec, lambda _: None)
         host.ended = True
-        await registry.kind(spec.kind).adapter()(spec.settings, host).probe()
+        try:
+            with host.belongings.inside():
+                await registry.kind(spec.kind).adapter()(spec.settings, host).probe()
+        finally:
+            await host.belongings.end(CLEAR_S)
 
     def connected(self) -> frozenset[UUID]:
         """Which channels are connected now."""
@@ -337,6 +406,17 @@ class Supervisor:
             await self._wake.wait()
             self._wake.clear()
             await self._flush()
+
+    async def watch(self) -> None:
+        """Loop: find channels that are connected and silent."""
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def look(self) -> None:
+        """One look at all channels."""
+        for scope in (*self._scopes.values(), *self._former.values()):
+            scope.look()
 
     async def close(self) -> None:
         """Stop all channels, bounded, and say so."""
