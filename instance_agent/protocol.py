@@ -307,12 +307,14 @@ class SendRequest(Struct, frozen=True, kw_only=True):
     Repeating an `attempt` repeats its answer; a higher one tries again what was not sent. An agent
     whose journal is not `journal_id` refuses (409 `journal_mismatch`), and so does one that has
     seen a higher `epoch` (409 `stale_epoch`). `insist` says that a person wants this attempt, so
-    that also what an earlier one left unknown is sent again.
+    that also what an earlier one left unknown is sent again. `room`: how many parts the platform
+    takes of us for now; what is beyond them is not tried (`window_count_exceeded`).
     """
 
     message_id: UUID
     attempt: int = 1
     insist: bool = False
+    room: int | None = None
     author: Author = Author()
     channel_id: UUID
     epoch: int

@@ -20,7 +20,15 @@ import structlog
 from pydantic import BaseModel
 
 from adapters import registry, sockets
-from adapters.base import Adapter, ChannelRefused, Control, Exclusive, Media, NotAccepted
+from adapters.base import (
+    Adapter,
+    ChannelRefused,
+    Control,
+    Exclusive,
+    Media,
+    NotAccepted,
+    SendFailed,
+)
 from adapters.model import CallbackAnswer, Inbound, RawCallback
 from adapters.outbound import Door
 from instance_agent.backoff import Backoff
@@ -28,7 +36,7 @@ from instance_agent.belongings import Belongings, outside
 from instance_agent.holds import LET_GO, Holds, account_key
 from instance_agent.intake import Intake
 from instance_agent.metrics import Metrics
-from instance_agent.protocol import ChannelState, ChannelStatus
+from instance_agent.protocol import ChannelState, ChannelStatus, PartOutcome
 from instance_agent.store import StoreFailed
 from instance_agent.trial import Sign
 
@@ -44,6 +52,13 @@ SILENT_AFTER_S = 60.0
 CONNECT_WITHIN_S = 30.0
 # Between two looks at all channels' proofs.
 LOOK_EVERY_S = 2.0
+
+# After a refusal of the whole account nothing is tried for so long; then one message is.
+BARRED_S = 30.0
+# Refusals of the whole account, not of one message.
+BARRING = frozenset({"secret_invalid", "ip_not_allowed", "bot_banned"})
+# What the tenant must see on the channel itself, until something is sent again.
+SHOWN = BARRING | {"no_permission"}
 
 SILENT = f"the platform has been silent for {SILENT_AFTER_S:.0f} s"
 NOT_YET = f"the platform has not answered for {CONNECT_WITHIN_S:.0f} s; it is still being tried"
@@ -131,6 +146,8 @@ class Scope:
         self._since = around.steady()
         self._proven = self._since
         self._silent = asyncio.Event()
+        self._refusal: SendFailed | None = None  # why the platform takes no messages of us
+        self._barred_until = 0.0
         self.failure: str | None = None  # why it failed last
         self.refused = False  # the platform itself said that these settings cannot work
         self._task: asyncio.Task[None] | None = None
@@ -144,7 +161,7 @@ class Scope:
         return ChannelStatus(
             channel_id=self.spec.id,
             state=self._state,
-            reason=self._reason,
+            reason=self._reason or self._refused_sends,
             proof_at=None if at is None else datetime.fromtimestamp(at, UTC),
         )
 
@@ -189,6 +206,27 @@ class Scope:
                 raise
             # What it waited for has ended with the adapter; whoever asked goes on.
             raise NotAccepted("this adapter has ended") from None
+
+    @property
+    def barred(self) -> SendFailed | None:
+        """Why nothing is to be sent now: the platform would refuse it as it did the last."""
+        return self._refusal if self._around.steady() < self._barred_until else None
+
+    def note(self, outcome: PartOutcome) -> None:
+        """What came of a send: some refusals concern the whole account, and success ends them."""
+        before = self._refused_sends
+        if outcome.outcome == "sent":
+            self._refusal, self._barred_until = None, 0.0
+        elif outcome.outcome == "failed" and outcome.error_class in SHOWN:
+            self._refusal = SendFailed(outcome.error_class, outcome.detail or outcome.error_class)
+            if outcome.error_class in BARRING:
+                self._barred_until = self._around.steady() + BARRED_S
+        if self._refused_sends != before:
+            self._on_change(self)
+
+    @property
+    def _refused_sends(self) -> str | None:
+        return f"nothing can be sent: {self._refusal.detail}" if self._refusal else None
 
     def look(self) -> None:
         """End an adapter that has gone silent; say so of one that takes long to connect."""

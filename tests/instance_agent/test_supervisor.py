@@ -16,7 +16,7 @@ from adapters.outbound import Door
 from instance_agent import supervisor as module
 from instance_agent.holds import ELSEWHERE, Holds
 from instance_agent.metrics import Metrics
-from instance_agent.protocol import LeaseAnswer
+from instance_agent.protocol import LeaseAnswer, PartOutcome
 from instance_agent.supervisor import ChannelSpec, Supervisor, Surroundings
 
 CHANNEL, OTHER = uuid4(), uuid4()
@@ -334,6 +334,43 @@ class TestProofOfLife:
         steady.now += module.SILENT_AFTER_S
         await statuses.until((CHANNEL, "failed", module.SILENT))
         watching.cancel()
+
+
+def refusal(error_class):
+    return PartOutcome(outcome="failed", error_class=error_class, detail="why it is so")
+
+
+class TestRefusedSends:
+    @pytest.mark.parametrize("error_class", sorted(module.BARRING))
+    async def test_one_of_the_whole_account_stops_sends_and_shows(
+        self, supervisor, statuses, steady, error_class
+    ):
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        scope = supervisor.scope(CHANNEL)
+        scope.note(refusal(error_class))
+        assert scope.barred.error_class == error_class
+        await statuses.until((CHANNEL, "connected", "nothing can be sent: why it is so"))
+
+        steady.now += module.BARRED_S
+        assert scope.barred is None
+        statuses.seen.clear()
+        scope.note(PartOutcome(outcome="sent"))
+        await statuses.until((CHANNEL, "connected", None))
+
+    async def test_one_of_a_permission_shows_and_stops_no_other_message(self, supervisor, statuses):
+        await supervisor.swap([spec("a")])
+        scope = supervisor.scope(CHANNEL)
+        scope.note(refusal("no_permission"))
+        assert scope.barred is None
+        await statuses.until((CHANNEL, "connected", "nothing can be sent: why it is so"))
+
+    @pytest.mark.parametrize("error_class", ["recipient_invalid", "rate_limited", "media_failed"])
+    async def test_one_of_a_message_is_that_messages_own(self, supervisor, error_class):
+        await supervisor.swap([spec("a")])
+        scope = supervisor.scope(CHANNEL)
+        scope.note(refusal(error_class))
+        assert (scope.barred, scope.status.reason) == (None, None)
 
 
 class TestBelongings:
