@@ -22,6 +22,7 @@ from control_plane.access import audit_routes as audit
 from control_plane.access import routes as access
 from control_plane.access.routes import stranger
 from control_plane.channels import routes as channels
+from control_plane.channels.check import Checks
 from control_plane.conversations import delivery_routes as deliveries
 from control_plane.conversations import routes as conversations
 from control_plane.conversations import search_routes as search
@@ -79,6 +80,7 @@ ROUTERS = (
     fleet.router,
     rollouts.router,
     channels.router,
+    channels.plain,
     providers.router,
     providers.plain,
     revisions.router,
@@ -157,6 +159,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     )
     app.state.house = parts.house
     app.state.callbacks = parts.callbacks
+    app.state.checks = Checks(parts.house.database, parts.house.keys, parts.agents)
     app.state.bootstraps = parts.bootstraps
     app.state.provisioner = parts.provisioner
     app.state.webchat_sockets = parts.sockets

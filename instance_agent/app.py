@@ -32,6 +32,7 @@ from instance_agent.protocol import (
     SendRequest,
 )
 from instance_agent.store import StoreFailed
+from instance_agent.supervisor import Scope
 
 # A platform's callback; media are fetched, not posted.
 MAX_CALLBACK_BYTES = 1024 * 1024
@@ -61,6 +62,7 @@ def create_app(agent: Agent) -> Starlette:
             Route("/astrbot-api/v1/message/send", api.send, methods=["POST"]),
             Route("/astrbot-api/v1/llm/infer", api.infer, methods=["POST"]),
             Route("/astrbot-api/v1/health", api.health),
+            Route("/astrbot-api/v1/channels/{channel_id:uuid}/check", api.check, methods=["POST"]),
             Route("/im/{channel_id:uuid}", api.callback, methods=["POST"]),
             Route("/healthz", api.alive),
             Route("/readyz", api.ready),
@@ -115,14 +117,16 @@ class _Api:
     async def health(self, request: Request) -> Response:
         return _json(self._agent.health(self._authorised(request)))
 
+    async def check(self, request: Request) -> Response:
+        running = self._authorised(request)
+        with self._agent.gate:
+            return _json(await running.supervisor.check(self._scope(running, request)))
+
     async def callback(self, request: Request) -> Response:
         running = self._authorised(request)
         meta = _meta(request.headers.get(CALLBACK_HEADER, ""))
         body = await _body(request, MAX_CALLBACK_BYTES)
-        channel_id: UUID = request.path_params["channel_id"]
-        scope = running.supervisor.scope(channel_id)
-        if scope is None:
-            raise Refusal(404, "unknown_channel", "this agent has no such channel")
+        scope = self._scope(running, request)
         raw = RawCallback(
             method=meta.method,
             path=meta.path,
@@ -141,6 +145,13 @@ class _Api:
             media_type=answer.content_type,
             headers={ANSWER_HEADER: str(answer.status)},
         )
+
+    def _scope(self, running: Running, request: Request) -> Scope:
+        channel_id: UUID = request.path_params["channel_id"]
+        scope = running.supervisor.scope(channel_id)
+        if scope is None:
+            raise Refusal(404, "unknown_channel", "this agent has no such channel")
+        return scope
 
     async def alive(self, _: Request) -> Response:
         return _json({"alive": True})

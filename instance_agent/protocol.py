@@ -179,6 +179,28 @@ class ChannelStatus(Struct, frozen=True, kw_only=True):
     proof_at: datetime | None = None
 
 
+class ChannelFault(Struct, frozen=True, kw_only=True):
+    """What is wrong with a channel, in plain words; `path` is a JSON pointer into its settings."""
+
+    error_class: str
+    detail: str
+    path: str = ""
+
+
+class ChannelCheck(Struct, frozen=True, kw_only=True):
+    """Answer of POST /astrbot-api/v1/channels/{id}/check: tried now, and what is known besides.
+
+    `probe`: why the platform does not take the settings; `run`: why the channel is not connected;
+    `sends`: why it takes no messages. `probed` is false when no answer came in time.
+    """
+
+    status: ChannelStatus
+    probed: bool
+    probe: ChannelFault | None = None
+    run: ChannelFault | None = None
+    sends: ChannelFault | None = None
+
+
 class ConfigApplied(Struct, frozen=True, kw_only=True):
     """data of `config.applied`: it runs, and it is good."""
 

@@ -36,7 +36,13 @@ from instance_agent.belongings import Belongings, outside
 from instance_agent.holds import LET_GO, Holds, account_key
 from instance_agent.intake import Intake
 from instance_agent.metrics import Metrics
-from instance_agent.protocol import ChannelState, ChannelStatus, PartOutcome
+from instance_agent.protocol import (
+    ChannelCheck,
+    ChannelFault,
+    ChannelState,
+    ChannelStatus,
+    PartOutcome,
+)
 from instance_agent.store import StoreFailed
 from instance_agent.trial import Sign
 
@@ -44,6 +50,8 @@ from instance_agent.trial import Sign
 STEADY_S = 60.0
 # An adapter that does not end by then is left behind; its effects are ignored.
 STOP_S = 5.0
+# A platform that takes longer to answer a probe is not refusing.
+PROBE_S = 10.0
 # What an adapter has started and did not end itself gets this long.
 CLEAR_S = 1.0
 # A channel that counts as connected must have proved it within this time.
@@ -146,10 +154,10 @@ class Scope:
         self._since = around.steady()
         self._proven = self._since
         self._silent = asyncio.Event()
-        self._refusal: SendFailed | None = None  # why the platform takes no messages of us
+        self.refusal: SendFailed | None = None  # why the platform takes no messages of us
         self._barred_until = 0.0
         self.failure: str | None = None  # why it failed last
-        self.refused = False  # the platform itself said that these settings cannot work
+        self.refused: ChannelRefused | None = None  # the platform itself: these cannot work
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._host: ChannelHost | None = None
@@ -210,15 +218,15 @@ class Scope:
     @property
     def barred(self) -> SendFailed | None:
         """Why nothing is to be sent now: the platform would refuse it as it did the last."""
-        return self._refusal if self._around.steady() < self._barred_until else None
+        return self.refusal if self._around.steady() < self._barred_until else None
 
     def note(self, outcome: PartOutcome) -> None:
         """What came of a send: some refusals concern the whole account, and success ends them."""
         before = self._refused_sends
         if outcome.outcome == "sent":
-            self._refusal, self._barred_until = None, 0.0
+            self.refusal, self._barred_until = None, 0.0
         elif outcome.outcome == "failed" and outcome.error_class in SHOWN:
-            self._refusal = SendFailed(outcome.error_class, outcome.detail or outcome.error_class)
+            self.refusal = SendFailed(outcome.error_class, outcome.detail or outcome.error_class)
             if outcome.error_class in BARRING:
                 self._barred_until = self._around.steady() + BARRED_S
         if self._refused_sends != before:
@@ -226,7 +234,7 @@ class Scope:
 
     @property
     def _refused_sends(self) -> str | None:
-        return f"nothing can be sent: {self._refusal.detail}" if self._refusal else None
+        return f"nothing can be sent: {self.refusal.detail}" if self.refusal else None
 
     def look(self) -> None:
         """End an adapter that has gone silent; say so of one that takes long to connect."""
@@ -283,7 +291,7 @@ class Scope:
             async with self._around.holds.holding(account, self.spec.id, self._wait) as lost:
                 return await self._run(lost)
         except ChannelRefused as refused:
-            self.refused = True
+            self.refused = refused
             return refused.detail
         except Exception as error:
             # Only the type: the text of a library's error may quote a secret.
@@ -315,6 +323,9 @@ class Scope:
                 running.cancel()
                 # Nobody else may have an account before this one really let go.
                 await asyncio.wait({running}, timeout=None if self.exclusive else STOP_S)
+            if running.done() and not running.cancelled():
+                # Heard, also where something else ended it first.
+                running.exception()
             await self._clear_up()
 
     def _wait(self, reason: str | None) -> None:
@@ -329,7 +340,7 @@ class Scope:
             return  # an adapter that has ended still talks
         self._proof_at = self._around.clock()
         self._proven = self._around.steady()
-        self.refused = False
+        self.refused = None
         self._become("connected")
 
     def _become(self, state: ChannelState, reason: str | None = None) -> None:
@@ -372,6 +383,26 @@ class Supervisor:
                 await registry.kind(spec.kind).adapter()(spec.settings, host).probe()
         finally:
             await host.belongings.end(CLEAR_S)
+
+    async def check(self, scope: Scope) -> ChannelCheck:
+        """Try a channel's settings now, and say what is known of it besides."""
+        refused, probed = None, True
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self.probe(scope.spec)
+        except ChannelRefused as error:
+            refused = error
+        except Exception as error:
+            # Only the type: the text of a library's error may quote a secret.
+            log.warning("check told nothing", reason=type(error).__name__)
+            probed = False
+        return ChannelCheck(
+            status=scope.status,
+            probed=probed,
+            probe=_fault(refused),
+            run=_fault(scope.refused),
+            sends=_fault(scope.refusal),
+        )
 
     def connected(self) -> frozenset[UUID]:
         """Which channels are connected now."""
@@ -428,7 +459,7 @@ class Supervisor:
             Sign(
                 channel_id=key,
                 connected=scope.connected,
-                refused=scope.refused,
+                refused=scope.refused is not None,
                 failure=scope.failure,
                 exclusive=scope.exclusive,
                 away=scope.spec.kind in away
@@ -479,6 +510,13 @@ class Supervisor:
             except StoreFailed as failure:
                 # The next heartbeat carries it.
                 log.error("channel state not spooled", reason=str(failure))
+
+
+def _fault(said: ChannelRefused | SendFailed | None) -> ChannelFault | None:
+    if said is None:
+        return None
+    path = said.path if isinstance(said, ChannelRefused) else ""
+    return ChannelFault(error_class=said.error_class, detail=said.detail, path=path)
 
 
 def _same(spec: ChannelSpec, *running: Scope | None) -> Scope | None:

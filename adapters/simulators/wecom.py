@@ -515,6 +515,9 @@ class WeCom:
         return JSONResponse({"seen": seen, "silenced": len(self.silenced), "calls": self.calls})
 
 
+PLATFORM = WeCom
+
+
 class _CutResponse(Response):
     """The connection ends in the middle of the answer."""
 

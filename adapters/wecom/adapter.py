@@ -291,7 +291,8 @@ def _judge(error: Exception, misses: int) -> None:
         raise wrong from None
     if misses >= MAX_MISSES:
         said_no = isinstance(error, PlatformError)
-        raise ChannelRefused("/base_url", str(error) if said_no else _BUSY) from None
+        said = str(error) if said_no else _BUSY
+        raise ChannelRefused("/base_url", said, error_class="server_busy") from None
 
 
 def _wrong(error: PlatformError) -> ChannelRefused | None:
@@ -306,7 +307,7 @@ def _wrong(error: PlatformError) -> ChannelRefused | None:
         path = "/secret"
     else:
         return None
-    return ChannelRefused(path, _plain(error) or str(error))
+    return ChannelRefused(path, _plain(error) or str(error), error_class=error.error_class)
 
 
 def _plain(error: PlatformError) -> str | None:
