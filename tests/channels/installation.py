@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,11 +45,12 @@ JOIN messages AS m ON m.conversation_id = c.id LEFT JOIN deliveries AS d ON d.me
 ORDER BY c.id, m.number
 """
 # The agent of this tree, whichever one is installed.
-RUN_AGENT = f"""
+RUN_AGENT = """
 import runpy, sys
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.path[:0] = {paths!r}
 runpy.run_module("instance_agent", run_name="__main__", alter_sys=True)
 """
+ROOT = Path(__file__).parents[2]
 
 
 def simulated() -> list[str]:
@@ -191,8 +192,16 @@ def of(threads: dict[str, list[Said]], user: str) -> list[Said]:
 
 
 @asynccontextmanager
-async def installed(ground: Ground, database: str, place: Path, kind: str) -> AsyncIterator[Any]:
-    """Everything runs; at the end nothing is left."""
+async def installed(
+    ground: Ground,
+    database: str,
+    place: Path,
+    kind: str,
+    *,
+    platform: Any = None,
+    paths: Sequence[Path] = (),
+) -> AsyncIterator[Installation]:
+    """Everything runs; at the end nothing is left. `paths`: where else agents find kinds."""
     parts = build(
         database_url=ground.url(ground.app, database),
         keys=Keyring(["the-key-of-these-tests-has-enough-characters"]),
@@ -200,12 +209,13 @@ async def installed(ground: Ground, database: str, place: Path, kind: str) -> As
         public_url="http://botyard.test",
         media=media_in(place / "media"),
     )
-    platform: Platform = import_module(f"adapters.simulators.{kind}").PLATFORM()
+    platform = platform or import_module(f"adapters.simulators.{kind}").PLATFORM()
+    command = RUN_AGENT.format(paths=[str(path) for path in (ROOT, *paths)])
     try:
         async with (
             platform,
             _served(parts, place) as base,
-            _at_work(parts, place, base),
+            _at_work(parts, place, base, command),
             httpx2.AsyncClient(base_url=base, trust_env=False, timeout=30) as client,
         ):
             installation = Installation(
@@ -234,13 +244,13 @@ async def _served(parts: Parts, place: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _at_work(parts: Parts, place: Path, base: str) -> AsyncIterator[None]:
+async def _at_work(parts: Parts, place: Path, base: str, command: str) -> AsyncIterator[None]:
     provisioner = ProcessProvisioner(
         place / "instances",
         control_url=base,
         mint=parts.bootstraps.mint,
         clock=parts.house.clock,
-        command=(sys.executable, "-P", "-c", RUN_AGENT),
+        command=(sys.executable, "-P", "-c", command),
         outbound_allow="127.0.0.0/8",
     )
     parts.provisioner = provisioner
