@@ -142,7 +142,9 @@ def agent(context: typer.Context) -> None:
 @cli.command()
 def simulate(
     kind: Annotated[str, typer.Argument(help="The kind of the channel, such as wecom.")],
-    channel: Annotated[str, typer.Option(help="The channel's id; its settings are replaced.")],
+    channel: Annotated[
+        str, typer.Option(help="The channel's id, whose settings are replaced; or new for another.")
+    ],
     data_dir: DataDir = None,
 ) -> None:
     """Play the customer: a stand-in of the platform, and a page to write on. For development.

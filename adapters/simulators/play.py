@@ -1,5 +1,7 @@
 """A stand-in wired to a channel of a control plane on this machine, for a person to play with."""
 
+import asyncio
+import contextlib
 import ipaddress
 import json
 import secrets
@@ -17,6 +19,11 @@ from adapters.simulators.platform import Platform
 from adapters.simulators.serving import serving
 from adapters.simulators.stage import Stage
 
+# How long a channel may take to connect to the stand-in, and how often it is looked at.
+CONNECT_S = 30.0
+AGAIN_S = 0.5
+# In place of a channel's id: make one.
+NEW = "new"
 _OPEN = "Start botyard with BOTYARD_OUTBOUND_ALLOW=127.0.0.0/8, so that bots may call this machine."
 
 
@@ -67,8 +74,8 @@ async def playing(
         api = f"{who.url}/api/v1"
         async with httpx2.AsyncClient(base_url=api, trust_env=False, timeout=30) as http:
             await _sign_in(http, who)
-            await _enter(http, kind, channel_id, platform, who.url)
-            for line in await _checked(http, channel_id):
+            entered = await _enter(http, kind, channel_id, platform, who.url)
+            for line in await _checked(http, entered):
                 say(line)
         stage = Stage(platform, kind=kind, secret=secrets.token_urlsafe(16))
         async with serving(stage.app()) as url:
@@ -87,28 +94,44 @@ async def _sign_in(http: httpx2.AsyncClient, who: Logins) -> None:
 
 async def _enter(
     http: httpx2.AsyncClient, kind: str, channel_id: str, platform: Platform, base: str
-) -> None:
+) -> str:
     """The platform's settings into the channel, and the channel's address into the platform."""
-    channel = await http.get(f"/channels/{channel_id}")
-    if channel.status_code != 200 or channel.json()["kind"] != kind:
-        raise CannotPlay(f"The demo tenant has no channel {channel_id} of the kind {kind}.")
-    answer = await http.patch(f"/channels/{channel_id}", json={"settings": platform.settings})
-    if answer.status_code != 200:
+    if channel_id == NEW:
+        bots = (await http.get("/instances")).json()["items"]
+        if not bots:
+            raise CannotPlay("The demo tenant has no bot.")
+        body = {"kind": kind, "name": f"Stand-in {kind}", "settings": platform.settings}
+        answer = await http.post(f"/instances/{bots[0]['id']}/channels", json=body)
+    else:
+        channel = await http.get(f"/channels/{channel_id}")
+        if channel.status_code != 200 or channel.json()["kind"] != kind:
+            raise CannotPlay(f"The demo tenant has no channel {channel_id} of the kind {kind}.")
+        answer = await http.patch(f"/channels/{channel_id}", json={"settings": platform.settings})
+    if answer.status_code not in (200, 201):
         raise CannotPlay(f"The channel does not take the settings: {_detail(answer)}")
-    if url := answer.json()["callback_url"]:
+    made: dict[str, Any] = answer.json()
+    if url := made["callback_url"]:
         # Whatever name the world knows us by: the stand-in is on this machine.
         platform.callback_url = base + urlsplit(url).path
+    return str(made["id"])
 
 
 async def _checked(http: httpx2.AsyncClient, channel_id: str) -> list[str]:
-    """What is wrong with the channel now, and the likely reason."""
-    answer = await http.post(f"/channels/{channel_id}/check")
-    if answer.status_code != 200:
-        return []
-    wrong = [each for each in answer.json()["findings"] if each["ok"] is False]
-    wrong = [each for each in wrong if each["code"] != "callback"]
-    lines = [f"{each['text_zh']} {each['text']}" for each in wrong]
-    return [*lines, _OPEN] if lines else []
+    """What is still wrong with the channel after a while, and the likely reason."""
+    wrong: list[dict[str, Any]] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CONNECT_S):
+            while True:
+                answer = await http.post(f"/channels/{channel_id}/check")
+                if answer.status_code != 200:
+                    return [f"The channel cannot be checked: {_detail(answer)}"]
+                found = answer.json()["findings"]
+                # Nobody has said anything yet.
+                wrong = [each for each in found if not each["ok"] and each["code"] != "callback"]
+                if not wrong:
+                    return []
+                await asyncio.sleep(AGAIN_S)
+    return [*(f"{each['text_zh']} {each['text']}" for each in wrong), _OPEN]
 
 
 def _detail(answer: httpx2.Response) -> str:

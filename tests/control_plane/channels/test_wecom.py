@@ -334,10 +334,13 @@ class TestCheck:
 class TestPlayed:
     """`botyard simulate wecom`: somebody plays the customer in a browser."""
 
-    async def test_a_person_gets_the_answer_on_the_page(self, open_shop: Bench, port: int) -> None:
+    @pytest.mark.parametrize("new", [False, True], ids=["known", "new"])
+    async def test_a_person_gets_the_answer_on_the_page(
+        self, open_shop: Bench, port: int, new: bool
+    ) -> None:
         words: list[str] = []
         who = Logins(url=f"http://127.0.0.1:{port}", email=open_shop.owner.email, password=PASSWORD)
-        channel_id = open_shop.channel["id"]
+        channel_id = "new" if new else open_shop.channel["id"]
 
         async with (
             playing("wecom", channel_id, who, words.append) as page,
