@@ -127,7 +127,8 @@ class Callbacks:
             except (AgentAway, AgentSilent, AgentRefused) as error:
                 log.info("callback not taken by the agent", reason=type(error).__name__)
             else:
-                await self._note(known, taken=answer.status < 400)
+                # Whatever else the adapter did not like, it was the platform that called.
+                await self._note(known, taken=answer.status not in (401, 403))
                 return answer
         try:
             answer = await self._keep(known, request)

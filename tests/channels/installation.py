@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,12 +56,12 @@ ROOT = Path(__file__).parents[2]
 
 def simulated() -> list[str]:
     """The kinds that have a stand-in."""
-    found = []
-    for name in registry.OURS:
-        with contextlib.suppress(ImportError):
-            if hasattr(import_module(f"adapters.simulators.{name}"), "PLATFORM"):
-                found.append(name)
-    return found
+    modules = {name: f"adapters.simulators.{name}" for name in registry.OURS}
+    return [
+        name
+        for name, module in modules.items()
+        if find_spec(module) is not None and hasattr(import_module(module), "PLATFORM")
+    ]
 
 
 def answer_to(question: str) -> str:
@@ -72,7 +73,7 @@ async def until(look: Callable[[], Awaitable[Any]], what: str) -> Any:
     deadline = time.monotonic() + PATIENCE_S
     while not (found := await look()):
         assert time.monotonic() < deadline, f"never saw: {what}"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
     return found
 
 
