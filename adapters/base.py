@@ -21,12 +21,16 @@ from adapters.sockets import MAX_FRAME_BYTES, Dialled, Socket
 
 
 class ChannelRefused(Exception):
-    """These settings cannot work: `path` is a JSON pointer into the channel's settings."""
+    """These settings cannot work: `path` is a JSON pointer into the channel's settings.
 
-    def __init__(self, path: str, detail: str) -> None:
+    `error_class` is a neutral send-error class, where it is not a wrong credential.
+    """
+
+    def __init__(self, path: str, detail: str, *, error_class: str = "secret_invalid") -> None:
         super().__init__(detail)
         self.path = path
         self.detail = detail
+        self.error_class = error_class
 
 
 class ChannelDown(Exception):

@@ -23,6 +23,7 @@ from control_plane.access import routes as access
 from control_plane.access.routes import stranger
 from control_plane.channels import blacklist_routes as blacklist
 from control_plane.channels import routes as channels
+from control_plane.channels.check import Checks
 from control_plane.conversations import delivery_routes as deliveries
 from control_plane.conversations import routes as conversations
 from control_plane.conversations import search_routes as search
@@ -82,6 +83,7 @@ ROUTERS = (
     rollouts.router,
     channels.router,
     blacklist.router,
+    channels.plain,
     providers.router,
     providers.plain,
     revisions.router,
@@ -162,6 +164,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     app.state.house = parts.house
     app.state.callbacks = parts.callbacks
     app.state.relays = parts.relays
+    app.state.checks = Checks(parts.house.database, parts.house.keys, parts.agents)
     app.state.bootstraps = parts.bootstraps
     app.state.provisioner = parts.provisioner
     app.state.webchat_sockets = parts.sockets

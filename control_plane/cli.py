@@ -140,6 +140,25 @@ def agent(context: typer.Context) -> None:
 
 
 @cli.command()
+def simulate(
+    kind: Annotated[str, typer.Argument(help="The kind of the channel, such as wecom.")],
+    channel: Annotated[
+        str, typer.Option(help="The channel's id, whose settings are replaced; or new for another.")
+    ],
+    data_dir: DataDir = None,
+) -> None:
+    """Play the customer: a stand-in of the platform, and a page to write on. For development.
+
+    Works with a [bold]botyard up[/bold] on this machine that was started with
+    BOTYARD_OUTBOUND_ALLOW=127.0.0.0/8, and signs in as the demo tenant of its first-run.json.
+    """
+    settings = _settings(data_dir=data_dir)
+    logins = str(settings.data_dir.absolute() / FILE)
+    command = ["-m", "adapters.simulators", kind, "--channel", channel, "--logins", logins]
+    os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - becomes the stand-in
+
+
+@cli.command()
 def migrate() -> None:
     """Bring the database schema up to date, as its owner (BOTYARD_OWNER_DATABASE_URL)."""
     settings = _settings()

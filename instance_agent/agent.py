@@ -108,6 +108,7 @@ class Agent:
             tasks = [
                 loops.create_task(running.reporter.post_spool(), name="spool"),
                 loops.create_task(running.supervisor.report_states(), name="channel-states"),
+                loops.create_task(running.supervisor.watch(), name="channel-proofs"),
                 loops.create_task(self._sweep(), name="journal-sweep"),
                 loops.create_task(running.configs.watch(), name="config-trials"),
                 loops.create_task(running.holds.keep(), name="accounts"),

@@ -66,6 +66,7 @@ def create_app(agent: Agent) -> Starlette:
             Route("/astrbot-api/v1/message/send", api.send, methods=["POST"]),
             Route("/astrbot-api/v1/llm/infer", api.infer, methods=["POST"]),
             Route("/astrbot-api/v1/health", api.health),
+            Route("/astrbot-api/v1/channels/{channel_id:uuid}/check", api.check, methods=["POST"]),
             Route("/im/{channel_id:uuid}", api.callback, methods=["POST"]),
             WebSocketRoute("/im/{channel_id:uuid}/socket", api.socket),
             Route("/healthz", api.alive),
@@ -129,14 +130,16 @@ class _Api:
     async def health(self, request: Request) -> Response:
         return _json(self._agent.health(self._authorised(request)))
 
+    async def check(self, request: Request) -> Response:
+        running = self._authorised(request)
+        with self._agent.gate:
+            return _json(await running.supervisor.check(self._scope(running, request)))
+
     async def callback(self, request: Request) -> Response:
         running = self._authorised(request)
         meta = _meta(request.headers.get(CALLBACK_HEADER, ""))
         body = await _body(request, MAX_CALLBACK_BYTES)
-        channel_id: UUID = request.path_params["channel_id"]
-        scope = running.supervisor.scope(channel_id)
-        if scope is None:
-            raise Refusal(404, "unknown_channel", "this agent has no such channel")
+        scope = self._scope(running, request)
         raw = RawCallback(
             method=meta.method,
             path=meta.path,
@@ -147,7 +150,7 @@ class _Api:
         )
         with self._agent.gate:
             try:
-                answer = await scope.adapter.callback(raw, verified=meta.verified)
+                answer = await scope.callback(raw, verified=meta.verified)
             except NotAccepted as error:
                 raise Refusal(503, "not_accepted", str(error)) from error
         return Response(
@@ -180,6 +183,13 @@ class _Api:
             raise draining()
         scope = running.supervisor.scope(websocket.path_params["channel_id"])
         if scope is None or not registry.kind(scope.spec.kind).takes_sockets:
+            raise Refusal(404, "unknown_channel", "this agent has no such channel")
+        return scope
+
+    def _scope(self, running: Running, request: Request) -> Scope:
+        channel_id: UUID = request.path_params["channel_id"]
+        scope = running.supervisor.scope(channel_id)
+        if scope is None:
             raise Refusal(404, "unknown_channel", "this agent has no such channel")
         return scope
 

@@ -43,11 +43,8 @@ from instance_agent.protocol import (
 )
 from instance_agent.spool import Spool
 from instance_agent.store import Store, StoreFailed
-from instance_agent.supervisor import ChannelSpec, Supervisor
+from instance_agent.supervisor import PROBE_S, ChannelSpec, Supervisor
 from instance_agent.trial import MAX_DEATHS, SHOWN_BY_TRIAL, Fault, Mark
-
-# A platform that takes longer to answer is not refusing.
-PROBE_S = 10.0
 
 log = structlog.get_logger()
 

@@ -252,6 +252,28 @@ class ChannelStatus(Struct, frozen=True, kw_only=True):
     proof_at: datetime | None = None
 
 
+class ChannelFault(Struct, frozen=True, kw_only=True):
+    """What is wrong with a channel, in plain words; `path` is a JSON pointer into its settings."""
+
+    error_class: str
+    detail: str
+    path: str = ""
+
+
+class ChannelCheck(Struct, frozen=True, kw_only=True):
+    """Answer of POST /astrbot-api/v1/channels/{id}/check: tried now, and what is known besides.
+
+    `probe`: why the platform does not take the settings; `run`: why the channel is not connected;
+    `sends`: why it takes no messages. `probed` is false when no answer came in time.
+    """
+
+    status: ChannelStatus
+    probed: bool
+    probe: ChannelFault | None = None
+    run: ChannelFault | None = None
+    sends: ChannelFault | None = None
+
+
 class ConfigApplied(Struct, frozen=True, kw_only=True):
     """data of `config.applied`: it runs, and it is good."""
 
@@ -381,12 +403,14 @@ class SendRequest(Struct, frozen=True, kw_only=True):
     Repeating an `attempt` repeats its answer; a higher one tries again what was not sent. An agent
     whose journal is not `journal_id` refuses (409 `journal_mismatch`), and so does one that has
     seen a higher `epoch` (409 `stale_epoch`). `insist` says that a person wants this attempt, so
-    that also what an earlier one left unknown is sent again.
+    that also what an earlier one left unknown is sent again. `room`: how many parts the platform
+    takes of us for now; what is beyond them is not tried (`window_count_exceeded`).
     """
 
     message_id: UUID
     attempt: int = 1
     insist: bool = False
+    room: int | None = None
     author: Author = Author()
     channel_id: UUID
     epoch: int

@@ -8,7 +8,7 @@ sent again only while the platform would recognise it, or when a person insists 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import msgspec
@@ -27,12 +27,19 @@ from instance_agent.supervisor import Scope, Supervisor
 ATTEMPT_S = 30.0
 # Tokens and uploads before that call. Nothing was sent when it is over.
 PREPARE_S = 40.0
+# Refusals that are as good as done: it is being sent already, or somebody looks at it first.
+_TAKEN = frozenset({"duplicate_in_flight", "async_audit"})
 # Messages on their way at a time: lanes of the control plane beyond it come back in a second.
 MAX_RUNNING = 64
 
 UNKNOWN = PartOutcome(outcome="unknown")
 NOT_TRIED = PartOutcome(
     outcome="failed", error_class="not_tried", detail="an earlier part was not sent"
+)
+FULL = PartOutcome(
+    outcome="failed",
+    error_class="window_count_exceeded",
+    detail="the platform takes no more answers for now",
 )
 
 log = structlog.get_logger()
@@ -89,7 +96,8 @@ class Sender:
         entries = await self._journal.entries(request.message_id)
         outcomes: list[PartOutcome] = []
         for index, segments in enumerate(parts):
-            outcome = await self._part(request, scope, index, segments, entries.get(index))
+            fits = request.room is None or _spent(request, entries, index) < request.room
+            outcome = await self._part(request, scope, index, segments, entries.get(index), fits)
             outcomes.append(outcome)
             if outcome.outcome != "sent":
                 break  # parts must not arrive out of order
@@ -109,6 +117,7 @@ class Sender:
         index: int,
         segments: list[Segment],
         entry: Entry | None,
+        fits: bool,
     ) -> PartOutcome:
         kind = registry.kind(scope.spec.kind)
         if entry is not None:
@@ -119,6 +128,10 @@ class Sender:
             known = settled(entry, request.attempt, resend_safe_s=safe_s, now=self._clock())
             if known is not None:
                 return known
+        if not fits:
+            return _behind(entry, FULL)
+        if (barred := scope.barred) is not None:
+            return _behind(entry, _failed(barred))
         part = Outgoing(
             idempotency_key=f"{request.message_id}:{index}",
             conversation=request.conversation,
@@ -129,11 +142,14 @@ class Sender:
         ready = await _prepare(scope, part)
         if isinstance(ready, PartOutcome):
             # Nobody has seen anything, so there is nothing to note of this attempt.
+            scope.note(ready)
             return _behind(entry, ready)
         await self._journal.trying(
             request.message_id, index, attempt=request.attempt, now=self._clock()
         )
-        outcome = _behind(entry, await _attempt(scope, ready))
+        tried = await _attempt(scope, ready)
+        scope.note(tried)
+        outcome = _behind(entry, tried)
         await self._journal.finish(request.message_id, index, outcome)
         self._metrics.sends.labels(kind.name, outcome.outcome).inc()
         return outcome
@@ -146,6 +162,16 @@ def settled(entry: Entry, attempt: int, *, resend_safe_s: float, now: float) -> 
     if entry.state == "failed" or now - entry.tried_at < resend_safe_s:
         return None
     return entry.outcome or UNKNOWN
+
+
+def _spent(request: SendRequest, entries: Mapping[int, Entry], index: int) -> int:
+    """Parts before this one that this attempt has sent; earlier attempts' are not in its room."""
+    before = (entries.get(each) for each in range(index))
+    settled_before = sum(
+        each is not None and each.state == "sent" and each.attempt < request.attempt
+        for each in before
+    )
+    return index - settled_before
 
 
 def _behind(entry: Entry | None, outcome: PartOutcome) -> PartOutcome:
@@ -182,7 +208,7 @@ async def _attempt(scope: Scope, attempt: Attempt) -> PartOutcome:
         async with asyncio.timeout(ATTEMPT_S):
             sent = await attempt()
     except SendFailed as failed:
-        return _failed(failed)
+        return PartOutcome(outcome="sent") if failed.error_class in _TAKEN else _failed(failed)
     except SendUnknown as unknown:
         return PartOutcome(outcome="unknown", detail=str(unknown) or None)
     except TimeoutError:

@@ -6,6 +6,7 @@ replace goes on beside them until they connect, unless there is one connection o
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
@@ -28,16 +29,24 @@ from adapters.base import (
     Exclusive,
     Media,
     NotAccepted,
+    SendFailed,
     TakesSockets,
 )
-from adapters.model import Inbound
+from adapters.model import CallbackAnswer, Inbound, RawCallback
 from adapters.outbound import Door
 from instance_agent.backoff import Backoff
+from instance_agent.belongings import Belongings, outside
 from instance_agent.blacklist import Blacklist
 from instance_agent.holds import LET_GO, Holds, account_key
 from instance_agent.intake import Intake
 from instance_agent.metrics import Metrics
-from instance_agent.protocol import ChannelState, ChannelStatus
+from instance_agent.protocol import (
+    ChannelCheck,
+    ChannelFault,
+    ChannelState,
+    ChannelStatus,
+    PartOutcome,
+)
 from instance_agent.store import StoreFailed
 from instance_agent.trial import Sign
 
@@ -45,6 +54,27 @@ from instance_agent.trial import Sign
 STEADY_S = 60.0
 # An adapter that does not end by then is left behind; its effects are ignored.
 STOP_S = 5.0
+# A platform that takes longer to answer a probe is not refusing.
+PROBE_S = 10.0
+# What an adapter has started and did not end itself gets this long.
+CLEAR_S = 1.0
+# A channel that counts as connected must have proved it within this time.
+SILENT_AFTER_S = 60.0
+# Platforms answer a first call within a second or two; past this the channel says that it waits.
+CONNECT_WITHIN_S = 30.0
+# Between two looks at all channels' proofs.
+LOOK_EVERY_S = 2.0
+
+# After a refusal of the whole account nothing is tried for so long; then one message is.
+BARRED_S = 30.0
+# Refusals of the whole account, not of one message.
+BARRING = frozenset({"secret_invalid", "ip_not_allowed", "bot_banned"})
+# What the tenant must see on the channel itself, until something is sent again.
+SHOWN = BARRING | {"no_permission"}
+
+SILENT = f"the platform has been silent for {SILENT_AFTER_S:.0f} s"
+NOT_YET = f"the platform has not answered for {CONNECT_WITHIN_S:.0f} s; it is still being tried"
+RETURNED = "the adapter returned"
 
 log = structlog.get_logger()
 
@@ -74,6 +104,8 @@ class Surroundings:
     random: Random
     holds: Holds
     door: Door
+    # Seconds of a clock that nobody sets.
+    steady: Callable[[], float] = time.monotonic
 
 
 class ChannelHost:
@@ -91,6 +123,7 @@ class ChannelHost:
         self.dial = partial(sockets.dial, around.door)
         self.ended = False
         self._blacklist = around.blacklist
+        self.belongings = Belongings()
         self._intake = around.intake
         self._spec = spec
         self._on_connected = on_connected
@@ -109,7 +142,8 @@ class ChannelHost:
             raise NotAccepted("this adapter has ended")
         rule = registry.kind(self._spec.kind).rule(self._spec.settings)
         heard = self.admitted(messages)
-        await self._intake.take(self._spec.id, rule, heard, position=position)
+        with outside():
+            await self._intake.take(self._spec.id, rule, heard, position=position)
 
     def connected(self, note: str | None = None) -> None:
         self._on_connected(self, note)
@@ -128,8 +162,14 @@ class Scope:
         self._state: ChannelState = "connecting"
         self._reason: str | None = None
         self._proof_at: float | None = None
+        # Since when it is in this state, and when it last proved itself, by the steady clock.
+        self._since = around.steady()
+        self._proven = self._since
+        self._silent = asyncio.Event()
+        self.refusal: SendFailed | None = None  # why the platform takes no messages of us
+        self._barred_until = 0.0
         self.failure: str | None = None  # why it failed last
-        self.refused = False  # the platform itself said that these settings cannot work
+        self.refused: ChannelRefused | None = None  # the platform itself: these cannot work
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         # Platforms' own connections, each as long as the adapter serves it.
@@ -144,7 +184,7 @@ class Scope:
         return ChannelStatus(
             channel_id=self.spec.id,
             state=self._state,
-            reason=self._reason,
+            reason=self._reason or self._refused_sends,
             proof_at=None if at is None else datetime.fromtimestamp(at, UTC),
         )
 
@@ -203,13 +243,57 @@ class Scope:
             _, pending = await asyncio.wait({self._task}, timeout=STOP_S)
             if pending:
                 log.error("channel did not stop", channel_id=str(self.spec.id))
+        if self._task is None or self._task.done():
+            await self._clear_up()
         self._become("stopped")
+
+    async def callback(self, request: RawCallback, *, verified: bool) -> CallbackAnswer:
+        """Have the adapter take a platform's call; raises NotAccepted."""
+        try:
+            with self._belongings.inside():
+                return await self.adapter.callback(request, verified=verified)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # What it waited for has ended with the adapter; whoever asked goes on.
+            raise NotAccepted("this adapter has ended") from None
+
+    @property
+    def barred(self) -> SendFailed | None:
+        """Why nothing is to be sent now: the platform would refuse it as it did the last."""
+        return self.refusal if self._around.steady() < self._barred_until else None
+
+    def note(self, outcome: PartOutcome) -> None:
+        """What came of a send: some refusals concern the whole account, and success ends them."""
+        before = self._refused_sends
+        if outcome.outcome == "sent":
+            self.refusal, self._barred_until = None, 0.0
+        elif outcome.outcome == "failed" and outcome.error_class in SHOWN:
+            self.refusal = SendFailed(outcome.error_class, outcome.detail or outcome.error_class)
+            if outcome.error_class in BARRING:
+                self._barred_until = self._around.steady() + BARRED_S
+        if self._refused_sends != before:
+            self._on_change(self)
+
+    @property
+    def _refused_sends(self) -> str | None:
+        return f"nothing can be sent: {self.refusal.detail}" if self.refusal else None
+
+    def look(self) -> None:
+        """End an adapter that has gone silent; say so of one that takes long to connect."""
+        now = self._around.steady()
+        if self.connected and now - self._proven >= SILENT_AFTER_S:
+            self._silent.set()
+        elif self._state == "connecting" and now - self._since >= CONNECT_WITHIN_S:
+            self._become("connecting", NOT_YET)
 
     def _renew(self) -> None:
         host = ChannelHost(self._around, self.spec, self._connected)
         adapter = registry.kind(self.spec.kind).adapter()
         self.adapter = cast(Adapter, adapter(self.spec.settings, host))
         self._host = host
+        self._belongings = host.belongings
 
     def _let_go(self) -> None:
         if self._host is not None:
@@ -218,12 +302,16 @@ class Scope:
         for serving in self._sockets:
             serving.cancel()
 
+    async def _clear_up(self) -> None:
+        if left := await self._belongings.end(CLEAR_S):
+            log.error("an adapter's tasks did not end", channel_id=str(self.spec.id), tasks=left)
+
     async def _keep_running(self) -> None:
         while True:
-            started_at = self._around.clock()
+            started_at = self._around.steady()
             reason = await self._run_once()
             self._let_go()
-            if self._state == "connected" and self._around.clock() - started_at >= STEADY_S:
+            if self._proven - started_at >= STEADY_S:
                 self._backoff.reset()
             self.failure = reason
             self._become("failed", reason)
@@ -238,6 +326,8 @@ class Scope:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._knocked.wait()
+            # Calls that it took after its end may have started something.
+            await self._clear_up()
             self._around.metrics.restarts.labels(self.spec.kind).inc()
             self._renew()
             self._become("connecting")
@@ -245,35 +335,49 @@ class Scope:
     async def _run_once(self) -> str:
         try:
             if not self.exclusive:
-                await self.adapter.run()
-            elif not await self._run_alone():
-                return LET_GO
+                return await self._run(asyncio.Event())
+            account = account_key(self.spec.kind, cast(Exclusive, self.adapter).account())
+            async with self._around.holds.holding(account, self.spec.id, self._wait) as lost:
+                return await self._run(lost)
         except ChannelRefused as refused:
-            self.refused = True
+            self.refused = refused
             return refused.detail
         except ChannelDown as down:
             return str(down)
         except Exception as error:
             # Only the type: the text of a library's error may quote a secret.
             return f"the adapter raised {type(error).__name__}"
-        return "the adapter returned"
 
-    async def _run_alone(self) -> bool:
-        """Run while the account is ours; False when it had to be let go."""
-        account = account_key(self.spec.kind, cast(Exclusive, self.adapter).account())
-        async with self._around.holds.holding(account, self.spec.id, self._wait) as lost:
-            running = asyncio.create_task(self.adapter.run(), name=f"account-{self.spec.id}")
-            losing = asyncio.create_task(lost.wait(), name=f"hold-{self.spec.id}")
-            try:
-                await asyncio.wait({running, losing}, return_when=asyncio.FIRST_COMPLETED)
-                if running.done():
-                    await running
-                return not lost.is_set()
-            finally:
-                losing.cancel()
+    async def _run(self, lost: asyncio.Event) -> str:
+        """Run the adapter until it ends, goes silent, or must let the account go; says which."""
+        silent = self._silent = asyncio.Event()
+        with self._belongings.inside():
+            running = asyncio.create_task(self.adapter.run(), name=f"adapter-{self.spec.id}")
+        watching = {
+            asyncio.create_task(event.wait(), name=f"watch-{self.spec.id}")
+            for event in (lost, silent)
+        }
+        try:
+            await asyncio.wait({running, *watching}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running
+                return RETURNED
+            return LET_GO if lost.is_set() else SILENT
+        finally:
+            for watch in watching:
+                watch.cancel()
+            if silent.is_set():
+                # At once, whatever it does before it ends.
+                self._let_go()
+                self._become("failed", SILENT)
+            if not running.done():
                 running.cancel()
-                # Nobody else may have the account before this one really let go.
-                await asyncio.wait({running})
+                # Nobody else may have an account before this one really let go.
+                await asyncio.wait({running}, timeout=None if self.exclusive else STOP_S)
+            if running.done() and not running.cancelled():
+                # Heard, also where something else ended it first.
+                running.exception()
+            await self._clear_up()
 
     def _wait(self, reason: str | None) -> None:
         if reason is not None:
@@ -286,13 +390,16 @@ class Scope:
         if host is not self._host:
             return  # an adapter that has ended still talks
         self._proof_at = self._around.clock()
-        self.refused = False
+        self._proven = self._around.steady()
+        self.refused = None
         if note is not None and note != self._reason:
             self._around.metrics.notes.labels(self.spec.kind).inc()
         self._become("connected", note)
 
     def _become(self, state: ChannelState, reason: str | None = None) -> None:
         if (state, reason) != (self._state, self._reason):
+            if state != self._state:
+                self._since = self._around.steady()
             self._state, self._reason = state, reason
             self._on_change(self)
 
@@ -324,7 +431,31 @@ class Supervisor:
         """Try a channel without side effects; raises ChannelRefused."""
         host = ChannelHost(self._around, spec, lambda _, __: None)
         host.ended = True
-        await registry.kind(spec.kind).adapter()(spec.settings, host).probe()
+        try:
+            with host.belongings.inside():
+                await registry.kind(spec.kind).adapter()(spec.settings, host).probe()
+        finally:
+            await host.belongings.end(CLEAR_S)
+
+    async def check(self, scope: Scope) -> ChannelCheck:
+        """Try a channel's settings now, and say what is known of it besides."""
+        refused, probed = None, True
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self.probe(scope.spec)
+        except ChannelRefused as error:
+            refused = error
+        except Exception as error:
+            # Only the type: the text of a library's error may quote a secret.
+            log.warning("check told nothing", reason=type(error).__name__)
+            probed = False
+        return ChannelCheck(
+            status=scope.status,
+            probed=probed,
+            probe=_fault(refused),
+            run=_fault(scope.refused),
+            sends=_fault(scope.refusal),
+        )
 
     def connected(self) -> frozenset[UUID]:
         """Which channels are connected now."""
@@ -381,7 +512,7 @@ class Supervisor:
             Sign(
                 channel_id=key,
                 connected=scope.connected,
-                refused=scope.refused,
+                refused=scope.refused is not None,
                 failure=scope.failure,
                 exclusive=scope.exclusive,
                 away=scope.spec.kind in away
@@ -397,6 +528,17 @@ class Supervisor:
             await self._wake.wait()
             self._wake.clear()
             await self._flush()
+
+    async def watch(self) -> None:
+        """Loop: find channels that are connected and silent."""
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def look(self) -> None:
+        """One look at all channels."""
+        for scope in (*self._scopes.values(), *self._former.values()):
+            scope.look()
 
     async def close(self) -> None:
         """Stop all channels, bounded, and say so."""
@@ -421,6 +563,13 @@ class Supervisor:
             except StoreFailed as failure:
                 # The next heartbeat carries it.
                 log.error("channel state not spooled", reason=str(failure))
+
+
+def _fault(said: ChannelRefused | SendFailed | None) -> ChannelFault | None:
+    if said is None:
+        return None
+    path = said.path if isinstance(said, ChannelRefused) else ""
+    return ChannelFault(error_class=said.error_class, detail=said.detail, path=path)
 
 
 def _same(spec: ChannelSpec, *running: Scope | None) -> Scope | None:

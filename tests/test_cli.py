@@ -486,3 +486,20 @@ class TestDoctorAtTheTerminal:
         assert "bad  Node: v18.20.4" in answer.output
         assert f"→ Install Node {MIN_NODE} or newer" in answer.output
         assert answer.output.count("→") == 1
+
+
+class TestSimulate:
+    """The stand-in itself is tried in tests/adapters/simulators and control_plane/channels."""
+
+    def test_says_what_is_missing(self, tmp_path: Path) -> None:
+        program = Path(sys.executable).with_name("botyard")
+        options = ["--channel", "new", "--data-dir", str(tmp_path)]
+        done = subprocess.run(
+            [str(program), "simulate", "wecom", *options],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+        assert done.returncode == 1
+        assert "run botyard up" in done.stderr

@@ -1,4 +1,7 @@
-"""What every stand-in of a platform offers, to tests and to people who play a customer."""
+"""What every stand-in of a platform offers, to tests and to people who play a customer.
+
+The module of a kind is named like the kind, and its constant `PLATFORM` is the class.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Protocol

@@ -15,7 +15,7 @@ from adapters.webchat.client import Client
 from adapters.webchat.settings import Settings
 
 # Between two looks at the account, which prove that platform and secret are still good.
-PROOF_EVERY_S = 20.0
+PROOF_EVERY_S = 15.0
 # Looks that may fail in a row: one is a restart of the platform, three are an outage.
 MAX_MISSES = 3
 

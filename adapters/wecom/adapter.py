@@ -43,8 +43,9 @@ from adapters.wecom.sending import Blame, Blames, Sending, judge, wrong
 from adapters.wecom.settings import Settings
 from adapters.wx_aes import RANDOM_BYTES
 
-# Between two looks, which prove that secret, address and application are still good.
-PROOF_EVERY_S = 60.0
+# Between two looks, which prove that secret, address and application are still good. Three that
+# fail say why before the agent would end the channel as silent.
+PROOF_EVERY_S = 15.0
 # Looks that may fail in a row: one is a bad moment, three are an outage.
 MAX_MISSES = 3
 

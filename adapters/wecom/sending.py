@@ -177,7 +177,7 @@ def wrong(error: PlatformError, blames: Blames) -> ChannelRefused | None:
         blame = Blame("/secret")
     else:
         return None
-    return ChannelRefused(blame.path, blame.words or plain(error))
+    return ChannelRefused(blame.path, blame.words or plain(error), error_class=error.error_class)
 
 
 def judge(error: Exception, blames: Blames, *, outage: bool) -> None:
@@ -187,4 +187,5 @@ def judge(error: Exception, blames: Blames, *, outage: bool) -> None:
     if found is not None:
         raise found from None
     if outage:
-        raise ChannelRefused("/base_url", str(error) if said_no else BUSY) from None
+        said = str(error) if said_no else BUSY
+        raise ChannelRefused("/base_url", said, error_class="server_busy") from None

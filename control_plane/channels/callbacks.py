@@ -41,6 +41,8 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_AGE = timedelta(hours=72)
 # Between tries while the agent is away; a started agent hints earlier.
 _RETRY = timedelta(seconds=1)
+# How exactly it is known when the platform called last.
+_NOTED = timedelta(minutes=1)
 # Passed on within one lease before others get their turn.
 _BATCH = 50
 
@@ -48,7 +50,7 @@ _ROUTE = """
 SELECT tenant_id, instance_id, channel_id FROM routes WHERE sha256 = $1 AND kind = 'callback'
 """
 _CHANNEL = """
-SELECT c.kind, c.settings, c.secrets,
+SELECT c.kind, c.settings, c.secrets, c.callback_at, c.callback_refused_at,
     EXISTS (SELECT FROM callbacks AS w
             WHERE w.channel_id = c.id AND w.dead_reason IS NULL) AS waiting,
     s.id, s.endpoint, s.api_token, s.epoch, s.journal_id
@@ -72,6 +74,9 @@ WHERE channel_id = $1 AND dead_reason IS NULL ORDER BY id LIMIT 1
 """
 _DEAD = "UPDATE callbacks SET dead_reason = $2 WHERE id = $1"
 _GONE = "DELETE FROM callbacks WHERE id = $1"
+
+_CALLED = "UPDATE channels SET callback_at = $2 WHERE id = $1"
+_REFUSED = "UPDATE channels SET callback_refused_at = $2 WHERE id = $1"
 
 log = structlog.get_logger()
 
@@ -113,15 +118,35 @@ class Callbacks:
         known = await self.find(token)
         if request.method == "GET" and isinstance(found := self._verify(known, request), Challenge):
             # A platform's check of the address waits one second, and no agent is needed for it.
+            await self._note(known, taken=True)
             return found.answer
         if known.agent is not None and not known.waiting:
             try:
-                return await self._agents.callback(
+                answer = await self._agents.callback(
                     known.agent, known.channel_id, request, verified=False
                 )
             except (AgentAway, AgentSilent, AgentRefused) as error:
                 log.info("callback not taken by the agent", reason=type(error).__name__)
-        return await self._keep(known, request)
+            else:
+                # Whatever else the adapter did not like, it was the platform that called.
+                await self._note(known, taken=answer.status not in (401, 403))
+                return answer
+        try:
+            answer = await self._keep(known, request)
+        except Forbidden:
+            await self._note(known, taken=False)
+            raise
+        await self._note(known, taken=True)
+        return answer
+
+    async def _note(self, known: Known, *, taken: bool) -> None:
+        """That the platform has called, at most once a minute."""
+        now = self._clock.now()
+        last = known.row["callback_at" if taken else "callback_refused_at"]
+        if last is None or now - last >= _NOTED:
+            async with self._database.plain(known.scope) as session:
+                statement = _CALLED if taken else _REFUSED
+                await (await driver(session)).execute(statement, known.channel_id, now)
 
     async def pass_on(self, lease: Lease) -> timedelta | None:
         """Work handler: give a channel's oldest stored callbacks to its agent, in order."""

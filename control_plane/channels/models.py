@@ -30,6 +30,8 @@ class Channel(Row, table=True):
     state_reason: str | None = None
     proof_at: datetime | None = Field(default=None, sa_type=Timestamp)
     checkpoint: str | None = None
+    callback_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    callback_refused_at: datetime | None = Field(default=None, sa_type=Timestamp)
     created_at: datetime = Field(sa_type=Timestamp)
     deleted_at: datetime | None = Field(default=None, sa_type=Timestamp)
 

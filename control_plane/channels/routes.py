@@ -1,22 +1,32 @@
 """/instances/{id}/channels, /channels, and the public /im/{token} that platforms call."""
 
+from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response, WebSocket
 
 from adapters.model import RawCallback
-from control_plane.access.http import Call, HouseDep, TransactionRoute, permit
-from control_plane.access.permissions import Permission
+from control_plane.access.http import Call, HouseDep, TransactionRoute, admit, permit, scope_of
+from control_plane.access.permissions import Actor, Permission
 from control_plane.access.routes import stranger
 from control_plane.channels import service, settings
 from control_plane.channels.callbacks import Callbacks
+from control_plane.channels.check import Checks
 from control_plane.channels.models import Channel
 from control_plane.channels.relays import Relays
-from control_plane.channels.schemas import ChannelIn, ChannelOut, ChannelPatch
+from control_plane.channels.schemas import (
+    ChannelCheckOut,
+    ChannelIn,
+    ChannelOut,
+    ChannelPatch,
+    FindingOut,
+)
 from control_plane.kit.paging import Page, Window, cursor, cut
 
 router = APIRouter(tags=["channels"], route_class=TransactionRoute)
+# It asks the agent, and keeps no transaction open meanwhile.
+plain = APIRouter(tags=["channels"])
 public_router = APIRouter(tags=["callbacks"])
 # Platforms choose; what their adapter does not take, it refuses.
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -77,6 +87,25 @@ async def delete_channel(channel_id: UUID, call: Writer) -> None:
     await service.remove(call.session, channel_id=channel_id, actor=call.actor, now=call.now)
 
 
+@plain.post("/channels/{channel_id}/check")
+async def check_channel(
+    channel_id: UUID,
+    request: Request,
+    actor: Annotated[Actor, admit(Permission.CHANNELS_WRITE)],
+    house: HouseDep,
+) -> ChannelCheckOut:
+    """Try an IM account now, and say in plain words what is wrong; nothing is sent."""
+    async with house.database.session(scope_of(actor)) as session:
+        channel = await service.get(session, channel_id)
+    checks: Checks = request.app.state.checks
+    found = await checks.of(channel)
+    return ChannelCheckOut(
+        ready=all(each.ok for each in found),
+        findings=[FindingOut(**asdict(each)) for each in found],
+        callback_url=callback_url(house.public_url, channel),
+    )
+
+
 @public_router.api_route(
     "/im/{token}",
     methods=ANY_METHOD,
@@ -116,8 +145,13 @@ async def platform_socket(token: str, websocket: WebSocket, rest: str = "") -> N
     await relays.serve(websocket, token, rest)
 
 
-def _out(call: Call, channel: Channel) -> ChannelOut:
+def callback_url(base: str, channel: Channel) -> str | None:
+    """The address that a person enters at the platform, for kinds that have one."""
     kind = settings.kind_of(channel.kind)
+    return f"{base}/im/{channel.public_token}" if kind.callback else None
+
+
+def _out(call: Call, channel: Channel) -> ChannelOut:
     base = call.house.public_url
     ours = channel.kind == "webchat"
     return ChannelOut(
@@ -130,7 +164,7 @@ def _out(call: Call, channel: Channel) -> ChannelOut:
         state=channel.state,
         state_reason=channel.state_reason,
         proof_at=channel.proof_at,
-        callback_url=f"{base}/im/{channel.public_token}" if kind.callback else None,
+        callback_url=callback_url(base, channel),
         webchat_url=f"{base}/webchat/{channel.public_token}" if ours else None,
         created_at=channel.created_at,
     )

@@ -18,6 +18,28 @@ class ChannelIn(Body):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+class FindingOut(BaseModel):
+    """One thing that was looked at; `ok` is null where it cannot be told now."""
+
+    code: str = Field(
+        description="agent, settings, credentials, permission, trusted_address, connection or "
+        "callback."
+    )
+    ok: bool | None
+    text: str
+    text_zh: str
+    path: str | None = Field(description="A JSON pointer into the settings, where one is to blame.")
+    at: datetime | None = Field(description="The last proof of life, or the platform's last call.")
+
+
+class ChannelCheckOut(BaseModel):
+    """Whether a channel is ready, and what to do where it is not."""
+
+    ready: bool
+    findings: list[FindingOut]
+    callback_url: str | None = Field(description="What to enter at the platform, if anything.")
+
+
 class ChannelPatch(Body):
     """Only what is given changes; a setting given as null goes back to its default."""
 

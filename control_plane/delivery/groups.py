@@ -100,7 +100,7 @@ _TAKEN = "SELECT owner IN ('human', 'closed') FROM conversations WHERE id = $1"
 class Attempt:
     """One call to make: the delivery, the attempt that is on record, the agent to call.
 
-    `doubt`: an earlier attempt may have sent it.
+    `doubt`: an earlier attempt may have sent it. `room`: parts that the platform takes for now.
     """
 
     delivery: Any
@@ -109,6 +109,7 @@ class Attempt:
     first_at: datetime
     doubt: bool
     agent: AgentAddress
+    room: int | None = None
 
 
 class Head(Enum):
@@ -217,7 +218,7 @@ async def _begin(
             attempt.delivery["id"],
             attempt.attempt_id,
             attempt.agent.journal_id,
-            key if registry.kind(attempt.delivery["channel_kind"]).paces else None,
+            key if pace.counted(registry.kind(attempt.delivery["channel_kind"])) else None,
         )
         for key, attempt in attempts.items()
     ]

@@ -231,20 +231,26 @@ class Lanes:
                 # A longer wait was never asked for: the clock was set back since.
                 if timedelta(0) < wait <= RETRY_CAP:
                     return wait  # type: ignore[no-any-return]
-                held = await self._held(session, lease, head, now)
+            window = await self._window(session, head, now)
+            if head["state"] == DeliveryState.QUEUED:
+                held = await self._held(session, lease, head, window, now)
                 if held is not None:
                     return held
-            attempt = await self._attempt(session, lease, head, agent, now)
+            attempt = await self._attempt(session, lease, head, agent, window.room, now)
             await leases.hold(session, lease)
         return attempt
 
+    async def _window(self, session: Session, head: Any, now: datetime) -> pace.Window:
+        kind = registry.kind(head["channel_kind"])
+        return await pace.window(session, kind, head["conversation_id"], now=now)
+
     async def _held(
-        self, session: Session, lease: Lease, head: Any, now: datetime
+        self, session: Session, lease: Lease, head: Any, window: pace.Window, now: datetime
     ) -> timedelta | None:
         """A pause where the platform would not take it now; None when it may be tried."""
         kind = registry.kind(head["channel_kind"])
-        if await pace.closed(session, kind, head["conversation_id"], now=now):
-            gone = Verdict(state=DeliveryState.EXPIRED, error_class="window_expired")
+        if window.closed is not None:
+            gone = Verdict(state=DeliveryState.EXPIRED, error_class=window.closed)
             await _mark(session, head, gone, attempts=head["attempts"], due_at=now)
             await _tell(session, lease, head, gone)
             return timedelta(0)
@@ -260,7 +266,13 @@ class Lanes:
         return pause
 
     async def _attempt(
-        self, session: Session, lease: Lease, head: Any, agent: AgentAddress, now: datetime
+        self,
+        session: Session,
+        lease: Lease,
+        head: Any,
+        agent: AgentAddress,
+        room: int | None,
+        now: datetime,
     ) -> Attempt | timedelta:
         connection = await driver(session)
         past = await connection.fetch(_ATTEMPTS, head["id"])
@@ -278,11 +290,12 @@ class Lanes:
                     first_at=first_at,
                     doubt=doubt,
                     agent=agent,
+                    room=room,
                 )
             lost = [PartOutcome(outcome="unknown", detail="the agent's journal is gone")]
             return await self._record(session, lease, head, last, lost, first_at, doubt)
         attempt_id, number = new_id(), len(past) + 1
-        paced = registry.kind(head["channel_kind"]).paces and head["conversation_id"]
+        counted = pace.counted(registry.kind(head["channel_kind"]))
         await connection.execute(
             _BEGIN,
             attempt_id,
@@ -291,7 +304,7 @@ class Lanes:
             number,
             agent.journal_id,
             now,
-            paced or None,
+            head["conversation_id"] if counted else None,
         )
         sending = Verdict(state=DeliveryState.SENDING)
         await _mark(session, head, sending, attempts=number, due_at=now)
@@ -302,6 +315,7 @@ class Lanes:
             first_at=first_at,
             doubt=doubt,
             agent=agent,
+            room=room,
         )
 
     async def _send(self, attempt: Attempt) -> Sequence[PartOutcome] | None:
@@ -311,6 +325,7 @@ class Lanes:
             message_id=row["message_id"],
             attempt=attempt.number,
             insist=row["decision"] == "resend" and attempt.number == row["resent_from"] + 1,
+            room=attempt.room,
             channel_id=row["channel_id"],
             epoch=attempt.agent.epoch,
             journal_id=attempt.agent.journal_id,

@@ -7,6 +7,7 @@ one message count one by one; a message is begun when there is room for its firs
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from adapters.kind import Kind, Pace
@@ -15,8 +16,9 @@ from control_plane.db.session import Session, driver
 # The class of a delivery that waits for its turn within the platform's limits.
 PACED = "paced"
 
+# By our clock at the latest: a platform's that is ahead must not hide what we have sent since.
 _HEARD = """
-SELECT c.key_type, m.occurred_at FROM conversations AS c
+SELECT c.key_type, least(m.occurred_at, m.created_at) AS heard_at FROM conversations AS c
 LEFT JOIN messages AS m ON m.conversation_id = c.id AND m.number = c.heard_number WHERE c.id = $1
 """
 # What was not tried has cost nothing; an attempt that is still open counts as one.
@@ -32,16 +34,53 @@ CROSS JOIN LATERAL (
 """
 
 
-async def closed(session: Session, kind: Kind, conversation_id: UUID, *, now: datetime) -> bool:
-    """Whether the contact has been silent for longer than the platform lets us answer."""
+# Parts that reached the contact, or may have: what was refused costs nothing, and what an earlier
+# attempt had sent is only repeated by the journal's word. One that is open has its own delivery's.
+_ANSWERED = """
+SELECT coalesce(sum(greatest(0, taken.parts - coalesce(before.parts, 0))), 0)::integer
+FROM attempts AS a
+CROSS JOIN LATERAL (
+    SELECT count(*) AS parts FROM jsonb_array_elements(a.parts) AS part
+    WHERE part ->> 'outcome' <> 'failed'
+) AS taken
+LEFT JOIN LATERAL (
+    SELECT count(*) AS parts FROM attempts AS b, jsonb_array_elements(b.parts) AS part
+    WHERE b.delivery_id = a.delivery_id AND b.number = a.number - 1
+      AND b.journal_id = a.journal_id AND part ->> 'outcome' = 'sent'
+) AS before ON true
+WHERE a.paced_conversation_id = $1 AND a.started_at >= $2 AND a.ended_at IS NOT NULL
+"""
+
+
+class Window(NamedTuple):
+    """How a conversation stands with its platform: why it is closed, or parts that it takes."""
+
+    closed: str | None = None
+    room: int | None = None
+
+
+def counted(kind: Kind) -> bool:
+    """Whether what is tried in a conversation must be found again."""
+    most = (window.most for window in kind.windows.values())
+    return bool(kind.paces) or any(each is not None for each in most)
+
+
+async def window(session: Session, kind: Kind, conversation_id: UUID, *, now: datetime) -> Window:
+    """Whether the platform still takes answers to what the contact said last, and how many."""
     if not kind.windows:
-        return False
-    row = await (await driver(session)).fetchrow(_HEARD, conversation_id)
-    window = kind.windows.get(row["key_type"])
-    if window is None:
-        return False
-    heard_at = row["occurred_at"]
-    return heard_at is None or now - heard_at > timedelta(seconds=window.within_s)
+        return Window()
+    connection = await driver(session)
+    row = await connection.fetchrow(_HEARD, conversation_id)
+    given = kind.windows.get(row["key_type"])
+    if given is None:
+        return Window()
+    heard_at = row["heard_at"]
+    if heard_at is None or now - heard_at > timedelta(seconds=given.within_s):
+        return Window(closed="window_expired")
+    if given.most is None:
+        return Window()
+    room = given.most - await connection.fetchval(_ANSWERED, conversation_id, heard_at)
+    return Window(room=room) if room > 0 else Window(closed="window_count_exceeded")
 
 
 async def pause(

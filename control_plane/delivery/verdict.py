@@ -14,8 +14,13 @@ MAX_ATTEMPTS = 10
 _RETRY_BASE = timedelta(seconds=1)
 # The longest pause before a further attempt.
 RETRY_CAP = timedelta(minutes=10)
-# The platform may take it later; every other class is final.
-_RETRIED = frozenset({"rate_limited", "server_busy", "token_expired", "token_invalid"})
+# The platform may take it later. A token was renewed by the agent and refused once more.
+_RETRIED = frozenset(
+    {"rate_limited", "server_busy", "token_expired", "token_invalid", "token_missing"}
+)
+# It came too late, or there was too much of it; after the contact's next word it may be sent again.
+_EXPIRED = frozenset({"window_expired", "window_count_exceeded", "reply_handle_invalid"})
+# Every other class is final: the platform would say no again.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,8 @@ def judge(
 
 
 def _after_failure(part: PartOutcome, attempt: int, rng: random.Random | None) -> Verdict:
+    if part.error_class in _EXPIRED:
+        return Verdict(state=DeliveryState.EXPIRED, error_class=part.error_class)
     if part.error_class not in _RETRIED or attempt >= MAX_ATTEMPTS:
         return Verdict(state=DeliveryState.FAILED, error_class=part.error_class)
     return _again(attempt, part, part.error_class, rng)

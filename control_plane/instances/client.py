@@ -27,6 +27,7 @@ from instance_agent.protocol import (
     BlacklistOutcome,
     BlacklistUpdate,
     CallbackMeta,
+    ChannelCheck,
     ConfigOutcome,
     ConfigUpdate,
     Health,
@@ -41,6 +42,8 @@ from instance_agent.protocol import (
 SEND_TIMEOUT = timedelta(seconds=20)
 # Platforms wait 3 to 5 s for the answer to a callback; past this we store it ourselves.
 CALLBACK_TIMEOUT = timedelta(seconds=2.5)
+# A probe of a platform has ten seconds.
+CHECK_TIMEOUT = timedelta(seconds=15)
 # Validation connects to platforms.
 CONFIG_TIMEOUT = timedelta(seconds=30)
 HEALTH_TIMEOUT = timedelta(seconds=3)
@@ -122,6 +125,11 @@ class AgentClient:
             body=msgspec.json.encode(update),
         )
         return _read(answer, BlacklistOutcome).version
+
+    async def check(self, agent: AgentAddress, channel_id: UUID) -> ChannelCheck:
+        """Have a channel's settings tried now."""
+        path = f"{_API}/channels/{channel_id}/check"
+        return _read(await self._call(agent, "POST", path, within=CHECK_TIMEOUT), ChannelCheck)
 
     async def renew_secrets(self, agent: AgentAddress, renewal: SecretsRenewal) -> None:
         """Replace what we show each other; repeating it changes nothing."""

@@ -20,6 +20,7 @@ NOT_AUDITED = {
     ("POST", "/webhooks/{webhook_id}/test"): "nothing changes; a receiver is called once",
     ("POST", "/sign-on/check"): "nothing changes; a provider is asked once",
     ("POST", "/providers/{provider_id}/check"): "nothing changes; a provider is asked once",
+    ("POST", "/channels/{channel_id}/check"): "nothing changes; a platform is asked once",
 }
 
 ANSWERS = {"items": [{"question": "When?", "answer": "At nine."}]}

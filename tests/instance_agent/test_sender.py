@@ -59,10 +59,14 @@ class Bench:
 
     def __init__(self, store):
         self.now = 1000.0
+        self.noted = []
         self.platform = Platform()
         self.journal = Journal(store)
         self.scope = scope = SimpleNamespace(
-            adapter=self.platform, spec=SimpleNamespace(kind="hour", id=1)
+            adapter=self.platform,
+            spec=SimpleNamespace(kind="hour", id=1),
+            barred=None,
+            note=self.noted.append,
         )
         self.sender = Sender(
             journal=self.journal,
@@ -94,6 +98,59 @@ async def bench(tmp_path, monkeypatch):
     store = Store(tmp_path / "agent.db")
     yield Bench(store)
     await store.close()
+
+
+class TestRoom:
+    async def test_parts_beyond_it_are_not_tried(self, bench):
+        request = msgspec.structs.replace(bench.request("一", "二", "三", "四"), room=2)
+        result = await bench.sender.send(request)
+        assert [part.outcome for part in result.parts] == ["sent", "sent", "failed", "failed"]
+        assert [part.error_class for part in result.parts[2:]] == [
+            "window_count_exceeded",
+            "not_tried",
+        ]
+        assert len(bench.platform.keys) == 2
+
+    async def test_what_an_earlier_attempt_sent_is_not_of_it(self, bench):
+        bench.platform.does = [None, SendFailed("rate_limited", "later")]
+        request = bench.request("一", "二", "三")
+        assert await bench.outcomes(request) == ["sent", "failed", "failed"]
+        again = msgspec.structs.replace(request, room=1)
+        assert await bench.outcomes(again, attempt=2) == ["sent", "sent", "failed"]
+
+    async def test_a_repeated_attempt_takes_no_more_of_it(self, bench):
+        request = msgspec.structs.replace(bench.request("一", "二", "三"), room=2)
+        for _ in range(2):
+            assert await bench.outcomes(request) == ["sent", "sent", "failed"]
+        assert len(bench.platform.keys) == 2
+
+
+class TestClasses:
+    @pytest.mark.parametrize("error_class", ["duplicate_in_flight", "async_audit"])
+    async def test_what_the_platform_has_taken_counts_as_sent(self, bench, error_class):
+        bench.platform.does = [SendFailed(error_class, "it is on its way")]
+        assert await bench.outcomes(bench.request("一", "二")) == ["sent", "sent"]
+
+    async def test_a_barred_account_is_not_tried(self, bench):
+        bench.scope.barred = SendFailed("bot_banned", "the bot is banned")
+        request = bench.request()
+        [part] = (await bench.sender.send(request)).parts
+        assert (part.outcome, part.error_class) == ("failed", "bot_banned")
+        assert bench.platform.keys == []
+        bench.scope.barred = None
+        assert await bench.outcomes(request, attempt=2) == ["sent"]
+
+    @pytest.mark.parametrize("before_the_call", [True, False])
+    async def test_the_channel_hears_what_came_of_every_try(self, bench, before_the_call):
+        refusal = SendFailed("secret_invalid", "the secret is not known")
+        if before_the_call:
+            bench.platform.refuses = refusal
+        else:
+            bench.platform.does = [refusal]
+        await bench.outcomes(bench.request())
+        bench.platform.refuses = None
+        await bench.outcomes(bench.request())
+        assert [each.error_class for each in bench.noted] == ["secret_invalid", None]
 
 
 class TestSettled:

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 
 from adapters import registry
 from adapters.base import ChannelDown, ChannelRefused, Control, NotAccepted
+from adapters.model import CallbackAnswer
 from adapters.outbound import Door
 from instance_agent import supervisor as module
 from instance_agent.backoff import Backoff
 from instance_agent.holds import ELSEWHERE, Holds
 from instance_agent.metrics import Metrics
-from instance_agent.protocol import LeaseAnswer
+from instance_agent.protocol import LeaseAnswer, PartOutcome
 from instance_agent.supervisor import ChannelSpec, Supervisor, Surroundings
 
 CHANNEL, OTHER = uuid4(), uuid4()
@@ -34,6 +35,8 @@ class Account:
     life: ClassVar[list[str]] = []
     hosts: ClassVar[dict[str, object]] = {}
     end: ClassVar[asyncio.Event]
+    waiting: ClassVar[asyncio.Event]
+    left: ClassVar[list[asyncio.Task]] = []
 
     def __init__(self, settings, host):
         self.settings, self.host = settings, host
@@ -65,6 +68,20 @@ class Account:
                 raise ChannelRefused("/name", "no such account")
             case "down":
                 raise ChannelDown("somebody else has the account")
+            case "dumb":
+                await asyncio.Event().wait()
+            case "leave":
+                self.left.append(asyncio.create_task(asyncio.Event().wait()))
+                self.host.connected()
+                await self.end.wait()
+
+    async def callback(self, request, *, verified):
+        task = asyncio.create_task(asyncio.Event().wait())
+        self.left.append(task)
+        if request == "wait":
+            self.waiting.set()
+            await task
+        return CallbackAnswer()
 
 
 class ExclusiveAccount(Account):
@@ -120,6 +137,9 @@ class FakeKind:
     type: type
     takes_sockets: bool = False
 
+    def rule(self, _settings):
+        return "stored"
+
     def adapter(self):
         return self.type
 
@@ -161,7 +181,9 @@ def kinds(monkeypatch):
         monkeypatch.setitem(registry._KINDS, kind.name, kind)
     monkeypatch.setattr(Account, "life", [])
     monkeypatch.setattr(Account, "hosts", {})
+    monkeypatch.setattr(Account, "left", [])
     monkeypatch.setattr(Account, "end", asyncio.Event(), raising=False)
+    monkeypatch.setattr(Account, "waiting", asyncio.Event(), raising=False)
 
 
 @pytest.fixture
@@ -169,8 +191,22 @@ def statuses():
     return Statuses()
 
 
+class Steady:
+    """Seconds that the test sets."""
+
+    now = 500.0
+
+    def __call__(self):
+        return self.now
+
+
 @pytest.fixture
-async def supervisor(statuses):
+def steady():
+    return Steady()
+
+
+@pytest.fixture
+async def supervisor(statuses, steady):
     async with httpx2.AsyncClient() as http:
         around = Surroundings(
             http=http,
@@ -183,6 +219,7 @@ async def supervisor(statuses):
             random=Never(),
             holds=Holds(granted, every_s=10, clock=lambda: 1000.0),
             door=Door(()),
+            steady=steady,
         )
         made = Supervisor(around, statuses.record)
         loops = [
@@ -201,6 +238,13 @@ def spec(name, *, kind="shared", behaviour="connect", channel=CHANNEL):
 
 def restarts(supervisor):
     return supervisor._around.metrics.restarts.labels("shared")._value.get()
+
+
+async def until(true):
+    """For what tells nobody."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 class TestScope:
@@ -262,6 +306,197 @@ class TestScope:
         Account.hosts["a"].connected()
         assert supervisor.statuses() == []
         assert statuses.seen[-1] == (CHANNEL, "stopped", None)
+
+
+class TestProofOfLife:
+    @pytest.mark.parametrize("kind", ["shared", "single"])
+    async def test_a_silent_platform_ends_the_adapter_with_that_reason(
+        self, supervisor, statuses, steady, kind
+    ):
+        await supervisor.swap([spec("a", kind=kind)])
+        await statuses.until((CHANNEL, "connected", None))
+        steady.now += module.SILENT_AFTER_S - 1
+        supervisor.look()
+        await asyncio.sleep(0)
+        assert "stop a" not in Account.life
+
+        steady.now += 1
+        supervisor.look()
+        await statuses.until((CHANNEL, "failed", "the platform has been silent for 60 s"))
+        # It is started again, as after any other end.
+        await statuses.until_true(lambda: Account.life == ["start a", "stop a", "start a"])
+        await statuses.until_true(lambda: statuses.seen[-1] == (CHANNEL, "connected", None))
+
+    async def test_every_proof_counts_anew(self, supervisor, statuses, steady):
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        for _ in range(5):
+            steady.now += module.SILENT_AFTER_S - 1
+            Account.hosts["a"].connected()
+            supervisor.look()
+        await asyncio.sleep(0)
+        assert Account.life == ["start a"]
+
+    async def test_a_silent_channel_that_was_replaced_is_ended_too(
+        self, supervisor, statuses, steady
+    ):
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        await supervisor.swap([spec("b", behaviour="dumb")])
+        steady.now += module.SILENT_AFTER_S
+        supervisor.look()
+        # Nobody hears of what was replaced.
+        await until(lambda: "stop a" in Account.life)
+
+    async def test_one_that_does_not_end_counts_as_failed_all_the_same(
+        self, supervisor, statuses, steady, monkeypatch
+    ):
+        release = asyncio.Event()
+
+        async def deaf(self, behaviour):
+            self.host.connected()
+            while not release.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await release.wait()
+
+        monkeypatch.setattr(module, "STOP_S", 0.01)
+        monkeypatch.setattr(module, "CLEAR_S", 0.01)
+        monkeypatch.setattr(Account, "_behave", deaf)
+        await supervisor.swap([spec("a", kind="single")])
+        await statuses.until((CHANNEL, "connected", None))
+        steady.now += module.SILENT_AFTER_S
+        supervisor.look()
+        await statuses.until((CHANNEL, "failed", module.SILENT))
+        assert Account.life == ["start a"]
+        release.set()
+
+    async def test_one_that_takes_long_to_connect_says_so_and_goes_on(
+        self, supervisor, statuses, steady
+    ):
+        await supervisor.swap([spec("a", behaviour="dumb")])
+        await statuses.until((CHANNEL, "connecting", None))
+        steady.now += module.CONNECT_WITHIN_S
+        supervisor.look()
+        await statuses.until((CHANNEL, "connecting", module.NOT_YET))
+        assert Account.life == ["start a"]
+        Account.hosts["a"].connected()
+        await statuses.until((CHANNEL, "connected", None))
+
+    async def test_silence_is_looked_for_by_itself(self, supervisor, statuses, steady, monkeypatch):
+        monkeypatch.setattr(module, "LOOK_EVERY_S", 0)
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        watching = asyncio.create_task(supervisor.watch())
+        steady.now += module.SILENT_AFTER_S
+        await statuses.until((CHANNEL, "failed", module.SILENT))
+        watching.cancel()
+
+
+def refusal(error_class):
+    return PartOutcome(outcome="failed", error_class=error_class, detail="why it is so")
+
+
+class TestRefusedSends:
+    @pytest.mark.parametrize("error_class", sorted(module.BARRING))
+    async def test_one_of_the_whole_account_stops_sends_and_shows(
+        self, supervisor, statuses, steady, error_class
+    ):
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        scope = supervisor.scope(CHANNEL)
+        scope.note(refusal(error_class))
+        assert scope.barred.error_class == error_class
+        await statuses.until((CHANNEL, "connected", "nothing can be sent: why it is so"))
+
+        steady.now += module.BARRED_S
+        assert scope.barred is None
+        statuses.seen.clear()
+        scope.note(PartOutcome(outcome="sent"))
+        await statuses.until((CHANNEL, "connected", None))
+
+    async def test_one_of_a_permission_shows_and_stops_no_other_message(self, supervisor, statuses):
+        await supervisor.swap([spec("a")])
+        scope = supervisor.scope(CHANNEL)
+        scope.note(refusal("no_permission"))
+        assert scope.barred is None
+        await statuses.until((CHANNEL, "connected", "nothing can be sent: why it is so"))
+
+    @pytest.mark.parametrize("error_class", ["recipient_invalid", "rate_limited", "media_failed"])
+    async def test_one_of_a_message_is_that_messages_own(self, supervisor, error_class):
+        await supervisor.swap([spec("a")])
+        scope = supervisor.scope(CHANNEL)
+        scope.note(refusal(error_class))
+        assert (scope.barred, scope.status.reason) == (None, None)
+
+
+class TestBelongings:
+    async def test_what_an_adapter_started_ends_with_it(self, supervisor, statuses):
+        await supervisor.swap([spec("a", behaviour="leave")])
+        await statuses.until((CHANNEL, "connected", None))
+        [left] = Account.left
+        Account.end.set()
+        await statuses.until((CHANNEL, "failed", "the adapter returned"))
+        assert left.cancelled()
+
+    @pytest.mark.parametrize("kind", ["shared", "single"])
+    async def test_what_a_call_started_ends_with_the_channel(self, supervisor, statuses, kind):
+        await supervisor.swap([spec("a", kind=kind)])
+        await statuses.until((CHANNEL, "connected", None))
+        await supervisor.scope(CHANNEL).callback("go", verified=True)
+        [left] = Account.left
+        assert not left.done()
+        await supervisor.swap([])
+        assert left.cancelled()
+
+    async def test_what_a_call_started_before_the_account_was_ours_ends_as_well(
+        self, supervisor, statuses
+    ):
+        await supervisor.swap([spec("a", kind="single")])
+        await statuses.until((CHANNEL, "connected", None))
+        await supervisor.swap([spec("a", kind="single"), spec("b", kind="single", channel=OTHER)])
+        await statuses.until((OTHER, "failed", ELSEWHERE))
+        await supervisor.scope(OTHER).callback("go", verified=True)
+        await supervisor.swap([])
+        assert all(task.cancelled() for task in Account.left)
+
+    async def test_what_a_call_started_after_the_end_ends_before_the_next_start(
+        self, supervisor, statuses, monkeypatch
+    ):
+        monkeypatch.setattr(Never, "uniform", lambda self, a, b: b)
+        await supervisor.swap([spec("a", behaviour="return")])
+        await statuses.until((CHANNEL, "failed", "the adapter returned"))
+        await supervisor.scope(CHANNEL).callback("go", verified=True)
+        await statuses.until_true(lambda: Account.life.count("start a") == 2)
+        assert Account.left[0].cancelled()
+
+    async def test_a_call_that_waits_for_it_is_not_accepted(self, supervisor, statuses):
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        calling = asyncio.create_task(supervisor.scope(CHANNEL).callback("wait", verified=True))
+        await Account.waiting.wait()
+        await supervisor.swap([])
+        with pytest.raises(NotAccepted):
+            await calling
+
+    async def test_what_the_agent_starts_on_its_behalf_goes_on(self, supervisor, monkeypatch):
+        flights = []
+
+        class Intake:
+            async def take(self, *_, position):
+                flights.append(asyncio.create_task(asyncio.Event().wait()))
+
+        async def reporting(self, behaviour):
+            self.host.connected()
+            await self.host.report([])
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(Account, "_behave", reporting)
+        supervisor._around = dataclasses.replace(supervisor._around, intake=Intake())
+        await supervisor.swap([spec("a")])
+        await until(lambda: flights)
+        await supervisor.swap([])
+        assert not flights[0].done()
+        flights[0].cancel()
 
 
 class TestSwap:

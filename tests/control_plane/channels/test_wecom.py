@@ -1,6 +1,7 @@
 """A WeCom application through the whole house: set up over REST, messages over real sockets."""
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx2
 import pytest
 
+from adapters.simulators.play import CannotPlay, Logins, playing
 from adapters.simulators.wecom import WeCom
 from control_plane.app import create_app
 from control_plane.fleet.provision.process import ProcessProvisioner
@@ -18,6 +21,7 @@ from control_plane.kit.clock import SystemClock
 from control_plane.kit.ids import new_id
 from control_plane.parts import Background, Parts, Stoppable, run_until
 from control_plane.serve import HttpServer, listen
+from tests.conftest import PASSWORD
 from tests.control_plane.conversations.scene import Bot, until
 
 ANSWERS = [
@@ -68,6 +72,15 @@ class Bench:
 
     async def look(self) -> dict[str, Any]:
         return (await self.owner.get(f"/channels/{self.channel['id']}")).json()
+
+    async def check(self) -> dict[str, Any]:
+        answer = await self.owner.post(f"/channels/{self.channel['id']}/check")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    @staticmethod
+    def found(checked: dict[str, Any]) -> dict[str, bool | None]:
+        return {each["code"]: each["ok"] for each in checked["findings"]}
 
     async def connected(self) -> None:
         async def look() -> bool:
@@ -242,6 +255,120 @@ async def open_shop(bench: Bench, port: int, house_at_work) -> Bench:
     bench.wecom.callback_url = local(bench.channel["callback_url"], port)
     await bench.connected()
     return bench
+
+
+class TestCheck:
+    async def test_says_without_an_agent_what_can_be_said(self, bench: Bench, port: int) -> None:
+        checked = await bench.check()
+
+        assert not checked["ready"]
+        assert bench.found(checked) == {"agent": False, "settings": True, "callback": False}
+        assert checked["callback_url"] == bench.channel["callback_url"]
+        assert all(each["text"] and each["text_zh"] for each in checked["findings"])
+
+    async def test_knows_that_the_platform_has_called(self, bench: Bench, port: int) -> None:
+        bench.wecom.callback_url = local(bench.channel["callback_url"], port)
+        async with WeCom() as stranger:
+            stranger.callback_url = bench.wecom.callback_url
+            assert not await stranger.say("zhangsan", "hello")
+        [called] = [
+            each for each in (await bench.check())["findings"] if each["code"] == "callback"
+        ]
+        assert called["ok"] is False
+        assert "签名不符" in called["text_zh"]
+
+        assert await bench.wecom.check_address()
+        [called] = [
+            each for each in (await bench.check())["findings"] if each["code"] == "callback"
+        ]
+        assert called["ok"] is True
+        assert called["at"] is not None
+
+    async def test_tries_the_account_through_the_agent(self, open_shop: Bench) -> None:
+        assert await open_shop.wecom.say("zhangsan", "你们几点开门？")
+        checked = await open_shop.check()
+
+        assert checked["ready"], checked
+        assert list(open_shop.found(checked)) == [
+            "agent",
+            "settings",
+            "credentials",
+            "permission",
+            "trusted_address",
+            "connection",
+            "callback",
+        ]
+
+    async def test_names_a_wrong_secret_and_never_shows_one(self, open_shop: Bench) -> None:
+        wecom = open_shop.wecom
+        held, wecom.secret = wecom.secret, "another"
+        wecom.expire_tokens()
+        checked = await open_shop.check()
+
+        [wrong] = [each for each in checked["findings"] if each["code"] == "credentials"]
+        assert (wrong["ok"], wrong["path"]) == (False, "/secret")
+        assert wrong["text"] == "The platform says no: WeCom does not know this secret."
+        assert not checked["ready"]
+        for secret in (held, wecom.token, wecom.encoding_aes_key):
+            assert secret not in str(checked)
+
+    async def test_names_an_address_that_is_not_trusted(self, open_shop: Bench) -> None:
+        open_shop.wecom.faults.refused_address = "203.0.113.9"
+        assert await open_shop.wecom.say("zhangsan", "你们几点开门？")
+
+        async def refused() -> Any:
+            found = await open_shop.check()
+            return open_shop.found(found)["trusted_address"] is False and found
+
+        checked = await until(refused, "the platform's refusal")
+        [wrong] = [each for each in checked["findings"] if each["code"] == "trusted_address"]
+        assert "203.0.113.9" in wrong["text"]
+        assert open_shop.found(checked)["credentials"] is not False
+
+    async def test_takes_the_permission_to_write(self, bench: Bench, people) -> None:
+        other = await people.owner(company="Other")
+
+        answer = await other.post(f"/channels/{bench.channel['id']}/check")
+        assert answer.status_code == 404
+
+
+class TestPlayed:
+    """`botyard simulate wecom`: somebody plays the customer in a browser."""
+
+    @pytest.mark.parametrize("new", [False, True], ids=["known", "new"])
+    async def test_a_person_gets_the_answer_on_the_page(
+        self, open_shop: Bench, port: int, new: bool
+    ) -> None:
+        words: list[str] = []
+        who = Logins(url=f"http://127.0.0.1:{port}", email=open_shop.owner.email, password=PASSWORD)
+        channel_id = "new" if new else open_shop.channel["id"]
+
+        async with (
+            playing("wecom", channel_id, who, words.append) as page,
+            httpx2.AsyncClient(base_url=page, trust_env=False, timeout=PATIENCE_S) as http,
+            http.stream("GET", "events") as events,
+        ):
+            said = await http.post("say", json={"user": "lisi", "text": "你们几点开门？"})
+            assert said.json() == {"acknowledged": True}
+            async with asyncio.timeout(PATIENCE_S):
+                async for line in events.aiter_lines():
+                    if line.startswith("data: ") and "早上九点。" in str(json.loads(line[6:])):
+                        break
+        assert words == []
+
+    @pytest.mark.parametrize("wrong", ["kind", "channel", "password"])
+    async def test_says_what_is_wrong(self, bench: Bench, port: int, wrong: str) -> None:
+        who = Logins(
+            url=f"http://127.0.0.1:{port}",
+            email=bench.owner.email,
+            password="another" if wrong == "password" else PASSWORD,
+        )
+        channel_id = str(new_id()) if wrong == "channel" else bench.channel["id"]
+        kind = "no_such" if wrong == "kind" else "wecom"
+
+        with pytest.raises(CannotPlay):
+            async with playing(kind, channel_id, who, print):
+                pass
 
 
 class TestJourney:

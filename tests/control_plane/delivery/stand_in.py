@@ -138,10 +138,10 @@ class StandIn:
 
         return settle
 
-    def _record(self, request: SendRequest, part: PartOutcome) -> Response:
-        if part.outcome == "sent":
+    def _record(self, request: SendRequest, *parts: PartOutcome) -> Response:
+        if parts[-1].outcome == "sent":
             self.platform += [s.text for s in request.segments if isinstance(s, Text)]
-        result = SendResult(parts=[part])
+        result = SendResult(parts=list(parts))
         self._journal[request.message_id] = (request.attempt, result)
         return Response(msgspec.json.encode(result))
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane.delivery.models import DeliveryState
+from control_plane.delivery.reasons import reason
 from control_plane.delivery.verdict import MAX_ATTEMPTS, Verdict, judge
 from instance_agent.protocol import PartOutcome
 
@@ -170,3 +171,48 @@ class TestJudge:
         stopped_at = next((p for p in parts if p.outcome != "sent"), SENT)
         if stopped_at.outcome == "unknown" and age >= safe:
             assert found == UNCONFIRMED
+
+
+# What a refusal of each class does, by the names of the protocol notes: the whole table.
+CLASSES = {
+    **dict.fromkeys(["token_invalid", "token_expired", "token_missing"], DeliveryState.QUEUED),
+    **dict.fromkeys(["rate_limited", "server_busy"], DeliveryState.QUEUED),
+    **dict.fromkeys(
+        ["window_expired", "window_count_exceeded", "reply_handle_invalid"], DeliveryState.EXPIRED
+    ),
+    **dict.fromkeys(
+        [
+            "secret_invalid",
+            "ip_not_allowed",
+            "no_permission",
+            "bot_banned",
+            "recipient_invalid",
+            "recipient_refuses",
+            "recipient_unavailable",
+            "bot_not_in_chat",
+            "chat_gone",
+            "chat_moved",
+            "message_gone",
+            "too_long",
+            "bad_markup",
+            "empty_message",
+            "content_invalid",
+            "media_failed",
+            "media_quota",
+        ],
+        DeliveryState.FAILED,
+    ),
+}
+
+
+class TestClasses:
+    @pytest.mark.parametrize("error_class", CLASSES)
+    def test_decide_whether_it_is_tried_again(self, error_class: str) -> None:
+        found = verdict(failed(error_class))
+
+        assert (found.state, found.error_class) == (CLASSES[error_class], error_class)
+        assert (found.again_after is not None) == (found.state == DeliveryState.QUEUED)
+
+    @pytest.mark.parametrize("error_class", CLASSES)
+    def test_are_said_in_plain_words(self, error_class: str) -> None:
+        assert reason(CLASSES[error_class], error_class)
