@@ -188,8 +188,8 @@ class Installation:
 
 
 def of(threads: dict[str, list[Said]], user: str) -> list[Said]:
-    """What this customer and the bot said; some platforms' ids are made of several."""
-    return next((said for key, said in threads.items() if user in re.split(r"\W", key)), [])
+    """What this customer and the bot said; some platforms' ids have more around the number."""
+    return next((said for key, said in threads.items() if user in re.findall(r"\d+", key)), [])
 
 
 @asynccontextmanager
