@@ -25,7 +25,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_MEDIA_BYTES = 20 * 1024 * 1024
 # Entries of one page of the blacklist, and of one delta: some 150 KiB.
 MAX_BLACKLIST_PAGE = 1000
-# Entries of a tenant's blacklist: some 3 MB of an agent's memory.
+# Entries of a tenant's blacklist: some 2 MB of an agent's memory.
 MAX_BLACKLIST = 20_000
 # Entries that one `message.blocked` counts.
 MAX_BLOCKED_HITS = 100
