@@ -246,7 +246,7 @@ class TestTell:
             await asyncio.sleep(0.002)
         assert world.told == []
 
-        await world.spool.settle(10, rejected=[], now=world.now, after=0)
+        await world.spool.settle(10, rejected={}, now=world.now, after=0)
         await asyncio.wait_for(world.telling.wait(), 10)
         telling.cancel()
 

@@ -57,7 +57,7 @@ class TestSend:
         assert outcomes(answer) == ["sent"] * 3
         assert control_plane.posts == [f"{message_id}:{part}" for part in range(3)]
 
-    async def test_what_the_platform_refuses_has_a_class_and_may_be_repeated(
+    async def test_what_the_platform_refuses_of_an_account_has_a_class_and_holds_its_sends(
         self, agent, control_plane, web
     ):
         message_id = uuid4()
@@ -71,8 +71,10 @@ class TestSend:
         control_plane.secrets.add(web["secret"])
         again = await agent.send(CHANNEL, "长" * 9000, message_id=message_id)
         assert again.json() == answer.json()
-        answer = await agent.send(CHANNEL, "长" * 9000, message_id=message_id, attempt=2)
-        assert outcomes(answer) == ["sent"] * 3
+        asked = list(control_plane.posts)
+        held = await agent.send(CHANNEL, "好", message_id=uuid4())
+        assert [part["error_class"] for part in held.json()["parts"]] == ["secret_invalid"]
+        assert control_plane.posts == asked
 
 
 class TestRefusedSend:
