@@ -44,14 +44,19 @@ def placed(page: str, made: str) -> str:
 
 def _row(kind: Kind) -> Sequence[str]:
     return (
-        f"`{kind.name}` {kind.title}",
+        f"[{kind.title}](channels/{kind.name}.md) `{kind.name}`",
         ", ".join(kind.transports),
         ", ".join(kind.conversations),
         " ".join(kind.receives),
         " ".join(kind.sends),
         "; ".join(_limits(kind)) or "none",
-        _SAFE[kind.acknowledge],
+        _safe(kind),
     )
+
+
+def _safe(kind: Kind) -> str:
+    by = [f"{transport}: {_SAFE[rule]}" for transport, rule in kind.acknowledge_by.items()]
+    return "; ".join([_SAFE[kind.acknowledge], *by])
 
 
 def _limits(kind: Kind) -> list[str]:
