@@ -70,10 +70,15 @@ class People:
         self.users.setdefault(chat, user)
         return chat
 
+    @staticmethod
+    def group_of(chat: str) -> str:
+        """A group's id begins as the platform's do."""
+        return chat if chat.startswith("oc_") else f"oc_{chat}"
+
     def said(self, line: Line) -> dict[str, Any]:
         """A user's message as its event tells it."""
         if line.chat:
-            self.groups.add(line.chat)
+            self.groups.add(self.group_of(line.chat))
         addressed = bool(line.chat) and line.mentions
         kind, content = self._content(line, addressed=addressed)
         mentions: list[dict[str, Any]] = []
@@ -81,7 +86,7 @@ class People:
             mentions.append({"key": "@_user_1", "id": {"open_id": BOT}, "name": "客服"})
         kept = self.remember(
             id=line.id,
-            chat=line.chat or self.chat_of(line.user),
+            chat=self.group_of(line.chat) if line.chat else self.chat_of(line.user),
             sender=self.open_id(line.user),
             type=kind,
             content=content,
@@ -118,7 +123,7 @@ class People:
         return "text", {"text": f"@_user_1 {line.text}" if addressed else line.text}
 
     def shown(self, user: str = "", *, chat: str = "") -> list[Shown]:
-        wanted = chat or (f"oc_{user}" if user else "")
+        wanted = self.group_of(chat or user) if chat or user else ""
         return [
             Shown(
                 user=self.users.get(each.chat, ""),
