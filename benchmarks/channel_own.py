@@ -55,6 +55,14 @@ def wecom_kf(settings: Any, sample: Sample) -> object:
     return codec.decode(sample.more.encode())
 
 
+def wecom_aibot(settings: Any, sample: Sample) -> object:
+    from adapters.wecom_aibot import codec, messages
+
+    frame = _taken(codec.frame(sample.more))
+    at = sample.request.received_at
+    return messages.decode(frame.body, at=at, bot_id=settings.bot_id, req_id=frame.req_id)
+
+
 def feishu(settings: Any, sample: Sample) -> object:
     from adapters.feishu import codec
     from adapters.feishu.callback import unseal
@@ -94,6 +102,7 @@ def http(settings: Any, sample: Sample) -> object:
 READ: dict[str, Callable[[Any, Sample], object]] = {
     "wecom": wecom,
     "wecom_kf": wecom_kf,
+    "wecom_aibot": wecom_aibot,
     "feishu": feishu,
     "dingtalk": dingtalk,
     "qq": qq,

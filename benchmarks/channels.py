@@ -1,7 +1,7 @@
 """What a channel costs: memory that a kind adds to an agent, and time to read one message.
 
 Beside it the vendor's SDK does the same in its own environment (`tests/peers`). A further kind is
-a function in `SAMPLES`, one in `channel_own.READ`, and what its SDK is asked in `tests/peers/child`.
+a function in `SAMPLES`, one in `channel_own.READ`, and its SDK's in `tests/peers/child.py`.
 """
 
 import json
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from adapters import standard_webhooks
 from adapters.model import Inbound, RawCallback
-from adapters.registry import kind
+from adapters.registry import kind, kinds
 from adapters.simulators import feishu_wire
 from adapters.simulators.wecom_seal import Seal
 from benchmarks.channel_own import READ, Grown, Sample
@@ -79,6 +79,29 @@ def wecom_kf(now: int) -> tuple[Sample, Peer]:
     given |= {"row": sample.more}
     return sample, Peer(
         name="wechatpy", client="wecom_client", read="wecom_kf_callback", given=given
+    )
+
+
+def wecom_aibot(now: int) -> tuple[Sample, Peer]:
+    said = {
+        "msgid": "CAIQ16HMjQYY/NGagIOAgAMgq4KM0AI=",
+        "aibotid": "aib-4Kq9",
+        "chatid": "wrAJ2GCAAAt6z8gU",
+        "chattype": "group",
+        "from": {"userid": "zhangsan"},
+        "msgtype": "text",
+        "text": {"content": f"@客服 {_WORDS}"},
+    }
+    frame = json.dumps({"cmd": "aibot_msg_callback", "headers": {"req_id": "r-1"}, "body": said})
+    settings = {"bot_id": "aib-4Kq9", "secret": _SECRET}
+    return (
+        Sample(kind="wecom_aibot", settings=settings, request=_call(now, ""), more=frame),
+        Peer(
+            name="wecom-aibot-python-sdk",
+            client="aibot_client",
+            read="aibot_callback",
+            given={"frame": frame},
+        ),
     )
 
 
@@ -200,12 +223,9 @@ def http(now: int) -> tuple[Sample, Peer]:
 
 
 SAMPLES: dict[str, Callable[[int], tuple[Sample, Peer]]] = {
-    "wecom": wecom,
-    "wecom_kf": wecom_kf,
-    "feishu": feishu,
-    "dingtalk": dingtalk,
-    "qq": qq,
-    "http": http,
+    sample.__name__: sample
+    for sample in (wecom, wecom_kf, wecom_aibot, feishu, dingtalk, qq, http)
+    if sample.__name__ in kinds()
 }
 MEMORY, DECODE = "channel_memory_", "channel_decode_"
 # Nobody's SDK: what signs a tenant's own messages is one small file, and no client.
