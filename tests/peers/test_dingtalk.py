@@ -14,7 +14,7 @@ from tests.peers.place import PeerError, Peers
 
 IDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789$:=+/", min_size=1, max_size=40)
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=100)
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 
 
 def content(kind: str) -> st.SearchStrategy[dict[str, object]]:
@@ -68,7 +68,7 @@ def answered(raw: str, *, safe: bool = True) -> dict[str, object]:
 
 
 class TestAMessage:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(message=MESSAGES)
     def test_says_the_same_to_both(self, peers: Peers, message):
         theirs = peers.ask("dingtalk_parse", data=json.dumps(message))
@@ -93,7 +93,7 @@ class TestAMessage:
         texts = "".join(each.text for each in ours.segments if isinstance(each, Text))
         assert "".join(texts.split()) == "".join("".join(theirs["texts"] or []).split())
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(message=MESSAGES)
     def test_that_it_writes_is_read_here_as_before(self, peers: Peers, message):
         again = peers.ask("dingtalk_parse", data=json.dumps(message))["again"]

@@ -41,7 +41,7 @@ ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
 WORDS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="@\0"), max_size=80
 ).filter(str.strip)
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 
 
 def event(
@@ -186,7 +186,7 @@ def fields(frame: Frame) -> dict[str, object]:
 
 
 class TestAFrame:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(frame=FRAMES)
     def test_is_the_same_both_ways(self, peers: Peers, frame):
         theirs = peers.ask("feishu_frame_encode", **fields(frame))
@@ -275,7 +275,7 @@ def meaning(segment: Segment) -> dict[str, object]:
 
 
 class TestAMessage:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(
         found=st.sampled_from(sorted(KINDS)).flatmap(lambda k: st.tuples(st.just(k), KINDS[k])),
         chat_type=st.sampled_from(["p2p", "group"]),

@@ -19,7 +19,7 @@ IDS = st.text("ABCDEF0123456789_-", min_size=1, max_size=40)
 WORDS = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="<>@"), max_size=80
 ).map(str.strip)
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 
 
 def coded(data: bytes) -> str:
@@ -78,7 +78,7 @@ SEGMENTS = {"image/png": Image, "video/mp4": Video, "file": File, "voice": Voice
 
 
 class TestAMessage:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(
         event=st.sampled_from(sorted(PLACES)),
         ids=st.tuples(IDS, IDS, IDS, IDS),

@@ -21,7 +21,7 @@ DIGITS = st.integers(0, 2**40).map(str)
 WORDS = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), max_size=200
 )
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 
 
 def envelope(address: tuple[str, str, str]) -> Envelope:
@@ -137,7 +137,7 @@ def written(fields: dict[str, str], *, quoted: bool) -> str:
 
 
 class TestAMessage:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(fields=MESSAGES, quoted=st.booleans())
     def test_says_the_same_to_both(self, peers: Peers, fields, quoted):
         xml = written(fields, quoted=quoted)

@@ -12,7 +12,7 @@ from tests.peers.place import PeerError, Peers
 media = pytest.importorskip("adapters.wecom_aibot.media")
 
 KEYS = st.binary(min_size=32, max_size=32).map(base64.b64encode).map(bytes.decode)
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 
 
 def opened(sealed: bytes, key: str, piece: int) -> bytes:
