@@ -309,7 +309,10 @@ def _goal(what: str, sample: Sample) -> str:
 
 
 # Where we were clearly below the SDK, we mean to stay there.
-_GOALS = {*(f"{MEMORY}{name}" for name in WITH_SDK), f"{DECODE}feishu", f"{DECODE}dingtalk"}
+_GOALS = {
+    *(f"{MEMORY}{name}" for name in ("wecom", "wecom_kf", "feishu", "dingtalk", "qq")),
+    *(f"{DECODE}{name}" for name in ("feishu", "dingtalk")),
+}
 
 
 # --- what the platforms send -----------------------------------------------------------------
