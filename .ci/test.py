@@ -90,6 +90,12 @@ def ensure_helm(part: str) -> None:
         subprocess.run([tool("python"), "-m", "tests.helm"], cwd=ROOT, check=False)
 
 
+def ensure_peers(part: str) -> None:
+    """The vendors' SDKs lie in an environment of their own, which is made once."""
+    if not part or "peers" in Path(part).parts:
+        subprocess.run([tool("python"), "-m", "tests.peers"], cwd=ROOT, check=False)
+
+
 def main(arguments: Sequence[str]) -> int:
     if shutil.which("npm") is None:
         print("Node 20 or newer is needed for the web pages and their checks.")
@@ -101,6 +107,7 @@ def main(arguments: Sequence[str]) -> int:
         ensure_redis()
         ensure_cluster(part)
         ensure_helm(part)
+        ensure_peers(part)
         steps = [*steps, *tests(part)]
     failed = run(steps)
     if failed:
