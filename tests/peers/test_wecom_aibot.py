@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.simulators.wecom_seal import Seal
+from adapters.wecom_aibot import media
 from tests.peers.place import PeerError, Peers
-
-media = pytest.importorskip("adapters.wecom_aibot.media")
 
 KEYS = st.binary(min_size=32, max_size=32).map(base64.b64encode).map(bytes.decode)
 FEW = settings(max_examples=25, deadline=None)
