@@ -47,7 +47,8 @@ class Kind:
     `windows`: by type of conversation, when the platform takes messages to it; a type that is not
     there is always open. `paces`: what one chat may get, so that nothing is sent that the platform
     would drop. `receives` and `sends`: the segments it carries as such, by their tags in
-    `adapters.model`; whatever else is sent falls back to words.
+    `adapters.model`; whatever else is sent falls back to words. `words_only`: of these the
+    platform gives the transcript, never the medium.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Kind:
     conversations: tuple[ConversationType, ...]
     receives: tuple[str, ...]
     sends: tuple[str, ...]
+    words_only: tuple[str, ...] = ()
     resend_safe_s: float
     callback: bool
     calls_us: bool

@@ -47,11 +47,15 @@ def _row(kind: Kind) -> Sequence[str]:
         f"[{kind.title}](channels/{kind.name}.md) `{kind.name}`",
         ", ".join(kind.transports),
         ", ".join(kind.conversations),
-        " ".join(kind.receives),
+        " ".join(_received(kind)),
         " ".join(kind.sends),
         "; ".join(_limits(kind)) or "none",
         _safe(kind),
     )
+
+
+def _received(kind: Kind) -> list[str]:
+    return [f"{each} (its words)" if each in kind.words_only else each for each in kind.receives]
 
 
 def _safe(kind: Kind) -> str:

@@ -347,11 +347,15 @@ class DingTalk:
         message = self.message(line)
         if self.transport == "callback":
             return await self.call(message)
-        if not self._sockets:
-            self.unheard.append(message["msgId"])
-            return False
-        await self.frame("CALLBACK", BOT_TOPIC, message)
-        return True
+        try:
+            if self._sockets:
+                await self.frame("CALLBACK", BOT_TOPIC, message)
+                return True
+        except (WebSocketDisconnect, RuntimeError):
+            # Whoever it was said to has just gone.
+            pass
+        self.unheard.append(message["msgId"])
+        return False
 
     def message(self, line: Line) -> dict[str, Any]:
         """What the platform says of it."""

@@ -42,7 +42,7 @@ class Faults:
     drop_reply: int = 0
     """Messages that are shown and then answered by a cut connection."""
     gone: bool = False
-    retry_after: str = "7"
+    retry_after: str = "1"
     redirect: int = 0
 
 

@@ -64,6 +64,9 @@ class Screen:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.faults = Faults()
         self.bubbles: list[Bubble] = []
+        """As they stand on the screen, one below the other."""
+        self._ended: list[Bubble] = []
+        """In the order in which they got their last words."""
         self._clock = clock
         # Talk and member of each question that came as a frame.
         self._questions: dict[str, tuple[str, str]] = {}
@@ -136,6 +139,8 @@ class Screen:
         elif known.ended or now - known.begun_at > STREAM_LIFE_S:
             raise No(846608, "stream message update expired")
         known.text, known.ended, known.pictures = content, stream["finish"], pictures
+        if known.ended:
+            self._ended.append(known)
         await self._tell()
 
     async def _pushed(self, talk: str, user: str, kind: str, payload: Any) -> None:
@@ -157,9 +162,9 @@ class Screen:
 
     async def _show(self, talk: str, user: str, kind: str, text: str, *, file: bytes = b"") -> None:
         number = f"b{next(self._numbers)}"
-        self.bubbles.append(
-            Bubble(talk=talk, user=user, type=kind, text=text, id=number, file=file)
-        )
+        bubble = Bubble(talk=talk, user=user, type=kind, text=text, id=number, file=file)
+        self.bubbles.append(bubble)
+        self._ended.append(bubble)
         await self._tell()
 
     async def _tell(self) -> None:
@@ -167,7 +172,7 @@ class Screen:
             self._news.notify_all()
 
     def shown(self, user: str = "", *, chat: str = "") -> list[Shown]:
-        """What has an end; what still grows is no message yet."""
+        """What has an end, the last one last; what still grows is no message yet."""
         return [
             Shown(
                 user=each.user,
@@ -176,8 +181,8 @@ class Screen:
                 type=each.type,
                 id=each.id,
             )
-            for each in self.bubbles
-            if each.ended and (not (user or chat) or each.talk == (chat or user))
+            for each in self._ended
+            if not (user or chat) or each.talk == (chat or user)
         ]
 
     async def until_shown(self, count: int, *, patience_s: float) -> None:

@@ -10,6 +10,7 @@ KIND = Kind(
     conversations=("direct", "group"),
     receives=("text", "image", "voice", "video", "file", "reply"),
     sends=("text", "markdown", "image", "voice", "video", "file", "card"),
+    words_only=("voice",),
     # Nothing that is sent carries a key of ours.
     resend_safe_s=0.0,
     callback=True,

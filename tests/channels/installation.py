@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,12 +45,14 @@ SELECT c.key, m.sender_kind, m.segments, coalesce(d.state, '') AS state FROM con
 JOIN messages AS m ON m.conversation_id = c.id LEFT JOIN deliveries AS d ON d.message_id = m.id
 ORDER BY c.id, m.number
 """
+_END_LEASES = "DELETE FROM credentials WHERE kind = 'account' AND tenant_id = $1"
 # The agent of this tree, whichever one is installed.
 RUN_AGENT = """
 import runpy, sys
 sys.path[:0] = {paths!r}
 runpy.run_module("instance_agent", run_name="__main__", alter_sys=True)
 """
+_NEVER = datetime.min.replace(tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 
 
@@ -98,6 +100,8 @@ class Installation:
     database: Database
     folder: Path
     channel_id: str = ""
+    killed_at: datetime = _NEVER
+    """When its last agent was killed: what was true before says nothing of the next one."""
 
     async def open(self, base: str) -> None:
         """The channel is made, its address entered at the platform, and it connects."""
@@ -115,7 +119,8 @@ class Installation:
     async def connected(self) -> None:
         async def look() -> bool:
             shown = (await self.owner.get(f"/channels/{self.channel_id}")).json()
-            return bool(shown["state"] == "connected")
+            proof = shown["proof_at"] and datetime.fromisoformat(shown["proof_at"])
+            return bool(shown["state"] == "connected" and proof > self.killed_at)
 
         await until(look, "a connected channel")
 
@@ -128,19 +133,23 @@ class Installation:
                     found.append(child)
         return found
 
-    def kill_agent(self, *, with_its_disk: bool = False) -> None:
-        """kill -9; the fleet starts another."""
+    async def kill_agent(self, *, with_its_disk: bool = False) -> None:
+        """kill -9; the fleet starts another, which need not wait for what the dead one leased."""
         agents = self.agents()
         assert agents
         for agent in agents:
             with contextlib.suppress(psutil.NoSuchProcess):
                 agent.kill()
                 agent.wait(timeout=PATIENCE_S)
+        self.killed_at = datetime.now(UTC)
         if with_its_disk:
             files = list((self.folder / "instances").glob("*/agent/agent.db*"))
             assert files
             for file in files:
                 file.unlink()
+        scope = Scope(tenants=(UUID(str(self.owner.tenant_id)),))
+        async with self.database.plain(scope) as session:
+            await (await driver(session)).execute(_END_LEASES, UUID(str(self.owner.tenant_id)))
 
     async def threads(self) -> dict[str, list[Said]]:
         """Everything that was said, by the platform's id of the customer or group."""

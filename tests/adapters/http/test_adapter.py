@@ -190,6 +190,7 @@ class TestOut:
         assert len(system.seen) == 3
 
     async def test_a_pause_that_was_asked_for_is_kept(self, adapter, system):
+        system.faults.retry_after = "7"
         system.limit(1)
         failed = await failure(send(adapter, part(HELLO)))
         assert (failed.error_class, failed.retry_after_s) == ("rate_limited", 7)

@@ -339,7 +339,7 @@ class TestAnswer:
         message = await ask("几点？")
         await send(adapter, answer(message, Text(text="九点")))
         await bot.until_shown(2, patience_s=20)
-        assert told(bot) == [BELOW, "九点"]
+        assert [each.text for each in bot.bubbles] == [BELOW, "九点"]
 
     async def test_a_question_that_showed_nothing_is_answered_in_its_place_too(
         self, adapter, ask, bot, host

@@ -235,7 +235,8 @@ class TestAnswer:
         await ask("在吗")
         message = await ask("几点？")
         await send(front.adapter, answer(message, Text(text="九点")))
-        assert await told(asking, 2) == [BELOW, "九点"]
+        await asking.until_shown(2, patience_s=20)
+        assert [each.text for each in asking.bubbles] == [BELOW, "九点"]
 
     async def test_more_questions_than_the_platform_follows_wait_for_the_address(
         self, ask, asking, front
