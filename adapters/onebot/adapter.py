@@ -62,8 +62,6 @@ MAX_OFFLINE = 2
 # Sockets that replaced another within a minute: two clients that drive each other out.
 MAX_REPLACED = 5
 _MINUTE_S = 60.0
-# Between two messages of the account, whoever gets them: QQ bans accounts that write faster.
-SPACING_S = 1.0
 # How long a message waits for its turn here rather than at the control plane.
 MAX_TURN_S = 5.0
 # What is asked of the client besides, for one message: what it quotes, and forwarded talks.
@@ -342,7 +340,7 @@ class Adapter:
         wait_s = max(0.0, self._free_at - now)
         if wait_s > MAX_TURN_S:
             raise SendFailed("rate_limited", "QQ accounts must not write faster", wait_s)
-        self._free_at = now + wait_s + SPACING_S
+        self._free_at = now + wait_s + self._settings.spacing_s
         await asyncio.sleep(wait_s)
 
     async def _send(self, part: Outgoing) -> Sent:

@@ -43,6 +43,14 @@ class Settings(BaseModel):
         description="HTTP only: where the client's API can be called.",
     )
 
+    spacing_s: float = Field(
+        default=1.0,
+        ge=0,
+        le=60,
+        description="Seconds between two of the account's messages, whoever gets them: QQ bans "
+        "accounts that write fast.",
+    )
+
     @field_validator("access_token", "previous_access_token")
     @classmethod
     def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:

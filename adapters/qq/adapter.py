@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from msgspec.structs import replace
@@ -93,9 +93,6 @@ _MARKUP = frozenset({"bad_markup", "no_permission", "content_invalid"})
 class Adapter:
     """One bot (see `adapters.base.Adapter`)."""
 
-    # Two connections of one bot would each hear a part, and use up its logins.
-    exclusive: ClassVar[bool] = True
-
     def __init__(
         self, settings: Settings, host: Host, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
@@ -122,6 +119,11 @@ class Adapter:
         self._room = asyncio.Semaphore(MAX_MEDIA_SENDS)
         self._reactions: set[asyncio.Task[None]] = set()
         self._self_id = ""
+
+    @property
+    def exclusive(self) -> bool:
+        """Two connections of one bot would each hear a part, and use up its logins."""
+        return self._settings.transport == "gateway"
 
     def account(self) -> str:
         return f"{self._settings.app_id}\0{self._settings.secret.get_secret_value()}"

@@ -132,6 +132,8 @@ class OneBot:
     def settings(self) -> Fields:
         """What a tenant copies from the client's page."""
         own: Fields = {"self_id": self.self_id, "access_token": self.access_token}
+        # Nobody here bans an account for writing fast.
+        own["spacing_s"] = 0
         if self.transport == "http":
             own |= {"transport": "http", "api_url": self.url}
         return own
@@ -357,6 +359,11 @@ class OneBot:
     # --- what people say ---
 
     async def bring(self, line: Line) -> bool:
+        """Whoever says something is a friend, or in a group where the account is, too."""
+        if line.chat:
+            self.groups.add(line.chat)
+        else:
+            self.friends.add(line.user)
         return await self.say(line.user, self._segments(line), chat=line.chat, message_id=line.id)
 
     async def say(
@@ -469,8 +476,9 @@ class OneBot:
         await self.until(lambda: self.connected, patience_s=patience_s)
 
     async def disconnect(self) -> None:
-        if self._socket is not None:
-            self._socket.transport.abort()
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.transport.abort()
 
     def expire_tokens(self) -> None:
         """Tokens end only when somebody changes them."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -151,6 +152,18 @@ class Installation:
         async with self.database.plain(scope) as session:
             await (await driver(session)).execute(_END_LEASES, UUID(str(self.owner.tenant_id)))
 
+    def spooled(self) -> list[tuple[str, str]]:
+        """Who said what, of what lies on the agent's disk until it is stored."""
+        found = []
+        for file in (self.folder / "instances").glob("*/agent/agent.db"):
+            with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as disk:
+                for (body,) in disk.execute("SELECT body FROM spool ORDER BY seq"):
+                    event = json.loads(body)
+                    if event["type"] == "message.received":
+                        said = event["data"]
+                        found.append((said["sender"]["id"], in_words(said["segments"])))
+        return found
+
     async def threads(self) -> dict[str, list[Said]]:
         """Everything that was said, by the platform's id of the customer or group."""
         threads: dict[str, list[Said]] = {}
@@ -158,10 +171,12 @@ class Installation:
         async with self.database.plain(scope) as session:
             for row in await (await driver(session)).fetch(_THREADS):
                 segments = json.loads(row["segments"])
-                text = "".join(each.get("text", "") for each in segments if each["type"] == "text")
                 threads.setdefault(row["key"], []).append(
                     Said(
-                        kind=row["sender_kind"], text=text, segments=segments, delivery=row["state"]
+                        kind=row["sender_kind"],
+                        text=in_words(segments),
+                        segments=segments,
+                        delivery=row["state"],
                     )
                 )
         return threads
@@ -194,6 +209,10 @@ class Installation:
 
         found: dict[str, list[Said]] = await until(look, "an end of every delivery")
         return found
+
+
+def in_words(segments: list[dict[str, Any]]) -> str:
+    return "".join(each.get("text", "") for each in segments if each["type"] == "text")
 
 
 def of(threads: dict[str, list[Said]], user: str) -> list[Said]:

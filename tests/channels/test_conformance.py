@@ -229,15 +229,18 @@ class TestBurst:
             group.create_task(burst.bring())
             await burst.half.wait()
             await house.kill_agent()
+            spooled = house.spooled()
         await house.connected()
         # A platform that says everything once counts as heard what was still in the socket.
         once = house.kind.acknowledge == "spooled"
         if not once:
             await self._all_there(house, burst)
+        await self._stored(house, spooled)
 
         threads = await burst.stored()
         lost = burst.lost(threads)
         record_property("lost_on_the_way", lost)
+        record_property("on_the_disk", len(spooled))
         assert lost == 0 or once
         assert burst.doubled(threads) == []
 
@@ -259,6 +262,13 @@ class TestBurst:
         print(f"{house.kind.name}: {lost} of {CUSTOMERS * len(QUESTIONS)} were on the disk alone")
         assert lost == 0 or house.kind.acknowledge != "stored"
         assert burst.doubled(threads) == []
+
+    async def _stored(self, house: Installation, spooled: list[tuple[str, str]]) -> None:
+        async def stored() -> bool:
+            threads = await house.threads()
+            return all(text in [each.text for each in of(threads, user)] for user, text in spooled)
+
+        await until(stored, "everything that was on the disk")
 
     async def _all_there(self, house: Installation, burst: Burst) -> None:
         async def there() -> bool:

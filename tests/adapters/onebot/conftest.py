@@ -14,7 +14,6 @@ from websockets.exceptions import ConnectionClosed
 
 from adapters.base import NotAccepted
 from adapters.model import RawCallback
-from adapters.onebot import adapter as module
 from adapters.onebot.adapter import Adapter
 from adapters.onebot.settings import Settings
 from adapters.simulators.onebot import OneBot
@@ -86,11 +85,6 @@ class Bench:
     async def stop(self) -> None:
         self.running.cancel()
         await asyncio.wait({self.running})
-
-
-@pytest.fixture(autouse=True)
-def _no_spacing(monkeypatch):
-    monkeypatch.setattr(module, "SPACING_S", 0.0)
 
 
 @pytest.fixture

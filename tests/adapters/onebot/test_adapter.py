@@ -308,8 +308,12 @@ class TestOut:
             await Adapter(settings, host).prepare(part(Text(text="x")))
         assert failed.value.retry_after_s
 
-    async def test_an_account_writes_at_its_own_pace(self, client, bench, monkeypatch):
-        monkeypatch.setattr(module, "SPACING_S", 100.0)
+    async def test_an_account_writes_at_its_own_pace(self, client, bench):
+        await bench.stop()
+        bench.start(client.settings | {"spacing_s": 60})
+        bench.host.proven.clear()
+        await client.disconnect()
+        await bench.host.proven.wait()
         await bench.adapter.prepare(part(Text(text="x")))
         with pytest.raises(SendFailed) as failed:
             await bench.adapter.prepare(part(Text(text="x"), to="2"))
