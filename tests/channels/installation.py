@@ -153,7 +153,7 @@ class Installation:
             await (await driver(session)).execute(_END_LEASES, UUID(str(self.owner.tenant_id)))
 
     def spooled(self) -> list[tuple[str, str]]:
-        """Who said what, of what lies on the agent's disk until it is stored."""
+        """What lies on the agent's disk until it is stored, and in which thread it will be."""
         found = []
         for file in (self.folder / "instances").glob("*/agent/agent.db"):
             with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as disk:
@@ -161,7 +161,7 @@ class Installation:
                     event = json.loads(body)
                     if event["type"] == "message.received":
                         said = event["data"]
-                        found.append((said["sender"]["id"], in_words(said["segments"])))
+                        found.append((said["conversation"]["id"], in_words(said["segments"])))
         return found
 
     async def threads(self) -> dict[str, list[Said]]:

@@ -266,7 +266,9 @@ class TestBurst:
     async def _stored(self, house: Installation, spooled: list[tuple[str, str]]) -> None:
         async def stored() -> bool:
             threads = await house.threads()
-            return all(text in [each.text for each in of(threads, user)] for user, text in spooled)
+            return all(
+                text in [each.text for each in threads.get(key, [])] for key, text in spooled
+            )
 
         await until(stored, "everything that was on the disk")
 
