@@ -350,6 +350,8 @@ async def _put(
 
 
 async def _people(session: AsyncSession, bodies: Sequence[EntryIn]) -> list[_Person]:
+    if any((body.platform_id is None) == (body.contact_id is None) for body in bodies):
+        raise Invalid("one_person", "An entry names either a platform_id or a contact_id.")
     connection = await driver(session)
     channels = await _known(connection, _CHANNELS, "channel", [b.channel_id for b in bodies])
     contacts = await _known(connection, _CONTACTS, "contact", [b.contact_id for b in bodies])

@@ -1,10 +1,10 @@
 """What the blacklist's routes take and give."""
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from control_plane.access.schemas import Body
 from control_plane.access.view import Words
@@ -34,12 +34,6 @@ class EntryIn(Body):
     channel_id: UUID | None = None
     reason: str | None = Field(default=None, max_length=MAX_REASON)
     expires_at: Moment | None = None
-
-    @model_validator(mode="after")
-    def _one_person(self) -> Self:
-        if (self.platform_id is None) == (self.contact_id is None):
-            raise ValueError("give either platform_id or contact_id")
-        return self
 
 
 class EntryOut(BaseModel):

@@ -151,11 +151,11 @@ class TestEntry:
     @pytest.mark.parametrize(
         ("body", "status", "code"),
         [
-            ({}, 422, None),
+            ({}, 422, "one_person"),
             ({"platform_id": ""}, 422, None),
             ({"platform_id": "x" * 501}, 422, None),
             ({"platform_id": "x\0"}, 422, None),
-            ({"platform_id": "x", "contact_id": str(new_id())}, 422, None),
+            ({"platform_id": "x", "contact_id": str(new_id())}, 422, "one_person"),
             ({"contact_id": str(new_id())}, 404, "contact_not_found"),
             ({"platform_id": "x", "instance_id": str(new_id())}, 404, "instance_not_found"),
             ({"platform_id": "x", "channel_id": str(new_id())}, 404, "channel_not_found"),
