@@ -83,9 +83,9 @@ class Speech:
             if (rest := tenants.rest_in(task.tenant_state)) is not None:
                 return rest
             agent = await sessions.active_agent(session, self._keys, task.instance_id)
+            await leases.hold(session, lease)
             if agent is None:
                 await instances.wake(session, task.instance_id, now=self._clock.now())
-            await leases.hold(session, lease)
         outcome = await self._ask(task, agent)
         pause = self._pause(task, outcome)
         async with self._transaction(lease) as session:
