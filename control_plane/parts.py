@@ -54,6 +54,8 @@ from control_plane.realtime.limits import SocketLimits
 from control_plane.rollouts import worker as rollouts
 from control_plane.rollouts.figures import Figures
 from control_plane.rollouts.worker import Rollouts
+from control_plane.speech import worker as speech
+from control_plane.speech.worker import Speech
 from control_plane.tenants import life
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
@@ -63,6 +65,8 @@ from control_plane.webhooks.worker import Webhooks
 
 # What a stopping process waits for each group of parts before it goes on without them.
 STOP_WITHIN_S = 12.0
+# Voices that one worker waits for at a time; each has a provider that takes its time.
+VOICES_AT_ONCE = 32
 # Endpoints that are called at the same time: with what each may have in flight, about as many as
 # there are outgoing connections.
 WEBHOOKS_AT_ONCE = 24
@@ -120,6 +124,7 @@ class Parts:
         """Turns, deliveries, callbacks that wait, webhooks."""
         house = self.house
         turn = Turns(house.database, house.keys, house.clock, self.agents)
+        hearing = Speech(house.database, house.keys, house.clock, self.agents)
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
         webhook = Webhooks(house.database, house.keys, house.clock, house.outbound)
         removal = Removal(house.database, self.storage, house.clock)
@@ -129,6 +134,7 @@ class Parts:
             self._loop(media_service.WORK, removal.remove, LoopSettings(concurrency=2)),
             self._loop(life.REMOVAL, removal.sweep, LoopSettings(concurrency=1)),
             self._loop(turns.WORK, turn.run, LoopSettings(concurrency=self.at_once.turns)),
+            self._loop(speech.WORK, hearing.run, LoopSettings(concurrency=VOICES_AT_ONCE)),
             self._loop(lanes.WORK, lane.deliver, LoopSettings(concurrency=self.at_once.lanes)),
             self._loop(callbacks.WORK, self.callbacks.pass_on),
             self._loop(blacklist.WORK, listed.push),

@@ -31,6 +31,7 @@ from instance_agent.reporter import Reporter
 from instance_agent.secrets import Secrets
 from instance_agent.sender import Sender
 from instance_agent.settings import HEALTH_WINDOW_S
+from instance_agent.speech import Transcription
 from instance_agent.spool import Spool
 from instance_agent.store import Store
 from instance_agent.supervisor import Supervisor, Surroundings
@@ -58,6 +59,7 @@ class Running:
     configs: Configs
     sender: Sender
     inference: Inference
+    transcription: Transcription
     holds: Holds
 
 
@@ -133,6 +135,7 @@ class Agent:
         await running.holds.close()
         await running.intake.close()
         await running.inference.close()
+        await running.transcription.close()
         await running.blacklist.close()
         await self._flush(running)
         await running.reporter.close()
@@ -215,6 +218,13 @@ class Agent:
                 lambda: configs.llm,
                 # Reading the machine's certificates takes time: not before the first question.
                 lambda: Outbound(door=self._door),
+                metrics=self.metrics,
+                now=time.monotonic,
+            ),
+            transcription=Transcription(
+                lambda: configs.llm,
+                lambda: Outbound(door=self._door),
+                media=around.media,
                 metrics=self.metrics,
                 now=time.monotonic,
             ),

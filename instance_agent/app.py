@@ -34,6 +34,7 @@ from instance_agent.protocol import (
     Problem,
     SecretsRenewal,
     SendRequest,
+    TranscribeRequest,
 )
 from instance_agent.store import StoreFailed
 from instance_agent.supervisor import Scope
@@ -46,6 +47,8 @@ MAX_SEND_BYTES = 1024 * 1024
 MAX_INFER_BYTES = 4 * 1024 * 1024
 # A document with fifty channels and long persona texts stays far below.
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
+# A few ids and names.
+MAX_TRANSCRIBE_BYTES = 4096
 # A token and two secrets.
 MAX_SECRETS_BYTES = 4096
 
@@ -65,6 +68,7 @@ def create_app(agent: Agent) -> Starlette:
             Route("/astrbot-api/v1/secrets", api.renew_secrets, methods=["POST"]),
             Route("/astrbot-api/v1/message/send", api.send, methods=["POST"]),
             Route("/astrbot-api/v1/llm/infer", api.infer, methods=["POST"]),
+            Route("/astrbot-api/v1/speech/transcribe", api.transcribe, methods=["POST"]),
             Route("/astrbot-api/v1/health", api.health),
             Route("/astrbot-api/v1/channels/{channel_id:uuid}/check", api.check, methods=["POST"]),
             Route("/im/{channel_id:uuid}", api.callback, methods=["POST"]),
@@ -126,6 +130,12 @@ class _Api:
             stream=ask.stream,
             within_s=inference.within_s,
         )
+
+    async def transcribe(self, request: Request) -> Response:
+        running = self._authorised(request)
+        ask = _decode(await _body(request, MAX_TRANSCRIBE_BYTES), TranscribeRequest)
+        with self._agent.gate:
+            return _json(await running.transcription.transcribe(ask))
 
     async def health(self, request: Request) -> Response:
         return _json(self._agent.health(self._authorised(request)))

@@ -23,9 +23,11 @@ from pydantic import (
 from adapters import egress
 
 # Raised when the document's shape changes; the control plane compiles for what the agent speaks.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # Host names and networks that a plan opens: each is looked at in every call.
 MAX_EGRESS = 50
+# Providers of one document: one for each of five models, and one that hears.
+MAX_PROVIDERS = 6
 Reload = Literal["hot", "reconnect", "restart"]
 ProviderKind = Literal["openai", "dify"]
 
@@ -85,7 +87,7 @@ class Llm(_Section):
     fallback_text: str = Field(
         default="抱歉，我现在答不上来，请稍后再问我一次。", min_length=1, max_length=1000
     )
-    providers: list[LlmProvider] = Field(default_factory=list, max_length=5)
+    providers: list[LlmProvider] = Field(default_factory=list, max_length=MAX_PROVIDERS)
 
     @model_validator(mode="before")
     @classmethod
@@ -131,9 +133,40 @@ class Rules(_Section):
 
 
 class Speech(_Section):
-    """Speech to text; off until a provider can be configured."""
+    """Who writes down what voices say; without a provider, nobody does."""
 
-    enabled: Literal[False] = False
+    provider: UUID | None = Field(
+        default=None,
+        description="One of /providers that speaks OpenAI's audio transcriptions.",
+        examples=["0190a7c0-6f6e-7cc3-98c4-dc0c0c07398f"],
+    )
+    model: str = Field(
+        default="",
+        max_length=120,
+        pattern=r"^[^\x00-\x1f]*$",
+        description="The name that the provider knows.",
+        examples=["whisper-1", "FunAudioLLM/SenseVoiceSmall"],
+    )
+    language: str | None = Field(
+        default=None,
+        pattern=r"^[a-z]{2,3}$",
+        description="ISO 639 code of what is spoken; without one the model finds out.",
+        examples=["zh", "en"],
+    )
+    wait_s: float = Field(
+        default=10,
+        ge=0,
+        le=30,
+        description="How long the bot's turn waits for what a voice says; nothing else does.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_third_version(cls, given: Any) -> Any:
+        """Schemas 1 to 3 had one field, which said that nobody hears."""
+        if isinstance(given, dict) and given.get("enabled") is False:
+            return {name: value for name, value in given.items() if name != "enabled"}
+        return given
 
 
 class Limits(_Section):

@@ -34,7 +34,7 @@ class Metrics:
         )
         self.model_calls = Counter(
             "botyard_agent_model_calls",
-            "Calls of models, by kind of provider and outcome: ok, left, or the failure's class.",
+            "Calls of models by kind of provider, or speech, and outcome: ok, left, or its class.",
             ["kind", "outcome"],
             registry=self.registry,
         )

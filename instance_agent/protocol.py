@@ -450,6 +450,7 @@ FailureClass = Literal[
     "server_error",
     "timeout",
     "bad_answer",
+    "too_large",
 ]
 
 
@@ -511,6 +512,43 @@ class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage | None = None
     conversation: str | None = None
     renewed: bool = False
+
+
+# --- speech ----------------------------------------------------------------------------------
+
+# Seconds that a provider may take to write down a voice, after the agent has its bytes.
+TRANSCRIBE_S = 60.0
+# Seconds that the agent may take to get the bytes, and its turn.
+LISTEN_S = 60.0
+# Characters of one transcript: as many as one text of a message holds.
+MAX_TRANSCRIPT = 20_000
+# Characters of the name of a language.
+MAX_LANGUAGE = 40
+# Seconds of a voice; more is nonsense.
+MAX_DURATION_S = 24 * 3600.0
+
+
+class TranscribeRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Body of POST /astrbot-api/v1/speech/transcribe: what a stored voice says.
+
+    Repeating it asks the provider again; who keeps the answer is whoever asks. A failure of the
+    provider is a problem 502 with its class as code; 404 `media_gone` when there are no bytes.
+    """
+
+    task_id: UUID
+    media_id: UUID
+    provider: UUID
+    model: str
+    language: str | None = None
+
+
+class Transcript(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Its answer 200; the text is empty where nobody speaks. `confidence` is from 0 to 1."""
+
+    text: str
+    language: str | None = None
+    duration_s: float | None = None
+    confidence: float | None = None
 
 
 # --- callbacks passed on, health, errors -----------------------------------------------------

@@ -57,6 +57,10 @@ ORDER BY m.id DESC
 """
 _KNOW = "INSERT INTO search_positions (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING"
 _LOCK = "SELECT FROM search_positions WHERE tenant_id = $1 FOR UPDATE"
+_RENEW = """
+UPDATE message_grams AS g SET grams = search_grams(g.tenant_id, search_words(m.segments))
+FROM messages AS m WHERE g.id = $1 AND m.id = $1
+"""
 _FORGET = "DELETE FROM message_grams WHERE id = ANY ($1::uuid[])"
 
 _EARLIEST = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
@@ -123,6 +127,14 @@ async def forget(session: Session, tenant_id: UUID, message_ids: Sequence[UUID])
     await connection.execute(_KNOW, tenant_id)
     await connection.execute(_LOCK, tenant_id)
     await connection.execute(_FORGET, message_ids)
+
+
+async def renew(session: Session, tenant_id: UUID, message_id: UUID) -> None:
+    """The message has other words now; where it is not indexed yet, it will be with these."""
+    connection = await driver(session)
+    await connection.execute(_KNOW, tenant_id)
+    await connection.execute(_LOCK, tenant_id)
+    await connection.execute(_RENEW, message_id)
 
 
 def form(text: str) -> str:

@@ -25,8 +25,17 @@ def preview(segments: list[Segment]) -> str:
 
 
 def plain_text(segments: list[Segment]) -> str:
-    """Only what was written."""
-    return "\n".join(segment.text for segment in segments if isinstance(segment, Text))
+    """Only what was written, and said where somebody wrote that down."""
+    return "\n".join(filter(None, map(_words, segments)))
+
+
+def _words(segment: Segment) -> str | None:
+    match segment:
+        case Text():
+            return segment.text
+        case Voice():
+            return segment.transcript
+    return None
 
 
 def encode(segments: list[Segment]) -> str:

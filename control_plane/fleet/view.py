@@ -60,6 +60,7 @@ SELECT i.id, i.tenant_id, i.desired, i.generation, i.observed_generation, i.phas
         WHERE v.tenant_id = i.tenant_id AND v.id IN (
             SELECT (m->>'provider')::uuid
             FROM jsonb_array_elements(r.document->'llm'->'models') AS m
+            UNION ALL SELECT (r.document->'speech'->>'provider')::uuid
         ) ORDER BY v.id
     ) AS providers,
     a.id AS active, a.endpoint, a.api_token, a.epoch, a.journal_id,

@@ -20,6 +20,7 @@ from control_plane.ingest.verify import Proven
 from control_plane.kit import tracing
 from control_plane.kit.ids import new_name
 from control_plane.media import refs
+from control_plane.speech.voices import unheard
 from control_plane.tenants import quota
 from instance_agent.protocol import EventResult, MessageReceived, event_id
 
@@ -46,6 +47,8 @@ class Arrival:
     sha256: bytes
     row: bytes
     media: frozenset[UUID]
+    message_id: str
+    voices: frozenset[UUID]
     results: Results = field(default_factory=list)
 
     @property
@@ -128,6 +131,7 @@ def read(proven: Proven, batch: Batch, received_at: datetime) -> Arrivals:
 
 def _read(proven: Proven, event: AnyEvent, received_at: datetime, index: int) -> Arrival:
     message, media = _checked(event)
+    message_id = new_name()
     sha256 = hashlib.sha256(_encoder.encode(message)).digest()
     row = _Row(
         proven.tenant_id,
@@ -140,7 +144,7 @@ def _read(proven: Proven, event: AnyEvent, received_at: datetime, index: int) ->
         quota.month_of(received_at),
         new_name(),
         new_name(),
-        new_name(),
+        message_id,
         new_name(),
         message.sender.id,
         message.sender.name,
@@ -153,8 +157,19 @@ def _read(proven: Proven, event: AnyEvent, received_at: datetime, index: int) ->
         tracing.read(event.trace),
         media,
     )
-    encoded = _encoder.encode(row)
-    return Arrival(proven, event, message, received_at, index, sha256, encoded, media)
+    return Arrival(
+        proven,
+        event,
+        message,
+        received_at,
+        index,
+        sha256,
+        _encoder.encode(row),
+        media,
+        message_id,
+        # Who speaks of no stored object has no voice to hear.
+        unheard(message.segments) if media else media,
+    )
 
 
 def _checked(event: AnyEvent) -> tuple[MessageReceived, frozenset[UUID]]:

@@ -29,6 +29,8 @@ from control_plane.ingest.store import (
 from control_plane.instances import service as instances
 from control_plane.kit.errors import Gone
 from control_plane.kit.ids import new_id
+from control_plane.speech import tasks
+from control_plane.speech.tasks import Voiced
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
 from control_plane.tenants import quota
@@ -206,6 +208,8 @@ class Dispatcher:
     ) -> None:
         await _remember(session, group)
         entries = defaultdict(list, await store(session, arrivals))
+        for tenant, entry in await tasks.begin(session, _voices(arrivals)):
+            entries[tenant].append(entry)
         await _save_checkpoints(session, group)
         for pending, result in zip(group, results, strict=True):
             entries[pending.proven.tenant_id] += await _other_events(session, pending, result)
@@ -216,6 +220,16 @@ class Dispatcher:
         for tenant, entry in await quota.count_messages(session, new_messages(arrivals)):
             entries[tenant].append(entry)
         await stream.append_all(session, entries)
+
+
+def _voices(arrivals: Sequence[Arrival]) -> list[Voiced]:
+    """What was said now and nobody has written down."""
+    return [
+        Voiced(tenant_id=each.tenant_id, message_id=UUID(each.message_id), media_id=media_id)
+        for each in arrivals
+        if each.voices and each.is_new
+        for media_id in sorted(each.voices)
+    ]
 
 
 def _has_rejected(results: Sequence[Sequence[EventResult | None]]) -> bool:

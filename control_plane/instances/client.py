@@ -24,6 +24,8 @@ from control_plane.kit import tracing
 from instance_agent.protocol import (
     ANSWER_HEADER,
     CALLBACK_HEADER,
+    LISTEN_S,
+    TRANSCRIBE_S,
     BlacklistOutcome,
     BlacklistUpdate,
     CallbackMeta,
@@ -36,6 +38,8 @@ from instance_agent.protocol import (
     SecretsRenewal,
     SendRequest,
     SendResult,
+    TranscribeRequest,
+    Transcript,
 )
 
 # One attempt to send includes a token refresh at the platform.
@@ -48,6 +52,8 @@ CHECK_TIMEOUT = timedelta(seconds=15)
 CONFIG_TIMEOUT = timedelta(seconds=30)
 HEALTH_TIMEOUT = timedelta(seconds=3)
 CONNECT_TIMEOUT = timedelta(seconds=2)
+# A place, the bytes, the provider, and what the agent's own deadlines may be late by.
+TRANSCRIBE_TIMEOUT = timedelta(seconds=2 * LISTEN_S + TRANSCRIBE_S + 5)
 MAX_ANSWER_BYTES = 1024 * 1024
 # One frame that an agent sends to a platform's client: a call with a picture of 5 MiB in it.
 MAX_SOCKET_FRAME_BYTES = 8 * 1024 * 1024
@@ -178,6 +184,18 @@ class AgentClient:
         if answer.status_code == MODEL_FAILED:
             raise ModelFailed(refused.code, refused.detail)
         raise refused
+
+    async def transcribe(self, agent: AgentAddress, request: TranscribeRequest) -> Transcript:
+        """What a stored voice says; raises ModelFailed besides, when it was the provider."""
+        path = f"{_API}/speech/transcribe"
+        body = msgspec.json.encode(request)
+        try:
+            answer = await self._call(agent, "POST", path, within=TRANSCRIBE_TIMEOUT, body=body)
+        except AgentRefused as refused:
+            if refused.status == MODEL_FAILED:
+                raise ModelFailed(refused.code, refused.detail) from None
+            raise
+        return _read(answer, Transcript)
 
     async def callback(
         self, agent: AgentAddress, channel_id: UUID, request: RawCallback, *, verified: bool

@@ -84,8 +84,11 @@ WITH page AS (
     SELECT id, epoch, seq, type, data FROM stream
     WHERE tenant_id = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq LIMIT $4
 ), blanked AS (
-    UPDATE stream AS s SET data = jsonb_set(s.data, '{sender,name}', 'null') FROM page
-    WHERE s.id = page.id AND page.type = 'message.created' AND EXISTS (
+    UPDATE stream AS s SET data = CASE page.type
+        WHEN 'asr.completed' THEN jsonb_set(s.data, '{text}', 'null')
+        ELSE jsonb_set(s.data, '{sender,name}', 'null') END
+    FROM page
+    WHERE s.id = page.id AND page.type IN ('message.created', 'asr.completed') AND EXISTS (
         SELECT FROM messages AS m
         WHERE m.id = (page.data ->> 'message_id')::uuid AND m.sender_id = $5)
 )
@@ -133,7 +136,7 @@ async def erase(case: Case) -> Erased:
             erased.messages += len(ids)
             erased.media += objects
             digest.update(b"".join(message_id.bytes for message_id in ids))
-    await _stream_names(case)
+    await _stream_words(case)
     erased.sha256 = digest.hexdigest()
     await _prove(case, erased)
     return erased
@@ -206,8 +209,8 @@ async def _blank(
         number = rows[-1]["number"]
 
 
-async def _stream_names(case: Case) -> None:
-    """Past entries of the tenant's stream call the contact by name."""
+async def _stream_words(case: Case) -> None:
+    """Past entries of the tenant's stream call the contact by name, and tell what voices said."""
     position = (0, 0)
     while True:
         async with case.session() as session:

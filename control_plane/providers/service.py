@@ -36,6 +36,7 @@ SELECT EXISTS (
         AND r.number IN (s.desired, s.delivered, s.applied, s.last_good)
     WHERE r.document -> 'llm' -> 'models'
         @> jsonb_build_array(jsonb_build_object('provider', $1::text))
+      OR r.document -> 'speech' ->> 'provider' = $1::text
 )
 """
 # Whoever deletes one meanwhile waits, and then sees that it is named.

@@ -5,6 +5,8 @@ from control_plane.access.permissions import Permission
 SEEN_WITH: dict[str, Permission] = {
     "api_key.created": Permission.API_KEYS_READ,
     "api_key.revoked": Permission.API_KEYS_READ,
+    "asr.completed": Permission.CONVERSATIONS_READ,
+    "asr.started": Permission.CONVERSATIONS_READ,
     "blacklist.changed": Permission.BLACKLIST_READ,
     "channel.changed": Permission.CHANNELS_READ,
     "channel.status": Permission.CHANNELS_READ,

@@ -19,6 +19,15 @@ def spoken(document: Json, schema_version: int) -> Json:
     return document
 
 
+def _speech(document: Json) -> Json:
+    named = {model["provider"] for model in document["llm"]["models"]}
+    models = [each for each in document["llm"]["providers"] if each["id"] in named]
+    return document | {
+        "llm": document["llm"] | {"providers": models},
+        "speech": {"enabled": False},
+    }
+
+
 def _network(document: Json) -> Json:
     return {name: section for name, section in document.items() if name != "network"}
 
@@ -36,4 +45,8 @@ def _without(section: Json, field: str) -> Json:
 
 
 # What came with each schema version, newest first.
-_FORGET: tuple[tuple[int, Callable[[Json], Json]], ...] = ((3, _network), (2, _models))
+_FORGET: tuple[tuple[int, Callable[[Json], Json]], ...] = (
+    (4, _speech),
+    (3, _network),
+    (2, _models),
+)

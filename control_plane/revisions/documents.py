@@ -61,15 +61,30 @@ async def check_providers(session: AsyncSession, document: dict[str, Any]) -> No
             errors.append(_error(f"{path}/provider", "unknown_provider", "There is none such."))
         elif kinds[provider] == "openai" and not document["llm"]["models"][index]["model"]:
             errors.append(_error(f"{path}/model", "missing", "This provider needs to be told."))
+    errors += await _speech_errors(session, document["speech"])
     if errors:
         raise _invalid(errors)
+
+
+async def _speech_errors(session: AsyncSession, speech: dict[str, Any]) -> list[dict[str, str]]:
+    if speech["provider"] is None:
+        return []
+    provider = UUID(speech["provider"])
+    kind = (await model_providers.living(session, {provider})).get(provider)
+    if kind is None:
+        return [_error("/speech/provider", "unknown_provider", "There is none such.")]
+    if kind != "openai":
+        return [_error("/speech/provider", "no_speech", "This kind does not hear.")]
+    if not speech["model"]:
+        return [_error("/speech/model", "missing", "This provider needs to be told.")]
+    return []
 
 
 async def compile_for(
     session: AsyncSession, keys: Keyring, instance_id: UUID, document: dict[str, Any]
 ) -> dict[str, Any]:
     """What the agent gets: document, channels, providers and network of now, secrets included."""
-    compiled = await model_providers.compiled(session, keys, set(_providers(document)))
+    compiled = await model_providers.compiled(session, keys, _all_providers(document))
     tenant_id = await (await driver(session)).fetchval(_TENANT, instance_id)
     return whole(
         document,
@@ -105,6 +120,12 @@ def changes(before: Any, after: Any, path: str = "") -> Iterator[dict[str, Any]]
 
 def _providers(document: dict[str, Any]) -> list[UUID]:
     return [UUID(model["provider"]) for model in document["llm"]["models"]]
+
+
+def _all_providers(document: dict[str, Any]) -> set[UUID]:
+    """Those of models, and the one that hears."""
+    hears = document["speech"]["provider"]
+    return {*_providers(document), *([] if hears is None else [UUID(hears)])}
 
 
 def _managed_elsewhere(what: str, path: str = "") -> dict[str, str]:

@@ -51,7 +51,8 @@ WITH given AS (
 SELECT g.key, ARRAY(
     SELECT m.segments::text FROM messages AS m
     WHERE m.conversation_id = g.key AND m.number BETWEEN g.first AND g.last
-      AND m.sender_kind = 'contact' ORDER BY m.number DESC LIMIT $6) AS said
+      AND m.sender_kind = 'contact' ORDER BY m.number DESC LIMIT $6) AS said,
+    EXISTS (SELECT FROM speech_tasks AS s WHERE s.conversation_id = g.key) AS listening
 FROM given AS g JOIN held AS h ON h.key = g.key
 """
 
@@ -87,11 +88,13 @@ async def run(
         pause = tenants.rest_in(one.tenant_state)
         if pause is not None:
             return [pause] * len(leases)
-    said = await _said(session, leases, rows)
+    said, listening = await _said(session, leases, rows)
     plain = {}
     for lease in leases:
         row = rows.get(lease.key)
-        if row is not None and row.id in said and has_news(row):
+        if row is None or row.id in listening:
+            continue
+        if row.id in said and has_news(row):
             document = await documents.under(session, row.instance_id, row.desired)
             if row.last_state != "running" and not document.rules.quiet_s:
                 plain[row.id] = (row, said[row.id], document)
@@ -101,8 +104,11 @@ async def run(
 
 async def _said(
     session: Session, leases: Sequence[Lease], rows: dict[UUID, Locked]
-) -> dict[UUID, list[str]]:
-    """What contacts said that no turn has dealt with, newest first, of what is still leased."""
+) -> tuple[dict[UUID, list[str]], set[UUID]]:
+    """What contacts said that no turn has dealt with, newest first, of what is still leased.
+
+    And where somebody is writing down what a voice says, so that a turn may wait for it.
+    """
     there = [lease for lease in leases if lease.key in rows]
     found = await (await driver(session)).fetch(
         _SAID,
@@ -113,7 +119,8 @@ async def _said(
         leases[0].kind,
         MAX_MESSAGES,
     )
-    return {row["key"]: row["said"] for row in found}
+    said = {row["key"]: row["said"] for row in found}
+    return said, {row["key"] for row in found if row["listening"]}
 
 
 async def _end(

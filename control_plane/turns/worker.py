@@ -28,6 +28,7 @@ from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import not_found
 from control_plane.kit.metrics import STAGE_SECONDS
+from control_plane.speech import tasks
 from control_plane.stream import log as stream
 from control_plane.tenants import quota
 from control_plane.tenants import service as tenants
@@ -112,6 +113,7 @@ class Turns:
                 document = await self._documents.of(session, lease.key)
                 quiet = timedelta(seconds=document.rules.quiet_s)
                 pause = await _talking(session, conversation, quiet, self._clock)
+                pause = pause or await _listening(session, conversation, self._clock)
                 if pause is not None:
                     return pause
                 turn = opened(conversation, now=self._clock.now())
@@ -199,4 +201,11 @@ async def _talking(
         return None
     until = min(spoke["last"] + quiet, spoke["first"] + _QUIET_TIMES * quiet)
     left: timedelta = until - clock.now()
+    return left if left > timedelta(0) else None
+
+
+async def _listening(session: Session, conversation: Locked, clock: Clock) -> timedelta | None:
+    """How long to wait for what a voice says; the end of its task calls the turn."""
+    until = await tasks.waited_for(session, conversation.id, conversation.turned_number)
+    left = timedelta(0) if until is None else until - clock.now()
     return left if left > timedelta(0) else None

@@ -66,6 +66,18 @@ EVENTS = {
             needs=Permission.CONVERSATIONS_READ,
         ),
         Event(
+            name="asr.started",
+            says="Somebody is to write down what a voice message says.",
+            fields=(*_MESSAGE, "task_id"),
+            needs=Permission.CONVERSATIONS_READ,
+        ),
+        Event(
+            name="asr.completed",
+            says="What a voice message says was written down, or was not, and why.",
+            fields=(*_MESSAGE, "task_id", "language", "duration_s", "confidence", "error_class"),
+            needs=Permission.CONVERSATIONS_READ,
+        ),
+        Event(
             name="contact.erased",
             says="What a contact said was erased; erase your copies too.",
             fields=("contact_id",),

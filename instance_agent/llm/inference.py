@@ -64,7 +64,7 @@ class Inference:
     async def pieces(self, ask: InferRequest) -> AsyncGenerator[Piece, None]:
         """The answer, as it comes; raises ModelFailed, also midway."""
         llm = self._llm()
-        provider = _provider(llm, ask.provider)
+        provider = provider_of(llm, ask.provider)
         with Counting(self._metrics, provider.kind) as counting:
             async with aclosing(self._within(llm, provider, ask)) as pieces:
                 async for piece in pieces:
@@ -156,7 +156,8 @@ class Inference:
             raise ModelFailed("bad_answer", "the answer cannot be read") from None
 
 
-def _provider(llm: Llm, provider_id: UUID) -> LlmProvider:
+def provider_of(llm: Llm, provider_id: UUID) -> LlmProvider:
+    """The provider that the running configuration has under this id; raises Refusal."""
     for provider in llm.providers:
         if provider.id == provider_id:
             return provider

@@ -20,8 +20,12 @@ from tests.conftest import Person
 FULL: dict[str, Any] = {
     "llm": {
         "models": [{"provider": str(UUID(int=1)), "model": "m"}],
-        "providers": [{"id": str(UUID(int=1)), "kind": "openai", "base_url": "https://m.example"}],
+        "providers": [
+            {"id": str(UUID(int=n)), "kind": "openai", "base_url": "https://m.example"}
+            for n in (1, 3)
+        ],
     },
+    "speech": {"provider": str(UUID(int=3)), "model": "whisper-1", "language": "zh"},
     "persona": {"name": "Lin", "instructions": "Be kind."},
     "rules": {"answer_threshold": 0.7, "quiet_s": 2},
     "limits": {"spool_max_bytes": 2**21},
@@ -61,11 +65,17 @@ class TestDialect:
 
         for name, section in recorded.document["properties"].items():
             known = recorded.document["$defs"].get(section.get("$ref", "").split("/")[-1])
-            if name != "llm" and known is not None:
+            if name not in {"llm", "speech"} and known is not None:
                 fields = {field: whole(FULL)[name][field] for field in known["properties"]}
                 assert told[name] == fields
         assert told["channels"] == whole(FULL)["channels"]
-        assert (told["llm"] == whole(FULL)["llm"]) == (recorded.version >= 2)
+        if recorded.version == 1:
+            assert told["llm"] == {"provider": "none"}
+        else:
+            # Who hears is nobody's model, and its key goes to no agent that cannot use it.
+            providers = whole(FULL)["llm"]["providers"][:1]
+            assert told["llm"] == whole(FULL)["llm"] | {"providers": providers}
+        assert told["speech"] == {"enabled": False}
 
     @pytest.mark.parametrize("version", [SCHEMA_VERSION, SCHEMA_VERSION + 1])
     def test_of_today_and_of_newer_agents_is_the_whole_document(self, version: int) -> None:

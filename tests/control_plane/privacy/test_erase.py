@@ -141,7 +141,7 @@ class TestErase:
         async def killed(_case) -> None:
             raise ConnectionResetError
 
-        for step in ("_cut_off", "_stream_names"):
+        for step in ("_cut_off", "_stream_words"):
             with monkeypatch.context() as patch:
                 patch.setattr(erasing, step, killed)
                 answer = await bot.owner.post(f"/contacts/{contact_id}/erase")
