@@ -389,7 +389,7 @@ class House:
         except OSError:
             return
         for lease in claimed:
-            await loop._work(lease)
+            await loop._work(lease, lambda: None)
 
 
 async def _has_changed(transaction: session.Session) -> bool:

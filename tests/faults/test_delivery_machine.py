@@ -115,7 +115,10 @@ class Delivery(RuleBasedStateMachine):
         """A process on the disk that there is."""
         self.journal = Journal(self.stores[-1])
         scope = SimpleNamespace(
-            adapter=self.platform, spec=SimpleNamespace(kind="modelled", id=CHANNEL)
+            adapter=self.platform,
+            spec=SimpleNamespace(kind="modelled", id=CHANNEL),
+            barred=None,
+            note=lambda _: None,
         )
         self.sender = Sender(
             journal=self.journal,

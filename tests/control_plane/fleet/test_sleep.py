@@ -493,12 +493,14 @@ class TestKilledAnywhere:
 
 def test_which_kinds_call_us() -> None:
     assert {name: registry.kind(name).calls_us for name in registry.kinds()} == {
+        "dingtalk": False,
+        "feishu": False,
+        "http": True,
+        "onebot": False,
         # Its gateway keeps nothing for long.
         "qq": False,
-        "dingtalk": False,
-        "http": True,
         "webchat": True,
         "wecom": True,
-        "wecom_kf": True,
         "wecom_aibot": False,
+        "wecom_kf": True,
     }
