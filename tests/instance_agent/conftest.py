@@ -112,6 +112,9 @@ class ControlPlane:
         self.answer_messages.set()
         self._server.should_exit = True
         await self._serving
+        # One that was accepted while the others were closed would go on being served.
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
 
     async def until(self, true: Callable[[], Any]) -> None:
         async with asyncio.timeout(PATIENCE_S), self._changed:
