@@ -73,8 +73,10 @@ class Inbox:
             return await self._fill(message)
         except NotAccepted:
             return self._bare(message)
-        except Exception:
-            log.error("message not filled", message_id=message.message_id, exc_info=True)
+        except Exception as error:
+            # Only the type: the text of a library's error may quote what was said.
+            why = type(error).__name__
+            log.error("message not filled", message_id=message.message_id, error=why)
             return self._bare(message)
 
     async def _keep(self, message: Inbound) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -65,7 +66,7 @@ class Error(Exception):
         self.code, self.status, self.headers = code, status, headers
 
 
-class Api(People):
+class Api(People, ABC):
     """Calls, and what they change."""
 
     def __init__(self, *, app_id: str, clock: Callable[[], float]) -> None:
@@ -79,9 +80,9 @@ class Api(People):
         self._uuids: dict[str, tuple[float, str]] = {}
         self._sent_at: dict[str, list[float]] = defaultdict(list)
 
+    @abstractmethod
     def new_ticket(self) -> str:
         """The address of a long connection."""
-        raise NotImplementedError
 
     def app(self, more: Sequence[BaseRoute]) -> Starlette:
         api: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
@@ -324,9 +325,9 @@ class Api(People):
         ]
         return _told({"items": items})
 
+    @abstractmethod
     async def bring(self, line: Line) -> bool:
         """See `platform.Platform`."""
-        raise NotImplementedError
 
     async def _control(self, request: Request) -> Response:
         """GET: what was shown. POST `{"faults", "say": {"user", "text"}, "expire_tokens"}`."""

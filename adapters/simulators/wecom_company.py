@@ -8,6 +8,7 @@ import asyncio
 import json
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -100,7 +101,7 @@ class CutOff(Exception):
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Company:
+class Company(ABC):
     """One secret of a company, the address that is called, and what customers saw."""
 
     url = ""
@@ -334,7 +335,7 @@ class Company:
             self._passive(answer.content)
         return True
 
-    def _passive(self, content: bytes) -> None:
+    def _passive(self, content: bytes) -> None:  # noqa: B027 - most need nothing here
         """An answer that is a message in itself: not everything that calls takes one."""
 
     def _query(self, encrypted: str) -> dict[str, str]:
@@ -357,7 +358,7 @@ class Company:
     async def until_shown(self, count: int, *, patience_s: float) -> None:
         await self.until_seen(count, patience_s=patience_s)
 
-    async def disconnect(self) -> None:
+    async def disconnect(self) -> None:  # noqa: B027 - nothing is to be done
         """There is no connection to cut."""
 
     def limit(self, calls: int) -> None:
@@ -388,9 +389,9 @@ class Company:
         seen = [asdict(each) for each in self.seen]
         return JSONResponse({"seen": seen, "silenced": len(self.silenced), "calls": self.calls})
 
+    @abstractmethod
     async def say(self, user: str, text: str, *, message_id: str = "") -> bool:
         """A customer writes; whether that is acknowledged."""
-        raise NotImplementedError
 
 
 class _CutResponse(Response):

@@ -1,14 +1,14 @@
 """Vectors of WeCom: each runs through the codecs of the adapter that it concerns."""
 
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 from pydantic import SecretStr, ValidationError
 
 from adapters import wx_aes
-from adapters.model import Challenge, Inbound, RawCallback, Rejected, Verified
+from adapters.model import Challenge, Inbound, Rejected, Verified
 from adapters.vectors import wecom_aibot, wecom_kf
+from adapters.vectors.calls import now_of, request_of
 from adapters.vectors.holding import holds
 from adapters.wecom import codec
 from adapters.wecom.callback import Opened, unseal, verify
@@ -42,28 +42,13 @@ def _settings(given: Fields) -> Settings | None:
         return None
 
 
-def _request(given: Fields) -> RawCallback:
-    return RawCallback(
-        method="POST" if "body" in given else "GET",
-        path="/",
-        query=urlencode(given["query"]),
-        headers={},
-        body=given.get("body", "").encode(),
-        received_at=_now(given),
-    )
-
-
-def _now(given: Fields) -> float:
-    return float(given.get("now", given["query"]["timestamp"]))
-
-
 def _url_verify(given: Fields, expect: Fields) -> bool:
     if wecom_aibot.concerns(given):
         return wecom_aibot.url_verify(given, expect)
     settings = _settings(given)
     if settings is None:
         return False
-    found = verify(_request(given), settings, now=_now(given))
+    found = verify(request_of(given), settings, now=now_of(given))
     return (
         isinstance(found, Challenge)
         and found.answer.status == expect["status"]
@@ -77,7 +62,7 @@ def _decrypt(given: Fields, expect: Fields) -> bool:
     settings = _settings(given)
     if settings is None:
         return False
-    request, now = _request(given), _now(given)
+    request, now = request_of(given), now_of(given)
     verified = isinstance(verify(request, settings, now=now), Verified)
     opened = unseal(request, settings, now=now)
     return (
@@ -89,7 +74,7 @@ def _reject(given: Fields, expect: Fields) -> bool:
     settings = _settings(given)
     if settings is None:
         return False
-    rejected = isinstance(verify(_request(given), settings, now=_now(given)), Rejected)
+    rejected = isinstance(verify(request_of(given), settings, now=now_of(given)), Rejected)
     return rejected != bool(expect["accept"])
 
 

@@ -3,13 +3,13 @@
 import base64
 import hashlib
 from typing import Any, Literal
-from urllib.parse import urlencode
 
 import msgspec
 from pydantic import SecretStr, ValidationError
 
-from adapters.model import Challenge, ConversationKey, Inbound, RawCallback, Rejected, Verified
+from adapters.model import Challenge, ConversationKey, Inbound, Rejected, Verified
 from adapters.platform import PlatformError
+from adapters.vectors.calls import now_of, request_of
 from adapters.vectors.holding import holds
 from adapters.wecom_aibot import codec, messages
 from adapters.wecom_aibot.callback import Opened, unseal, verify
@@ -34,7 +34,7 @@ def url_verify(given: Fields, expect: Fields) -> bool:
     settings = _settings(given)
     if settings is None:
         return False
-    found = verify(_request(given), settings, now=_now(given))
+    found = verify(request_of(given), settings, now=now_of(given))
     return (
         isinstance(found, Challenge)
         and found.answer.status == expect["status"]
@@ -46,7 +46,7 @@ def decrypt(given: Fields, expect: Fields) -> bool:
     settings = _settings(given)
     if settings is None:
         return False
-    request, now = _request(given), _now(given)
+    request, now = request_of(given), now_of(given)
     verified = isinstance(verify(request, settings, now=now), Verified)
     opened = unseal(request, settings, now=now)
     return (
@@ -138,21 +138,6 @@ def _settings(given: Fields) -> Settings | None:
         )
     except ValidationError:
         return None
-
-
-def _request(given: Fields) -> RawCallback:
-    return RawCallback(
-        method="POST" if "body" in given else "GET",
-        path="/",
-        query=urlencode(given["query"]),
-        headers={},
-        body=given.get("body", "").encode(),
-        received_at=_now(given),
-    )
-
-
-def _now(given: Fields) -> float:
-    return float(given.get("now", given["query"]["timestamp"]))
 
 
 def _normalized(decoded: messages.Decoded | Rejected) -> Fields:
