@@ -28,7 +28,7 @@ class Adapter:
     def __init__(self, settings: Settings, host: Host) -> None:
         self._settings = settings
         self._host = host
-        own = settings.base_url is None
+        self._ours = own = settings.base_url is None
         self._client = Client(
             host.control.http if own else host.http,
             settings.base_url or host.control.url,
@@ -63,14 +63,14 @@ class Adapter:
             checked = verify(request, self._settings, now=request.received_at)
             if isinstance(checked, Rejected):
                 return CallbackAnswer(status=401)
-        message = codec.decode(request.body)
+        message = codec.decode(request.body, ours=self._ours)
         if isinstance(message, Rejected):
             return CallbackAnswer(status=400)
         await self._host.report([message])
         return CallbackAnswer()
 
     def split(self, segments: Sequence[Segment]) -> list[list[Segment]]:
-        return codec.split(segments)
+        return codec.split(segments, ours=self._ours)
 
     async def prepare(self, part: Outgoing) -> Attempt:
         return partial(self._client.post, part)

@@ -8,8 +8,8 @@ KIND = Kind(
     package="adapters.webchat",
     transports=("callback",),
     conversations=("direct",),
-    receives=("text",),
-    sends=("text",),
+    receives=("text", "image"),
+    sends=("text", "image"),
     # It keeps every message that it was given, so a repeated id is recognised for ever.
     resend_safe_s=float("inf"),
     callback=False,

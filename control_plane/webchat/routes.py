@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, WebSocket
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from pydantic import BaseModel, Field
@@ -17,15 +17,18 @@ from control_plane.access.routes import stranger
 from control_plane.access.schemas import Body
 from control_plane.conversations.segments import SendableSegments, encode
 from control_plane.db.session import Scope
-from control_plane.kit.errors import NotFound, Unauthorized, not_found
-from control_plane.webchat import store
+from control_plane.kit.errors import Invalid, NotFound, Unauthorized, not_found
+from control_plane.media import kinds, names, refs
+from control_plane.media import service as media_store
+from control_plane.media.routes import TransfersDep
+from control_plane.webchat import pictures, store
 from control_plane.webchat.sockets import Sockets
 from control_plane.webchat.store import Place
 
 # Scripts and styles are files of ours; the channel says which sites may embed the page.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; font-src 'self'; base-uri 'none'; form-action 'none'; "
+    "img-src 'self' data: blob:; font-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors {ancestors}"
 )
 
@@ -87,19 +90,49 @@ async def take_message(body: PlatformMessage, house: HouseDep, bearer: Bearer) -
         visitor = UUID(body.to)
     except ValueError:
         raise NotFound("recipient_not_found", "There is no such visitor.") from None
+    segments = msgspec.convert(body.segments, list[Segment])
+    shown = refs.ours(segments)
     async with house.database.session(Scope(tenants=(place.tenant_id,))) as session:
+        if await media_store.stored(session, place.tenant_id, shown) != shown:
+            raise Invalid("unknown_media", "A picture is not, or no longer, in the store.")
         taken = await store.add(
             session,
             place,
             visitor,
             key=store.to_visitor(body.key),
             sender=(body.sender.kind, body.sender.name),
-            segments=encode(msgspec.convert(body.segments, list[Segment])),
+            segments=encode(segments),
             now=house.clock.now(),
         )
     if taken is None:
         raise NotFound("recipient_not_found", "There is no such visitor.")
     return PlatformTaken(id=taken)
+
+
+@router.get("/webchat/{token}/media/{media_id}")
+async def picture(
+    token: str, media_id: UUID, house: HouseDep, transfers: TransfersDep, bearer: Bearer
+) -> Response:
+    """A picture of the visitor's own chat; the visitor's secret proves whose that is."""
+    async with house.database.session() as session:
+        place = await store.find_place(session, token, "callback")
+    if place is None or bearer is None:
+        raise not_found("media")
+    async with house.database.session(Scope(tenants=(place.tenant_id,))) as session:
+        visitor = await store.find_visitor(session, place.channel_id, bearer.credentials)
+        if visitor is None:
+            raise not_found("media")
+        media = await pictures.find(session, visitor, media_id)
+    headers = {
+        "content-disposition": names.disposition(media.name, inline=False),
+        "content-length": str(media.size),
+        "x-content-type-options": "nosniff",
+        "cache-control": "private, max-age=86400, immutable",
+    }
+    chunks = await transfers.give(media, 0, media.size)
+    return StreamingResponse(
+        chunks, headers=headers, media_type=media.content_type or kinds.UNKNOWN
+    )
 
 
 async def _ancestors(house: House, token: str) -> str:

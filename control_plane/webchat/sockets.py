@@ -17,7 +17,7 @@ from prometheus_client import Gauge
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from adapters import standard_webhooks
-from adapters.model import RawCallback, Text
+from adapters.model import Image, RawCallback, Ref, Segment, Text
 from adapters.webchat import callback
 from adapters.webchat.settings import Settings
 from control_plane.access.http import House, is_ours
@@ -31,9 +31,10 @@ from control_plane.kit import tracing
 from control_plane.kit.backoff import come_back
 from control_plane.kit.errors import BotyardError
 from control_plane.kit.ids import fingerprint, new_id, new_token
+from control_plane.media import links, refs
 from control_plane.tenants import service as tenants
-from control_plane.webchat import frames, store
-from control_plane.webchat.frames import BadFrame, Resume, Write
+from control_plane.webchat import frames, pictures, store
+from control_plane.webchat.frames import BadFrame, Frame, Picture, Resume, Write
 from control_plane.webchat.lookout import Lookout, Page
 from control_plane.webchat.models import Welcome
 from control_plane.webchat.store import Place
@@ -153,9 +154,8 @@ class Sockets:
             first = await self._receive(socket)
         resume = first if isinstance(first, Resume) else Resume()
         await self._welcome(socket, guest, resume)
-        if isinstance(first, Write):
-            with tracing.span("visitor's message"):
-                await self._take(socket, guest, first)
+        if not isinstance(first, Resume):
+            await self._heard(socket, guest, first)
         tasks = [
             asyncio.create_task(self._listen(socket, guest)),
             asyncio.create_task(self._tell(socket, guest)),
@@ -187,7 +187,7 @@ class Sockets:
         await self._stopping.wait()
         raise Closed(RESTARTING, come_back())
 
-    async def _receive(self, socket: WebSocket) -> Resume | Write | None:
+    async def _receive(self, socket: WebSocket) -> Frame | None:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
@@ -224,40 +224,72 @@ class Sockets:
     async def _listen(self, socket: WebSocket, guest: Guest) -> None:
         while True:
             frame = await self._receive(socket)
-            if isinstance(frame, Write):
-                with tracing.span("visitor's message"):
-                    await self._take(socket, guest, frame)
-            elif isinstance(frame, Resume):
-                error = {"type": "error", "code": "resume_twice", "detail": "Reconnect to resume."}
-                await _send(socket, error)
+            if frame is not None:
+                await self._heard(socket, guest, frame)
+
+    async def _heard(self, socket: WebSocket, guest: Guest, frame: Frame) -> None:
+        if isinstance(frame, Resume):
+            error = {"type": "error", "code": "resume_twice", "detail": "Reconnect to resume."}
+            return await _send(socket, error)
+        if await self._too_fast(socket, guest, frame):
+            return None
+        try:
+            if isinstance(frame, Picture):
+                return await self._make_room(socket, guest, frame)
+            with tracing.span("visitor's message"):
+                return await self._take(socket, guest, frame)
+        except BotyardError as error:
+            refusal = {"type": "error", "code": error.code, "detail": error.detail}
+            return await _send(socket, refusal | {"id": frame.id})
+
+    async def _make_room(self, socket: WebSocket, guest: Guest, frame: Picture) -> None:
+        """Say where the page sends its picture's bytes."""
+        now = self._house.clock.now()
+        async with self._house.database.session(guest.scope) as session:
+            visitor = await store.ensure_visitor(session, guest.place, guest.secret, now=now)
+            media = await pictures.reserve(
+                session, guest.place, visitor, key=frame.id, size=frame.size, now=now
+            )
+        guest.visitor = visitor
+        link = links.make(
+            self._house.keys,
+            "upload",
+            tenant_id=guest.place.tenant_id,
+            media_id=media.id,
+            now=now,
+        )
+        room = {"type": "upload", "id": frame.id, "media_id": str(media.id), "url": link.path}
+        await _send(socket, room)
 
     async def _take(self, socket: WebSocket, guest: Guest, frame: Write) -> None:
         """Keep what the visitor wrote, pass it up, and acknowledge when it is safe."""
-        if await self._too_fast(socket, guest, frame):
-            return
         now = self._house.clock.now()
         key = store.from_visitor(frame.id)
-        guest.own.append(frame.id)
-        text = frame.text.replace("\0", "\ufffd")
+        text = frame.text.replace("\0", "\ufffd") if frame.text.strip() else ""
         async with self._house.database.session(guest.scope) as session:
             visitor = await store.ensure_visitor(session, guest.place, guest.secret, now=now)
+            if frame.picture is not None:
+                await pictures.check(session, visitor, frame.picture)
+            guest.own.append(frame.id)
             message_id = await store.add(
                 session,
                 guest.place,
                 visitor,
                 key=key,
                 sender=("visitor", ""),
-                segments=encode([Text(text=text)]),
+                segments=encode(_segments(text, frame.picture)),
                 now=now,
             )
         guest.visitor = visitor
-        body = {
+        body: dict[str, object] = {
             "type": "message",
             "visitor": {"id": str(visitor)},
             "id": frame.id,
             "text": text,
             "at": now.timestamp(),
         }
+        if frame.picture is not None:
+            body["picture"] = str(frame.picture)
         try:
             answer = await self._callbacks.accept(guest.token, self._request(guest, body))
         except BotyardError as error:
@@ -268,7 +300,7 @@ class Sockets:
             reply = {"type": "error", "id": frame.id, "code": "refused", "detail": "Not taken."}
         await _send(socket, reply)
 
-    async def _too_fast(self, socket: WebSocket, guest: Guest, frame: Write) -> bool:
+    async def _too_fast(self, socket: WebSocket, guest: Guest, frame: Write | Picture) -> bool:
         """Whether the visitor writes faster than they may; the page repeats it after the pause."""
         whose = f"{guest.place.channel_id}:{fingerprint(guest.secret).hex()}"
         charge = Charge("visitor", whose, self._house.rates.visitor)
@@ -345,6 +377,13 @@ class Sockets:
                 guest.owner = owner
                 await _send(socket, {"type": "state", "owner": conversation.owner})
         return len(news) == store.PAGE
+
+
+def _segments(text: str, picture: UUID | None) -> list[Segment]:
+    said: list[Segment] = []
+    if picture is not None:
+        said.append(Image(ref=Ref(via=refs.OURS, id=str(picture))))
+    return [*said, Text(text=text)] if text else said
 
 
 async def _send(socket: WebSocket, frame: object) -> None:

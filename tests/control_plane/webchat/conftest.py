@@ -88,11 +88,13 @@ class Platform:
     async def account(self) -> httpx2.Response:
         return await self._client.get("/webchat-platform/account", headers=self._headers)
 
-    async def post(self, to: UUID | str, key: str, text: str = "您好") -> httpx2.Response:
+    async def post(
+        self, to: UUID | str, key: str, text: str = "您好", segments: Any = None
+    ) -> httpx2.Response:
         body = {
             "to": str(to),
             "key": key,
-            "segments": [{"type": "text", "text": text}],
+            "segments": segments or [{"type": "text", "text": text}],
             "sender": {"kind": "bot", "name": "小花"},
         }
         return await self._client.post(

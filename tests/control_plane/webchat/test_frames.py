@@ -9,7 +9,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from control_plane.webchat import frames
-from control_plane.webchat.frames import MAX_FRAME_BYTES, MAX_TEXT, BadFrame, Resume, Write
+from control_plane.webchat.frames import (
+    MAX_FRAME_BYTES,
+    MAX_PICTURE_BYTES,
+    MAX_TEXT,
+    BadFrame,
+    Picture,
+    Resume,
+    Write,
+)
 
 ID = UUID(int=7)
 SECRET = "s" * 43
@@ -19,12 +27,14 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
 )
 nearly_frames = st.fixed_dictionaries(
-    {"type": st.sampled_from(["resume", "message", "state"])},
+    {"type": st.sampled_from(["resume", "message", "picture", "state"])},
     optional={
         "visitor": st.none() | st.text(max_size=140),
         "last_id": st.none() | st.uuids().map(str) | st.text(max_size=40),
         "id": st.text(max_size=70) | json_values,
         "text": st.text() | json_values,
+        "picture": st.none() | st.uuids().map(str) | json_values,
+        "size": st.integers() | json_values,
     },
 )
 
@@ -40,6 +50,8 @@ class TestRead:
                 Resume(visitor=SECRET, last_id=ID),
             ),
             ({"type": "message", "id": "1", "text": " 你好\n"}, Write(id="1", text=" 你好\n")),
+            ({"type": "message", "id": "1", "picture": str(ID)}, Write(id="1", picture=ID)),
+            ({"type": "picture", "id": "1", "size": 7}, Picture(id="1", size=7)),
             (
                 {"type": "message", "id": "i" * 64, "text": "👋" * MAX_TEXT},
                 Write(id="i" * 64, text="👋" * MAX_TEXT),
@@ -61,7 +73,7 @@ class TestRead:
             ('{"type":"message","id":"1","text":"\\ud800"}', "malformed_frame", None),
             ("\ud800", "malformed_frame", None),
             ('{"type":"shout","id":"1","text":"x"}', "malformed_frame", None),
-            ('{"type":"message","id":"1"}', "malformed_frame", None),
+            ('{"type":"message","id":"1"}', "empty_message", "1"),
             ('{"type":"message","id":1,"text":"x"}', "malformed_frame", None),
             ('{"type":"resume","last_id":"yesterday"}', "malformed_frame", None),
             ("[" * 50_000, "malformed_frame", None),
@@ -69,6 +81,8 @@ class TestRead:
             ('{"type":"message","id":"%s","text":"x"}' % ("i" * 65), "invalid_id", None),
             ('{"type":"message","id":"a\\u0000b","text":"x"}', "invalid_id", None),
             ('{"type":"message","id":"1","text":""}', "empty_message", "1"),
+            ('{"type":"picture","id":"1","size":0}', "picture_too_large", "1"),
+            ('{"type":"picture","id":"","size":1}', "invalid_id", None),
             ('{"type":"message","id":"1","text":" \\n\\t　"}', "empty_message", "1"),
             (
                 '{"type":"message","id":"1","text":"%s"}' % ("x" * (MAX_TEXT + 1)),
@@ -105,6 +119,9 @@ class TestRead:
             frame = frames.read(data)
             if isinstance(frame, Write):
                 assert 0 < len(frame.id) <= 64
-                assert 0 < len(frame.text.strip()) <= len(frame.text) <= MAX_TEXT
+                assert len(frame.text) <= MAX_TEXT
+                assert frame.text.strip() or frame.picture
+            elif isinstance(frame, Picture):
+                assert 0 < frame.size <= MAX_PICTURE_BYTES
             else:
                 assert frame.visitor is None or 32 <= len(frame.visitor) <= 128
