@@ -5,6 +5,7 @@ import ChatPage from './ChatPage.vue'
 import { initLanguage } from './language'
 import { findHost } from './model/host'
 import { Session } from './model/session'
+import { PICTURES, loadPicture, storePicture } from './model/pictures'
 import { browserStorage, conversationStorage } from './model/storage'
 import { newUuid } from '../kit/uuid'
 import './style.css'
@@ -19,6 +20,7 @@ socketUrl.protocol = socketUrl.protocol.replace('http', 'ws')
 const session = new Session({
   openSocket: () => new WebSocket(socketUrl),
   storage: conversationStorage(area, token),
+  store: storePicture,
   newId: newUuid,
   random: Math.random,
   now: Date.now,
@@ -32,4 +34,9 @@ document.addEventListener('visibilitychange', () => {
   if (document.visibilityState === 'visible') session.wake()
 })
 
-createApp(ChatPage, { session, area, host: findHost(window) }).mount('#chat')
+createApp(ChatPage, { session, area, host: findHost(window) })
+  .provide(PICTURES, {
+    load: (mediaId) => loadPicture(token, session.conversation.value.visitor ?? '', mediaId),
+    preview: (id) => session.fileOf(id),
+  })
+  .mount('#chat')

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { emptyConversation, MAX_OUTBOX_MESSAGES, reduce, unsent } from './conversation'
+import { emptyConversation, MAX_OUTBOX_MESSAGES, ready, reduce, unsent } from './conversation'
 import type { Conversation, ConversationEvent } from './conversation'
 import type { Message, ServerFrame } from './protocol'
 import { conversationStorage } from './storage'
@@ -10,11 +10,11 @@ const heading = { title: null, greeting: null }
 
 function message(id: string, clientId: string | null = null): Message {
   const kind = clientId === null ? 'bot' : 'visitor'
-  return { id, sender: { kind, name: null }, segments: [{ type: 'text', text: id }], at: '', clientId }
+  return { id, sender: { kind, name: null }, segments: [{ type: 'text', text: id, picture: null }], at: '', clientId }
 }
 
 function composed(id: string): ConversationEvent {
-  return { type: 'composed', outgoing: { id, text: id, at: id, refusal: null } }
+  return { type: 'composed', outgoing: { id, text: id, picture: null, at: id, refusal: null } }
 }
 
 function after(...events: (ConversationEvent | ServerFrame)[]): Conversation {
@@ -22,19 +22,54 @@ function after(...events: (ConversationEvent | ServerFrame)[]): Conversation {
     (state, event) =>
       reduce(
         state,
-        event.type === 'composed' || event.type === 'discarded' || event.type === 'frame'
-          ? event
-          : { type: 'frame', frame: event },
+        isOurs(event) ? event : { type: 'frame', frame: event },
       ),
     emptyConversation,
   )
+}
+
+function isOurs(event: ConversationEvent | ServerFrame): event is ConversationEvent {
+  return ['frame', 'composed', 'stored', 'refused', 'discarded'].includes(event.type)
+}
+
+function withPicture(id: string): ConversationEvent {
+  const picture = { name: 'flower.png', size: 7, mediaId: null }
+  return { type: 'composed', outgoing: { id, text: '', picture, at: id, refusal: null } }
 }
 
 function ids(state: Conversation): string[] {
   return state.messages.map(({ id }) => id)
 }
 
+describe('ready', () => {
+  it('lets nothing overtake a picture whose bytes are not stored', () => {
+    const state = after(composed('c1'), withPicture('c2'), composed('c3'))
+    expect(ready(state).messages).toMatchObject([{ id: 'c1' }])
+    expect(ready(state).picture).toMatchObject({ id: 'c2' })
+  })
+
+  it('goes on when they are, and when the picture is refused or removed', () => {
+    const before = [composed('c1'), withPicture('c2'), composed('c3')]
+    const refusal = { code: 'http_413', detail: '' }
+    const stored = after(...before, { type: 'stored', id: 'c2', mediaId: 'p1' })
+    const refused = after(...before, { type: 'refused', id: 'c2', refusal })
+    const removed = after(...before, { type: 'discarded', id: 'c2' })
+    expect(ready(stored).messages).toMatchObject([{ id: 'c1' }, { id: 'c2' }, { id: 'c3' }])
+    expect(ready(refused).messages).toMatchObject([{ id: 'c1' }, { id: 'c3' }])
+    expect(ready(removed).messages).toMatchObject([{ id: 'c1' }, { id: 'c3' }])
+  })
+})
+
 describe('reduce', () => {
+  it('shows an acknowledged picture without words as a picture', () => {
+    const state = after(
+      withPicture('c1'),
+      { type: 'stored', id: 'c1', mediaId: 'p1' },
+      { type: 'ack', id: 'c1', messageId: 'm1' },
+    )
+    expect(state.messages[0]?.segments).toEqual([{ type: 'image', text: null, picture: 'p1' }])
+  })
+
   it('shows an acknowledged message as provisional until its place is known', () => {
     const state = after(composed('c1'), { type: 'ack', id: 'c1', messageId: 'm2' })
     expect(state.outbox).toEqual([])

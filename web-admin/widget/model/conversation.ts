@@ -4,7 +4,7 @@
  * server's id, the visitor's own also by the id that this browser gave them.
  */
 
-import type { Heading, Message, Owner, ServerFrame } from './protocol'
+import type { Heading, Message, Owner, Segment, ServerFrame } from './protocol'
 
 /** Unsent messages kept at most; then the composer asks to wait, nothing is dropped. */
 export const MAX_OUTBOX_MESSAGES = 100
@@ -16,9 +16,17 @@ export interface Refusal {
   detail: string
 }
 
+/** A picture on its way; `mediaId` is there once its bytes are stored. */
+export interface OutgoingPicture {
+  name: string
+  size: number
+  mediaId: string | null
+}
+
 export interface Outgoing {
   id: string
   text: string
+  picture: OutgoingPicture | null
   at: string
   refusal: Refusal | null
 }
@@ -43,6 +51,8 @@ export interface Conversation {
 export type ConversationEvent =
   | { type: 'frame'; frame: ServerFrame }
   | { type: 'composed'; outgoing: Outgoing }
+  | { type: 'stored'; id: string; mediaId: string }
+  | { type: 'refused'; id: string; refusal: Refusal }
   | { type: 'discarded'; id: string }
 
 export const emptyConversation: Conversation = {
@@ -61,6 +71,13 @@ export function reduce(state: Conversation, event: ConversationEvent): Conversat
       return onFrame(state, event.frame)
     case 'composed':
       return isFull(state) ? state : { ...state, outbox: [...state.outbox, event.outgoing] }
+    case 'stored':
+      return changed(state, event.id, (outgoing) => ({
+        ...outgoing,
+        picture: outgoing.picture && { ...outgoing.picture, mediaId: event.mediaId },
+      }))
+    case 'refused':
+      return changed(state, event.id, (outgoing) => ({ ...outgoing, refusal: event.refusal }))
     case 'discarded':
       return { ...state, outbox: without(state.outbox, event.id) }
   }
@@ -69,6 +86,14 @@ export function reduce(state: Conversation, event: ConversationEvent): Conversat
 /** What to send, oldest first, whenever the server has welcomed us. */
 export function unsent(state: Conversation): Outgoing[] {
   return state.outbox.filter((outgoing) => outgoing.refusal === null)
+}
+
+/** What can be sent now: nothing overtakes a picture whose bytes are not stored yet. */
+export function ready(state: Conversation): { messages: Outgoing[]; picture: Outgoing | null } {
+  const messages = unsent(state)
+  const first = messages.findIndex(({ picture }) => picture !== null && picture.mediaId === null)
+  if (first < 0) return { messages, picture: null }
+  return { messages: messages.slice(0, first), picture: messages[first] ?? null }
 }
 
 export function isFull(state: Conversation): boolean {
@@ -89,6 +114,7 @@ function onFrame(state: Conversation, frame: ServerFrame): Conversation {
     case 'state':
       return { ...state, owner: { kind: frame.owner, name: frame.name } }
     case 'service':
+    case 'upload':
       return state
     case 'error':
       return refused(state, frame)
@@ -114,7 +140,7 @@ function acknowledged(state: Conversation, id: string, messageId: string): Conve
   const message: Shown = {
     id: messageId,
     sender: { kind: 'visitor', name: null },
-    segments: [{ type: 'text', text: outgoing.text }],
+    segments: segmentsOf(outgoing),
     at: outgoing.at,
     clientId: id,
     provisional: true,
@@ -133,12 +159,22 @@ function refused(
   if (id === null) return { ...state, problem: { code, detail } }
   // Not taken yet, and not refused either: it is sent again.
   if (code === 'rate_limited') return state
-  return {
-    ...state,
-    outbox: state.outbox.map((outgoing) =>
-      outgoing.id === id ? { ...outgoing, refusal: { code, detail } } : outgoing,
-    ),
-  }
+  return changed(state, id, (outgoing) => ({ ...outgoing, refusal: { code, detail } }))
+}
+
+function segmentsOf({ text, picture }: Outgoing): Segment[] {
+  const image = { type: 'image', text: null, picture: picture?.mediaId ?? null }
+  const words = { type: 'text', text, picture: null }
+  return [...(picture ? [image] : []), ...(text ? [words] : [])]
+}
+
+function changed(
+  state: Conversation,
+  id: string,
+  change: (outgoing: Outgoing) => Outgoing,
+): Conversation {
+  const outbox = state.outbox.map((outgoing) => (outgoing.id === id ? change(outgoing) : outgoing))
+  return { ...state, outbox }
 }
 
 function isSame(one: Message, other: Message): boolean {

@@ -6,7 +6,11 @@ const wireMessage = {
   type: 'message',
   id: 'm1',
   sender: { kind: 'human', name: '小王' },
-  segments: [{ type: 'text', text: '您好' }, { type: 'image' }],
+  segments: [
+    { type: 'text', text: '您好' },
+    { type: 'image', ref: { via: 'media', id: 'p1' } },
+    { type: 'image', ref: { via: 'wecom', id: 'x' } },
+  ],
   at: '2026-01-01T00:00:00Z',
   client_id: null,
 }
@@ -14,8 +18,9 @@ const message = {
   id: 'm1',
   sender: { kind: 'human', name: '小王' },
   segments: [
-    { type: 'text', text: '您好' },
-    { type: 'image', text: null },
+    { type: 'text', text: '您好', picture: null },
+    { type: 'image', text: null, picture: 'p1' },
+    { type: 'image', text: null, picture: null },
   ],
   at: '2026-01-01T00:00:00Z',
   clientId: null,
@@ -37,6 +42,10 @@ describe('parseFrame', () => {
     [
       { type: 'ack', id: 'c1', message_id: 'm1' },
       { type: 'ack', id: 'c1', messageId: 'm1' },
+    ],
+    [
+      { type: 'upload', id: 'c1', media_id: 'p1', url: '/media/x' },
+      { type: 'upload', id: 'c1', mediaId: 'p1', url: '/media/x' },
     ],
     [
       { type: 'state', owner: 'waiting' },

@@ -5,13 +5,17 @@
 
 /** The server refuses longer messages. */
 export const MAX_TEXT_CHARACTERS = 4_000
+/** The server refuses larger pictures. */
+export const MAX_PICTURE_BYTES = 10 * 1024 * 1024
 
 export type SenderKind = 'bot' | 'human' | 'system' | 'visitor'
 export type Owner = 'bot' | 'waiting' | 'human' | 'closed'
 
+/** `picture` is the media id of an image. */
 export interface Segment {
   type: string
   text: string | null
+  picture: string | null
 }
 
 export interface Message {
@@ -31,6 +35,7 @@ export interface Heading {
 export type ServerFrame =
   | { type: 'welcome'; visitor: string; messages: Message[]; reset: boolean; heading: Heading }
   | { type: 'ack'; id: string; messageId: string }
+  | { type: 'upload'; id: string; mediaId: string; url: string }
   | { type: 'message'; message: Message }
   | { type: 'state'; owner: Owner; name: string | null }
   | { type: 'service'; paused: boolean }
@@ -38,7 +43,8 @@ export type ServerFrame =
 
 export type ClientFrame =
   | { type: 'resume'; visitor: string | null; last_id: string | null }
-  | { type: 'message'; id: string; text: string }
+  | { type: 'message'; id: string; text: string; picture?: string }
+  | { type: 'picture'; id: string; size: number }
 
 /** Reads one frame; null for anything we do not understand, which a newer server may send. */
 export function parseFrame(data: unknown): ServerFrame | null {
@@ -50,6 +56,10 @@ export function parseFrame(data: unknown): ServerFrame | null {
     case 'ack':
       return isText(frame.id) && isText(frame.message_id)
         ? { type: 'ack', id: frame.id, messageId: frame.message_id }
+        : null
+    case 'upload':
+      return isText(frame.id) && isText(frame.media_id) && isText(frame.url)
+        ? { type: 'upload', id: frame.id, mediaId: frame.media_id, url: frame.url }
         : null
     case 'message': {
       const message = parseMessage(frame)
@@ -83,11 +93,19 @@ export function parseMessage(value: unknown): Message | null {
   return {
     id: value.id,
     sender: { kind: value.sender.kind, name: textOrNull(value.sender.name) },
-    segments: value.segments
-      .filter(isRecord)
-      .map(({ type, text }) => ({ type: textOrNull(type) ?? 'unsupported', text: textOrNull(text) })),
+    segments: value.segments.filter(isRecord).map(parseSegment),
     at: textOrNull(value.at) ?? '',
     clientId: textOrNull(value.client_id),
+  }
+}
+
+/** From the server, which names a picture by `ref`, or from storage, which keeps our own form. */
+function parseSegment({ type, text, ref, picture }: Record<string, unknown>): Segment {
+  const id = type === 'image' && isRecord(ref) && ref.via === 'media' ? ref.id : picture
+  return {
+    type: textOrNull(type) ?? 'unsupported',
+    text: textOrNull(text),
+    picture: textOrNull(id),
   }
 }
 

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Session } from './session'
 import { FakeNetwork } from './socket.fixture'
 import { conversationStorage } from './storage'
+import type { Stored } from './pictures'
 import type { ConversationStorage } from './storage'
 import { memoryStorage } from './storage.fixture'
 
@@ -9,10 +10,12 @@ describe('Session', () => {
   let network: FakeNetwork
   let storage: ConversationStorage
   let session: Session
+  let uploads: { url: string; end: (stored: Stored) => void }[]
 
   beforeEach(() => {
     vi.useFakeTimers({ now: 0 })
     network = new FakeNetwork()
+    uploads = []
     storage = conversationStorage(memoryStorage(), 'token')
     session = start()
   })
@@ -26,6 +29,7 @@ describe('Session', () => {
     const started = new Session({
       openSocket: network.open,
       storage,
+      store: (url) => new Promise((end) => uploads.push({ url, end })),
       newId: () => `c${(count += 1)}`,
       random: () => 0,
       now: Date.now,
@@ -111,6 +115,52 @@ describe('Session', () => {
     session.reconnect()
     network.last.welcome()
     expect(session.isPaused.value).toBe(false)
+  })
+
+  describe('with a picture', () => {
+    const file = new File(['pixels'], 'flower.png', { type: 'image/png' })
+    const room = { type: 'upload', id: 'c1', media_id: 'p1', url: '/media/x' }
+
+    async function end(stored: Stored): Promise<void> {
+      uploads.at(-1)?.end(stored)
+      await vi.advanceTimersByTimeAsync(0)
+    }
+
+    beforeEach(() => {
+      network.last.welcome()
+      session.compose('', file)
+      session.compose('好看吗')
+    })
+
+    it('asks where it goes, stores it, and only then sends what was written behind it', async () => {
+      expect(network.last.sent.slice(1)).toEqual([{ type: 'picture', id: 'c1', size: 6 }])
+      network.last.receive(room)
+      expect(uploads).toMatchObject([{ url: '/media/x' }])
+      await end('stored')
+      expect(network.last.sent.slice(2)).toEqual([
+        { type: 'message', id: 'c1', text: '', picture: 'p1' },
+        { type: 'message', id: 'c2', text: '好看吗' },
+      ])
+    })
+
+    it('is patient with an upload, and asks again for one that failed', async () => {
+      network.last.receive(room)
+      await vi.advanceTimersByTimeAsync(60_000)
+      expect(network.sockets).toHaveLength(1)
+      await end('later')
+      await vi.advanceTimersByTimeAsync(3_000)
+      expect(network.last.sent.slice(2)).toEqual([{ type: 'picture', id: 'c1', size: 6 }])
+    })
+
+    it('lets the rest go when it is refused, and can be tried again', async () => {
+      network.last.receive(room)
+      await end({ code: 'storage_full', detail: 'No room.' })
+      expect(network.last.sent.at(-1)).toMatchObject({ id: 'c2' })
+      const [refused] = session.conversation.value.outbox
+      if (!refused) throw new Error('the refused picture is gone')
+      session.retry(refused)
+      expect(network.last.sent.at(-1)).toEqual({ type: 'picture', id: 'c3', size: 6 })
+    })
   })
 
   it('sends a refused message again under a new id', () => {

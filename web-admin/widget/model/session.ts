@@ -6,17 +6,22 @@
 import { ref, shallowRef } from 'vue'
 import { Connection } from './connection'
 import type { Link } from './connection'
-import { isFull, reduce, unsent } from './conversation'
+import { isFull, ready, reduce, unsent } from './conversation'
 import type { ConversationEvent, Outgoing } from './conversation'
 import type { ServerFrame } from './protocol'
+import type { Stored } from './pictures'
 import type { ConversationStorage } from './storage'
 
 /** A message not confirmed by then means a dead socket or a lost answer: connect anew, resend. */
 const CONFIRM_WITHIN_MS = 15_000
+/** Before a picture that could not be stored just now is tried again. */
+const STORE_AGAIN_S = 3
 
 export interface SessionOptions {
   openSocket: () => WebSocket
   storage: ConversationStorage
+  /** Sends a picture's bytes to the address that the server gave. */
+  store: (url: string, file: Blob) => Promise<Stored>
   newId: () => string
   random: () => number
   now: () => number
@@ -31,6 +36,9 @@ export class Session {
   #awaited: string | undefined
   #confirmTimer: ReturnType<typeof setTimeout> | undefined
   #pauseTimer: ReturnType<typeof setTimeout> | undefined
+  /** Pictures of this page that are not confirmed, by their message's id. */
+  readonly #files = new Map<string, File>()
+  #uploading: string | undefined
 
   constructor(private readonly options: SessionOptions) {
     this.conversation = shallowRef(options.storage.load())
@@ -60,23 +68,32 @@ export class Session {
     this.#connection.reconnect()
   }
 
-  compose(text: string): void {
+  compose(text: string, file: File | null = null): void {
     if (isFull(this.conversation.value)) return
     const { newId, now } = this.options
     const at = new Date(now()).toISOString()
-    const outgoing: Outgoing = { id: newId(), text, at, refusal: null }
+    const picture = file && { name: file.name, size: file.size, mediaId: null }
+    const outgoing: Outgoing = { id: newId(), text, picture, at, refusal: null }
+    if (file) this.#files.set(outgoing.id, file)
     this.#apply({ type: 'composed', outgoing })
-    this.#transmit(outgoing)
+    this.#transmit([outgoing])
     this.#awaitOldest()
   }
 
   discard({ id }: Outgoing): void {
+    this.#files.delete(id)
     this.#apply({ type: 'discarded', id })
   }
 
   retry(outgoing: Outgoing): void {
+    const file = this.#files.get(outgoing.id) ?? null
     this.discard(outgoing)
-    this.compose(outgoing.text)
+    this.compose(outgoing.text, file)
+  }
+
+  /** The bytes of a message on its way, for its preview. */
+  fileOf(id: string): File | null {
+    return this.#files.get(id) ?? null
   }
 
   #receive(frame: ServerFrame): void {
@@ -85,6 +102,8 @@ export class Session {
       this.isPaused.value = false
       this.#transmitAll()
     }
+    if (frame.type === 'upload') void this.#upload(frame)
+    if (frame.type === 'ack') this.#files.delete(frame.id)
     if (frame.type === 'service') this.isPaused.value = frame.paused
     if (frame.type === 'error' && frame.code === 'rate_limited') this.#pause(frame.retryAfterS ?? 1)
     this.#awaitOldest()
@@ -107,18 +126,44 @@ export class Session {
   #transmitAll(): void {
     clearTimeout(this.#pauseTimer)
     this.#pauseTimer = undefined
-    for (const outgoing of unsent(this.conversation.value)) this.#transmit(outgoing)
+    this.#transmit(unsent(this.conversation.value))
   }
 
-  #transmit({ id, text }: Outgoing): void {
+  /** Sends those of the messages that are ready, and asks where the next picture goes. */
+  #transmit(wanted: readonly Outgoing[]): void {
     if (this.#pauseTimer !== undefined) return
-    this.#connection.send({ type: 'message', id, text })
+    const { messages, picture: waiting } = ready(this.conversation.value)
+    const ids = new Set(wanted.map(({ id }) => id))
+    for (const { id, text, picture } of messages.filter((message) => ids.has(message.id))) {
+      const more = picture?.mediaId ? { picture: picture.mediaId } : {}
+      this.#connection.send({ type: 'message', id, text, ...more })
+    }
+    if (waiting?.picture && ids.has(waiting.id) && waiting.id !== this.#uploading) {
+      this.#connection.send({ type: 'picture', id: waiting.id, size: waiting.picture.size })
+    }
+  }
+
+  /** Stores a picture's bytes; then its message goes, and all that waited behind it. */
+  async #upload({ id, mediaId, url }: ServerFrame & { type: 'upload' }): Promise<void> {
+    const file = this.#files.get(id)
+    if (!file || this.#uploading !== undefined) return
+    this.#uploading = id
+    this.#awaitOldest()
+    const stored = await this.options.store(url, file)
+    this.#uploading = undefined
+    if (stored === 'later') this.#pause(STORE_AGAIN_S)
+    else if (stored === 'stored') this.#apply({ type: 'stored', id, mediaId })
+    else this.#apply({ type: 'refused', id, refusal: stored })
+    this.#transmit(unsent(this.conversation.value))
+    this.#awaitOldest()
   }
 
   /** Later messages must not extend the time that the oldest one has. */
   #awaitOldest(): void {
     const isLive = this.link.value === 'live'
-    const oldest = isLive ? unsent(this.conversation.value)[0]?.id : undefined
+    const first = isLive ? unsent(this.conversation.value)[0]?.id : undefined
+    // An upload has its own patience.
+    const oldest = first === this.#uploading ? undefined : first
     if (oldest === this.#awaited) return
     this.#awaited = oldest
     clearTimeout(this.#confirmTimer)

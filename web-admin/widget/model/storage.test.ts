@@ -5,12 +5,12 @@ import { conversationStorage } from './storage'
 import { memoryStorage } from './storage.fixture'
 
 function shown(id: string, provisional = false): Shown {
-  const segments = [{ type: 'text', text: id }]
+  const segments = [{ type: 'text', text: id, picture: null }]
   return { id, sender: { kind: 'bot', name: null }, segments, at: '', clientId: null, provisional }
 }
 
 function outgoing(id: string): Outgoing {
-  return { id, text: id, at: id, refusal: null }
+  return { id, text: id, picture: null, at: id, refusal: null }
 }
 
 const conversation: Conversation = {
@@ -22,6 +22,20 @@ const conversation: Conversation = {
 }
 
 describe('conversationStorage', () => {
+  it('keeps a stored picture, and says of one that was not that it is lost', () => {
+    const storage = conversationStorage(memoryStorage(), 'token')
+    const picture = { name: 'flower.png', size: 7, mediaId: 'p1' }
+    const outbox = [
+      { ...outgoing('c1'), picture },
+      { ...outgoing('c2'), picture: { ...picture, mediaId: null } },
+    ]
+    storage.save(emptyConversation, { ...conversation, outbox })
+    expect(storage.load().outbox).toEqual([
+      outbox[0],
+      { ...outbox[1], refusal: { code: 'picture_lost', detail: '' } },
+    ])
+  })
+
   it('gives back what it kept', () => {
     const storage = conversationStorage(memoryStorage(), 'token')
     storage.save(emptyConversation, conversation)

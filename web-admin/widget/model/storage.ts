@@ -71,7 +71,10 @@ function loadOutbox(area: Storage, outPrefix: string): Outgoing[] {
 function readOutgoing(id: string, value: Record<string, unknown> | null): Outgoing | null {
   if (typeof value?.text !== 'string' || typeof value.at !== 'string') return null
   const refusal = value.refusal as Outgoing['refusal'] | undefined
-  return { id, text: value.text, at: value.at, refusal: refusal ?? null }
+  const picture = (value.picture as Outgoing['picture'] | undefined) ?? null
+  // The bytes of a picture live in the page alone; those that were not stored went with it.
+  const lost = picture && picture.mediaId === null ? { code: 'picture_lost', detail: '' } : null
+  return { id, text: value.text, picture, at: value.at, refusal: refusal ?? lost }
 }
 
 function saveOutbox(area: Storage, outPrefix: string, previous: Outgoing[], next: Outgoing[]): void {

@@ -64,7 +64,7 @@ describe('ChatComposer', () => {
 
   it('counts characters as the server does and says when there are too many', async () => {
     const { root, press, sent } = await write('😀'.repeat(MAX_TEXT_CHARACTERS))
-    expect(find<HTMLButtonElement>(root, 'button').disabled).toBe(false)
+    expect(find<HTMLButtonElement>(root, '.send').disabled).toBe(false)
     await press({})
     expect(sent).toHaveLength(1)
     const tooLong = await write('a'.repeat(MAX_TEXT_CHARACTERS + 1))
@@ -87,7 +87,7 @@ describe('MessageBubble', () => {
     const message = {
       id: 'm1',
       sender: { kind: 'bot', name: null },
-      segments: [{ type: 'text', text }],
+      segments: [{ type: 'text', text, picture: null }],
       at: '',
       clientId: null,
     }
@@ -101,7 +101,7 @@ describe('OutgoingBubble', () => {
   it('gives the reason of a refusal and offers to send again', () => {
     let retries = 0
     const refusal = { code: 'too_long', detail: 'Too long.' }
-    const outgoing = { id: 'c1', text: 'hi', at: '', refusal }
+    const outgoing = { id: 'c1', text: 'hi', picture: null, at: '', refusal }
     const root = mount(OutgoingBubble, { outgoing, onRetry: () => (retries += 1) })
     expect(root.textContent).toContain('Too long.')
     find<HTMLButtonElement>(root, 'button').click()
