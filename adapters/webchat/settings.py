@@ -25,6 +25,11 @@ class Settings(BaseModel):
     greeting: str = Field(
         default="", max_length=500, description="Shown before the visitor's first message."
     )
+    accent: str | None = Field(
+        default=None,
+        pattern=r"^#[0-9a-fA-F]{6}$",
+        description="Colour of the heading and of the visitor's messages, such as #0f766e.",
+    )
     allowed_origins: list[Origin] = Field(
         default_factory=list,
         max_length=50,

@@ -26,4 +26,5 @@ class Welcome(Struct, frozen=True, kw_only=True):
     reset: bool
     title: str
     greeting: str
+    accent: str | None
     type: str = "welcome"

@@ -218,6 +218,7 @@ class Sockets:
                 reset=reset,
                 title=guest.settings.title,
                 greeting=guest.settings.greeting,
+                accent=guest.settings.accent,
             ),
         )
 

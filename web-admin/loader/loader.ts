@@ -27,6 +27,9 @@ function mount(): void {
   sheet.replaceSync(styles)
   shadow.adoptedStyleSheets = [sheet]
 
+  // Constructed styles and these two are ours to set, whatever the page's style-src says.
+  host.className = script.dataset.side === 'left' ? 'left' : ''
+  if (script.dataset.accent) button.style.background = script.dataset.accent
   button.type = 'button'
   button.append(bubble())
   button.onclick = () => {

@@ -57,6 +57,7 @@ class TestWelcome:
             "reset": True,
             "title": TITLE,
             "greeting": GREETING,
+            "accent": None,
         }
 
     async def test_is_another_for_every_visitor(self, page: Open) -> None:

@@ -6,7 +6,7 @@ import type { Message, ServerFrame } from './protocol'
 import { conversationStorage } from './storage'
 import { memoryStorage } from './storage.fixture'
 
-const heading = { title: null, greeting: null }
+const heading = { title: null, greeting: null, accent: null }
 
 function message(id: string, clientId: string | null = null): Message {
   const kind = clientId === null ? 'bot' : 'visitor'

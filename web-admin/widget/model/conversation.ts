@@ -61,7 +61,7 @@ export const emptyConversation: Conversation = {
   messages: [],
   outbox: [],
   owner: { kind: 'bot', name: null },
-  heading: { title: null, greeting: null },
+  heading: { title: null, greeting: null, accent: null },
   problem: null,
 }
 

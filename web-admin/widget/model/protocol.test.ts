@@ -30,13 +30,13 @@ describe('parseFrame', () => {
   it.each([
     [wireMessage, { type: 'message', message }],
     [
-      { type: 'welcome', visitor: 'v', messages: [wireMessage, { id: 7 }], reset: false, title: '店', greeting: '' },
+      { type: 'welcome', visitor: 'v', messages: [wireMessage, { id: 7 }], reset: false, title: '店', greeting: '', accent: '#aa3300' },
       {
         type: 'welcome',
         visitor: 'v',
         messages: [message],
         reset: false,
-        heading: { title: '店', greeting: null },
+        heading: { title: '店', greeting: null, accent: '#aa3300' },
       },
     ],
     [

@@ -26,10 +26,11 @@ export interface Message {
   clientId: string | null
 }
 
-/** The channel's own words; null where the tenant has chosen none. */
+/** The channel's own words and colour; null where the tenant has chosen none. */
 export interface Heading {
   title: string | null
   greeting: string | null
+  accent: string | null
 }
 
 export type ServerFrame =
@@ -116,7 +117,11 @@ function parseWelcome(frame: Record<string, unknown>): ServerFrame | null {
     visitor: frame.visitor,
     messages: frame.messages.map(parseMessage).filter((message) => message !== null),
     reset: frame.reset === true,
-    heading: { title: textOrNull(frame.title), greeting: textOrNull(frame.greeting) },
+    heading: {
+      title: textOrNull(frame.title),
+      greeting: textOrNull(frame.greeting),
+      accent: textOrNull(frame.accent),
+    },
   }
 }
 
