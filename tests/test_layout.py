@@ -50,6 +50,7 @@ PUBLIC = {
     ("GET", "/readyz"),
     ("GET", "/webchat-platform/account"),
     ("GET", "/webchat/{token}"),
+    ("GET", "/webchat/{token}/media/{media_id}"),
     ("POST", "/api/v1/auth/login"),
     ("POST", "/api/v1/auth/logout"),
     ("POST", "/api/v1/auth/password"),
