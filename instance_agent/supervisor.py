@@ -120,7 +120,8 @@ class ChannelHost:
         self.http = around.http
         self.control = around.control
         self.media = around.media
-        self.dial = partial(sockets.dial, around.door)
+        self.dial = partial(sockets.dial, around.door, may_talk=lambda: self.may_talk())
+        self.may_talk: Callable[[], bool] = lambda: True
         self.ended = False
         self._blacklist = around.blacklist
         self.belongings = Belongings()
@@ -337,7 +338,11 @@ class Scope:
             if not self.exclusive:
                 return await self._run(asyncio.Event())
             account = account_key(self.spec.kind, cast(Exclusive, self.adapter).account())
-            async with self._around.holds.holding(account, self.spec.id, self._wait) as lost:
+            holds = self._around.holds
+            async with holds.holding(account, self.spec.id, self._wait) as lost:
+                if self._host is not None:
+                    # A process that slept may act before anything tells it how long.
+                    self._host.may_talk = partial(holds.ours, account)
                 return await self._run(lost)
         except ChannelRefused as refused:
             self.refused = refused

@@ -7,12 +7,14 @@ customers of its own.
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 
 from adapters.simulators.platform import Line
 from control_plane.access import passwords
+from control_plane.instances import accounts
 from control_plane.kit.ids import new_id
 from tests.channels.installation import (
     PATIENCE_S,
@@ -50,6 +52,8 @@ async def house(
     await ground.create(database)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "COST", 4)
+        # Longer than any test waits: whoever follows a killed agent must not need its end.
+        patch.setattr(accounts, "LIFE", timedelta(hours=1))
         place = tmp_path_factory.mktemp(request.param)
         async with installed(ground, database, place, request.param) as house:
             yield house
