@@ -120,7 +120,7 @@ class ChannelHost:
         self.http = around.http
         self.control = around.control
         self.media = around.media
-        self.dial = partial(sockets.dial, around.door, may_talk=lambda: self.may_talk())
+        self.dial = partial(sockets.dial, around.door, may_talk=self._talks)
         self.may_talk: Callable[[], bool] = lambda: True
         self.ended = False
         self._blacklist = around.blacklist
@@ -128,6 +128,9 @@ class ChannelHost:
         self._intake = around.intake
         self._spec = spec
         self._on_connected = on_connected
+
+    def _talks(self) -> bool:
+        return self.may_talk()
 
     def resume(self) -> str | None:
         return self._intake.resume(self._spec.id)
