@@ -86,10 +86,14 @@ class Kind:
 
     def may_wait(self, settings: Mapping[str, Any]) -> bool:
         """Whether a channel with these settings (no secret is needed) hears without an agent."""
-        if not self.calls_us_by:
-            return self.calls_us
-        default = self.settings().model_fields["transport"].default
-        return self.calls_us_by.get(settings.get("transport", default), self.calls_us)
+        return self.calls_us_by.get(self._transport(settings), self.calls_us)
+
+    def loses(self, settings: Mapping[str, Any]) -> bool:
+        """Whether what is said while nobody is connected is said to nobody, ever."""
+        if self.may_wait(settings):
+            return False
+        transport = self._transport(settings)
+        return self.acknowledge_by.get(transport, self.acknowledge) == "spooled"
 
     def verify(self, request: RawCallback, settings: BaseModel, *, now: float) -> Verification:
         """Check a callback without an agent; pure. `now` is in Unix seconds."""
@@ -107,6 +111,12 @@ class Kind:
     def adapter(self) -> Any:
         """The adapter class (see `adapters.base.Adapter`)."""
         return self._load("adapter").Adapter
+
+    def _transport(self, settings: Mapping[str, Any]) -> str:
+        if not (self.calls_us_by or self.acknowledge_by):
+            return ""
+        field = self.settings().model_fields["transport"]
+        return str(settings.get("transport", field.default))
 
     def _load(self, module: str) -> Any:
         return import_module(f"{self.package}.{module}")

@@ -116,6 +116,7 @@ class ChannelHost:
         around: Surroundings,
         spec: ChannelSpec,
         on_connected: Callable[["ChannelHost", str | None], None],
+        on_disconnected: Callable[["ChannelHost"], None] = lambda _: None,
     ) -> None:
         self.http = around.http
         self.control = around.control
@@ -128,6 +129,7 @@ class ChannelHost:
         self._intake = around.intake
         self._spec = spec
         self._on_connected = on_connected
+        self._on_disconnected = on_disconnected
 
     def _talks(self) -> bool:
         return self.may_talk()
@@ -151,6 +153,9 @@ class ChannelHost:
 
     def connected(self, note: str | None = None) -> None:
         self._on_connected(self, note)
+
+    def disconnected(self) -> None:
+        self._on_disconnected(self)
 
 
 class Scope:
@@ -293,7 +298,7 @@ class Scope:
             self._become("connecting", NOT_YET)
 
     def _renew(self) -> None:
-        host = ChannelHost(self._around, self.spec, self._connected)
+        host = ChannelHost(self._around, self.spec, self._connected, self._disconnected)
         adapter = registry.kind(self.spec.kind).adapter()
         self.adapter = cast(Adapter, adapter(self.spec.settings, host))
         self._host = host
@@ -403,6 +408,13 @@ class Scope:
         if note is not None and note != self._reason:
             self._around.metrics.notes.labels(self.spec.kind).inc()
         self._become("connected", note)
+
+    def _disconnected(self, host: ChannelHost) -> None:
+        if host is not self._host or not self.connected:
+            return
+        # It was there until now.
+        self._proof_at = self._around.clock()
+        self._become("connecting")
 
     def _become(self, state: ChannelState, reason: str | None = None) -> None:
         if (state, reason) != (self._state, self._reason):
