@@ -370,10 +370,10 @@ async def _channel(session: Session, pending: Pending, status: ChannelStatus) ->
         "channel_id": str(status.channel_id),
         "state": status.state,
         "reason": status.reason,
+        "gap": gap.data if gap else None,
     }
     _note(session, pending, "channel.status", f"channel {status.state}", data)
     if gap is not None:
-        data["gap"] = gap.data
         _note(session, pending, "channel.gap", gaps.sentences(gap)[0], data)
     _look(session, pending)
     return [Entry(type="channel.status", data=data)]

@@ -235,6 +235,9 @@ class TestBurst:
             await house.kill_agent()
             spooled = house.spooled()
         await house.connected()
+        # What nobody heard meanwhile is told where the platform says it to nobody else.
+        shown = (await house.owner.get(f"/channels/{house.channel_id}")).json()
+        assert bool(shown["gaps"]) == house.kind.loses(house.platform.settings), shown
         # A platform that says everything once counts as heard what was still in the socket.
         once = house.kind.acknowledge == "spooled"
         if not once:

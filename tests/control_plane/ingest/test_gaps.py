@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
+from adapters import registry
 from control_plane.channels import gaps
 from control_plane.ingest.dispatch import Dispatcher
 from instance_agent.protocol import ChannelStatus, Heartbeat
@@ -204,3 +205,24 @@ class TestNoGap:
         await line.connects()
 
         assert await line.gaps() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "loses"),
+    [
+        ("dingtalk", {}, True),
+        ("dingtalk", {"transport": "callback"}, False),
+        ("feishu", {}, False),
+        ("http", {}, False),
+        ("onebot", {}, True),
+        ("onebot", {"transport": "http"}, False),
+        ("qq", {"transport": "gateway"}, False),
+        ("webchat", {}, False),
+        ("wecom", {}, False),
+        ("wecom_aibot", {}, True),
+        ("wecom_aibot", {"transport": "callback"}, False),
+        ("wecom_kf", {}, False),
+    ],
+)
+def test_which_channels_lose_what_nobody_hears(kind: str, given: dict, loses: bool) -> None:
+    assert registry.kind(kind).loses(given) is loses
