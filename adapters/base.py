@@ -159,6 +159,12 @@ class Host(Protocol):
         `note`: what whoever looks at the channel should know of its past, a plain sentence.
         """
 
+    def disconnected(self) -> None:
+        """Call when the connection has just ended before one's eyes and `run` goes on.
+
+        Where a platform says everything once, people see from this moment what may be missing.
+        """
+
 
 class Adapter(Protocol):
     """One IM account. Made with its validated settings; lives in one disposable scope."""

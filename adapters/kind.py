@@ -41,9 +41,11 @@ class Kind:
     idempotency key, so that an unknown outcome may be sent again; 0 means never.
     `resend_safe_in`: the types of conversation where it does.
     `callback`: whether its address must be entered at the platform by a person.
-    `calls_us`: whether its messages come as calls, which we can keep for an agent that has to be
-    started first. `acknowledge`: what must have happened to a message before its platform hears
-    that we have it; `acknowledge_by`: the same for a setting `transport`, where that matters.
+    `checks_by_post`: whether its platform checks the address by a POST that looks like any other
+    call, and needs the answer at once. `calls_us`: whether its messages come as calls, which we can
+    keep for an agent that has to be started first; `calls_us_by`: the same for a setting
+    `transport`, where that matters. `acknowledge`: what must have happened to a message before its
+    platform hears that we have it; `acknowledge_by`: the same by `transport`.
     `windows`: by type of conversation, when the platform takes messages to it; a type that is not
     there is always open. `paces`: what one chat may get, so that nothing is sent that the platform
     would drop. `receives` and `sends`: the segments it carries as such, by their tags in
@@ -62,6 +64,8 @@ class Kind:
     resend_safe_s: float
     callback: bool
     calls_us: bool
+    calls_us_by: Mapping[str, bool] = field(default_factory=dict)
+    checks_by_post: bool = False
     windows: Mapping[ConversationType, Window] = field(default_factory=dict)
     paces: tuple[Pace, ...] = ()
     acknowledge: Acknowledge = "stored"
@@ -80,6 +84,17 @@ class Kind:
         """How a channel with these settings acknowledges."""
         return self.acknowledge_by.get(getattr(settings, "transport", ""), self.acknowledge)
 
+    def may_wait(self, settings: Mapping[str, Any]) -> bool:
+        """Whether a channel with these settings (no secret is needed) hears without an agent."""
+        return self.calls_us_by.get(self._transport(settings), self.calls_us)
+
+    def loses(self, settings: Mapping[str, Any]) -> bool:
+        """Whether what is said while nobody is connected is said to nobody, ever."""
+        if self.may_wait(settings):
+            return False
+        transport = self._transport(settings)
+        return self.acknowledge_by.get(transport, self.acknowledge) == "spooled"
+
     def verify(self, request: RawCallback, settings: BaseModel, *, now: float) -> Verification:
         """Check a callback without an agent; pure. `now` is in Unix seconds."""
         return cast(Verify, self._load("callback").verify)(request, settings, now=now)
@@ -96,6 +111,12 @@ class Kind:
     def adapter(self) -> Any:
         """The adapter class (see `adapters.base.Adapter`)."""
         return self._load("adapter").Adapter
+
+    def _transport(self, settings: Mapping[str, Any]) -> str:
+        if not (self.calls_us_by or self.acknowledge_by):
+            return ""
+        field = self.settings().model_fields["transport"]
+        return str(settings.get("transport", field.default))
 
     def _load(self, module: str) -> Any:
         return import_module(f"{self.package}.{module}")

@@ -5,7 +5,7 @@ look at the name cannot lead elsewhere; the certificate must still be the name's
 """
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -73,9 +73,11 @@ async def dial(
     subprotocols: Sequence[str] = (),
     max_bytes: int = MAX_FRAME_BYTES,
     ping_every_s: float | None = 20.0,
+    may_talk: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[Dialled]:
     """A connection to `ws://` or `wss://`; leaving closes it.
 
+    `may_talk`: asked before each frame; where it says no, the connection has ended for who sends.
     `ping_every_s`: protocol pings, whose missing answer ends the connection; None for platforms
     that have heartbeats of their own. Raises `outbound.Refused`, Unreachable, Cut or
     HandshakeRefused on entering.
@@ -119,18 +121,21 @@ async def dial(
     except (OSError, TimeoutError):
         raise Unreachable from None
     try:
-        yield _Socket(connection)
+        yield _Socket(connection, may_talk)
     finally:
         await connection.close()
 
 
 class _Socket:
-    def __init__(self, connection: "ClientConnection") -> None:
+    def __init__(self, connection: "ClientConnection", may_talk: Callable[[], bool]) -> None:
         self._connection = connection
+        self._may_talk = may_talk
 
     async def send(self, frame: str | bytes) -> None:
         from websockets.exceptions import ConnectionClosed
 
+        if not self._may_talk():
+            raise Closed(_code(None))
         try:
             await self._connection.send(frame)
         except ConnectionClosed as closed:

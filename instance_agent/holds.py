@@ -80,6 +80,11 @@ class Holds:
             self._wake.set()
             hold.ended.set()
 
+    def ours(self, account: str) -> bool:
+        """Whether it is surely ours at this moment: asked by who wakes after a long sleep, too."""
+        hold = self._holds.get(account)
+        return hold is not None and hold.granted.is_set() and self._clock() < hold.until
+
     async def keep(self) -> None:
         """Loop: claim what is waited for, and confirm what is held."""
         while True:
@@ -99,6 +104,8 @@ class Holds:
         await self._round()
 
     async def _round(self) -> None:
+        # Before anybody is asked, who may take long to answer.
+        self._let_go()
         holds = dict(self._holds)
         if not holds and not self._owes:
             return
@@ -115,7 +122,11 @@ class Holds:
             until = asked_at + answer.life_s - MARGIN_S
             for account, hold in holds.items():
                 self._settle(hold, answer.accounts.get(account), until)
-        for hold in holds.values():
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of what nobody confirmed in time."""
+        for hold in self._holds.values():
             if hold.granted.is_set() and self._clock() >= hold.until:
                 hold.lost.set()
 

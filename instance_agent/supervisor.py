@@ -116,17 +116,23 @@ class ChannelHost:
         around: Surroundings,
         spec: ChannelSpec,
         on_connected: Callable[["ChannelHost", str | None], None],
+        on_disconnected: Callable[["ChannelHost"], None] = lambda _: None,
     ) -> None:
         self.http = around.http
         self.control = around.control
         self.media = around.media
-        self.dial = partial(sockets.dial, around.door)
+        self.dial = partial(sockets.dial, around.door, may_talk=self._talks)
+        self.may_talk: Callable[[], bool] = lambda: True
         self.ended = False
         self._blacklist = around.blacklist
         self.belongings = Belongings()
         self._intake = around.intake
         self._spec = spec
         self._on_connected = on_connected
+        self._on_disconnected = on_disconnected
+
+    def _talks(self) -> bool:
+        return self.may_talk()
 
     def resume(self) -> str | None:
         return self._intake.resume(self._spec.id)
@@ -147,6 +153,9 @@ class ChannelHost:
 
     def connected(self, note: str | None = None) -> None:
         self._on_connected(self, note)
+
+    def disconnected(self) -> None:
+        self._on_disconnected(self)
 
 
 class Scope:
@@ -289,7 +298,7 @@ class Scope:
             self._become("connecting", NOT_YET)
 
     def _renew(self) -> None:
-        host = ChannelHost(self._around, self.spec, self._connected)
+        host = ChannelHost(self._around, self.spec, self._connected, self._disconnected)
         adapter = registry.kind(self.spec.kind).adapter()
         self.adapter = cast(Adapter, adapter(self.spec.settings, host))
         self._host = host
@@ -337,7 +346,11 @@ class Scope:
             if not self.exclusive:
                 return await self._run(asyncio.Event())
             account = account_key(self.spec.kind, cast(Exclusive, self.adapter).account())
-            async with self._around.holds.holding(account, self.spec.id, self._wait) as lost:
+            holds = self._around.holds
+            async with holds.holding(account, self.spec.id, self._wait) as lost:
+                if self._host is not None:
+                    # A process that slept may act before anything tells it how long.
+                    self._host.may_talk = partial(holds.ours, account)
                 return await self._run(lost)
         except ChannelRefused as refused:
             self.refused = refused
@@ -395,6 +408,13 @@ class Scope:
         if note is not None and note != self._reason:
             self._around.metrics.notes.labels(self.spec.kind).inc()
         self._become("connected", note)
+
+    def _disconnected(self, host: ChannelHost) -> None:
+        if host is not self._host or not self.connected:
+            return
+        # It was there until now.
+        self._proof_at = self._around.clock()
+        self._become("connecting")
 
     def _become(self, state: ChannelState, reason: str | None = None) -> None:
         if (state, reason) != (self._state, self._reason):

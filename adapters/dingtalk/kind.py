@@ -15,6 +15,8 @@ KIND = Kind(
     callback=True,
     # Over the stream nobody keeps messages for an agent that has to be started first.
     calls_us=False,
+    calls_us_by={"callback": True},
+    checks_by_post=True,
     # Beyond this a robot may be silenced for ten minutes.
     paces=(Pace(20, 60),),
     # A robot's messages are said once and never again.

@@ -125,6 +125,7 @@ class Stream:
             if silent.is_set():
                 raise ChannelDown(SILENT) from None
             # It was there until now.
+            self._host.disconnected()
             await self._keep_place(exact=True)
             raise ChannelDown(LOST) from None
         finally:

@@ -41,8 +41,10 @@ KIND = Kind(
     # calls that are under way when it ends.
     resend_safe_s=3000.0,
     callback=True,
-    # A long connection brings nothing to a bot that sleeps, and the setting may say either.
+    # A long connection brings nothing to a bot that sleeps.
     calls_us=False,
+    calls_us_by={"callback": True},
+    checks_by_post=True,
     # Of one person, and of one group over all bots in it.
     paces=(Pace(5, 1),),
     # It wants its answer within three seconds and repeats after 15 s, 5 min, 1 h and 6 h only.

@@ -155,6 +155,7 @@ class Adapter:
             if self._line is line:
                 self._line = None
                 self._news.set()
+                self._host.disconnected()
 
     async def callback(self, request: RawCallback, *, verified: bool) -> CallbackAnswer:
         """Report what was said; `verified` changes nothing, since a client signs no time."""

@@ -4,7 +4,10 @@ import hmac
 from collections.abc import Sequence
 from urllib.parse import parse_qs
 
-from adapters.model import CallbackAnswer, RawCallback, Rejected, Verification, Verified
+import msgspec
+from msgspec import Struct
+
+from adapters.model import CallbackAnswer, Challenge, RawCallback, Rejected, Verification, Verified
 from adapters.onebot.settings import Settings
 
 # What a client takes as "received": anything in a body could be an order to it.
@@ -12,6 +15,10 @@ RECEIVED = CallbackAnswer(status=204, content_type="text/plain", body=b"")
 # A client's address has one parameter, the token, where it is in the address at all.
 _MAX_PARAMETERS = 16
 _UNIVERSAL = "universal"
+
+
+class _Head(Struct):
+    post_type: str = ""
 
 
 def verify(request: RawCallback, settings: Settings, *, now: float) -> Verification:
@@ -24,7 +31,10 @@ def verify(request: RawCallback, settings: Settings, *, now: float) -> Verificat
     if request.method != "POST":
         return Rejected(reason="clients do not use this method")
     refused = signed(request, settings.signing) or _of_account(request, settings.self_id)
-    return refused or Verified(answer=RECEIVED)
+    if refused is not None:
+        return refused
+    # A client says every few seconds that it is there: not worth keeping, and wakes nobody.
+    return (Challenge if _is_meta(request.body) else Verified)(answer=RECEIVED)
 
 
 def admit(handshake: RawCallback, settings: Settings) -> Rejected | None:
@@ -69,6 +79,13 @@ def _of_account(request: RawCallback, self_id: str) -> Rejected | None:
     if request.headers.get("x-self-id", "").strip() != self_id:
         return Rejected(reason="this is another QQ account")
     return None
+
+
+def _is_meta(body: bytes) -> bool:
+    try:
+        return msgspec.json.decode(body, type=_Head).post_type == "meta_event"
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
 
 
 def _token(handshake: RawCallback) -> str:

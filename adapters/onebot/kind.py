@@ -30,6 +30,8 @@ KIND = Kind(
     callback=True,
     # What is said while no socket is open is said to nobody, so the agent has to be there.
     calls_us=False,
+    # A post of the client's waits with us.
+    calls_us_by={"http": True},
     # QQ watches accounts that write too fast; the adapter also spaces all chats of one.
     paces=(Pace(60, 60),),
     # A client says everything once, over a socket as by HTTP.

@@ -18,6 +18,8 @@ KIND = Kind(
     callback=True,
     # Over the gateway nobody keeps messages for an agent that has to be started first.
     calls_us=False,
+    calls_us_by={"webhook": True},
+    checks_by_post=True,
     windows={"direct": Window(3600, 5), "group": Window(300, 5), "channel": Window(300)},
     # The gateway repeats what comes after a position, but not for ever; and nobody says whether
     # webhook calls that were refused come again.

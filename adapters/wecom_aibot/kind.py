@@ -16,6 +16,7 @@ KIND = Kind(
     callback=True,
     # A long connection brings nothing to a bot that sleeps.
     calls_us=False,
+    calls_us_by={"callback": True},
     paces=(Pace(30, 60), Pace(1000, 3600)),
     # The long connection has no acknowledgement: what is lost here, nobody says again. A callback
     # has one, and what we refuse the control plane keeps.

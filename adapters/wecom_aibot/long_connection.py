@@ -109,6 +109,7 @@ class LongConnection:
                 try:
                     await self._connected()
                 except Closed:
+                    self._host.disconnected()
                     if self._clock() - began < STEADY_S:
                         raise ChannelDown(_BUSY) from None
         except Refused as refused:

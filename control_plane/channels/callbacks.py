@@ -37,6 +37,8 @@ WORK = "callback"
 # is full we stop acknowledging, and the platform redelivers.
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
+# A platform's check of the address is some hundred bytes, sealed or not; most messages are more.
+MAX_CHECK_BYTES = 1024
 # Kept raw as a dead letter after this, so that a channel never stands still for ever.
 MAX_AGE = timedelta(hours=72)
 # Between tries while the agent is away; a started agent hints earlier.
@@ -116,7 +118,9 @@ class Callbacks:
 
     async def _accept(self, token: str, request: RawCallback) -> CallbackAnswer:
         known = await self.find(token)
-        if request.method == "GET" and isinstance(found := self._verify(known, request), Challenge):
+        if _may_check(known.kind, request) and isinstance(
+            found := self._verify(known, request), Challenge
+        ):
             # A platform's check of the address waits one second, and no agent is needed for it.
             await self._note(known, taken=True)
             return found.answer
@@ -257,3 +261,10 @@ class Callbacks:
             else:
                 await connection.execute(_DEAD, callback_id, dead)
             await leases.hold(session, lease)
+
+
+def _may_check(kind: str, request: RawCallback) -> bool:
+    """Whether this may be a check of the address; the bytes tell, once they are opened."""
+    if request.method == "GET":
+        return True
+    return settings.kind_of(kind).checks_by_post and len(request.body) <= MAX_CHECK_BYTES

@@ -29,6 +29,8 @@ class Channel(Row, table=True):
     state: str = "connecting"
     state_reason: str | None = None
     proof_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    said_by: UUID | None = None
+    gaps: list[dict[str, str]] = Field(default_factory=list, sa_type=Json)
     checkpoint: str | None = None
     callback_at: datetime | None = Field(default=None, sa_type=Timestamp)
     callback_refused_at: datetime | None = Field(default=None, sa_type=Timestamp)

@@ -10,7 +10,7 @@ from adapters.model import RawCallback
 from control_plane.access.http import Call, HouseDep, TransactionRoute, admit, permit, scope_of
 from control_plane.access.permissions import Actor, Permission
 from control_plane.access.routes import stranger
-from control_plane.channels import service, settings
+from control_plane.channels import gaps, service, settings
 from control_plane.channels.callbacks import Callbacks
 from control_plane.channels.check import Checks
 from control_plane.channels.models import Channel
@@ -21,6 +21,7 @@ from control_plane.channels.schemas import (
     ChannelOut,
     ChannelPatch,
     FindingOut,
+    GapOut,
 )
 from control_plane.kit.paging import Page, Window, cursor, cut
 
@@ -164,7 +165,14 @@ def _out(call: Call, channel: Channel) -> ChannelOut:
         state=channel.state,
         state_reason=channel.state_reason,
         proof_at=channel.proof_at,
+        gaps=[_gap(channel.kind, each) for each in channel.gaps],
         callback_url=callback_url(base, channel),
         webchat_url=f"{base}/webchat/{channel.public_token}" if ours else None,
         created_at=channel.created_at,
     )
+
+
+def _gap(kind: str, data: dict[str, str]) -> GapOut:
+    gap = gaps.told(kind, data)
+    text, text_zh = gaps.sentences(gap)
+    return GapOut(from_at=gap.begin, to_at=gap.end, text=text, text_zh=text_zh)

@@ -47,6 +47,15 @@ class ChannelPatch(Body):
     settings: dict[str, Any] | None = None
 
 
+class GapOut(BaseModel):
+    """A time in which nobody was connected, of a platform that says everything once."""
+
+    from_at: datetime
+    to_at: datetime
+    text: str
+    text_zh: str
+
+
 class ChannelOut(BaseModel):
     """Secrets are write-only: `secrets_set` names those that have a value."""
 
@@ -59,6 +68,10 @@ class ChannelOut(BaseModel):
     state: str
     state_reason: str | None
     proof_at: datetime | None
+    gaps: list[GapOut] = Field(
+        description="When nobody heard it and its platform does not deliver again, newest first; "
+        "the last 20."
+    )
     callback_url: str | None = Field(description="What to enter at the platform, if anything.")
     webchat_url: str | None = Field(description="The page to chat on, for web chat.")
     created_at: datetime

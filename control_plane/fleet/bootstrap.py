@@ -62,12 +62,16 @@ SELECT id, checkpoint FROM channels WHERE instance_id = $1 AND checkpoint IS NOT
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """Whose agent somebody is, and of which start; `endpoint` where that is known better."""
+    """Whose agent somebody is, and of which start; `endpoint` where that is known better.
+
+    `place`: see `AgentSession`.
+    """
 
     tenant_id: UUID
     instance_id: UUID
     generation: int
     endpoint: str | None = None
+    place: str = ""
 
 
 class Voucher(Protocol):
@@ -90,12 +94,13 @@ class Bootstraps:
         self._clock = clock
         self._authority = Authority(keys)
 
-    def mint(self, spec: InstanceSpec) -> str:
-        """The single-use token of one start."""
+    def mint(self, spec: InstanceSpec, place: str = "") -> str:
+        """The single-use token of one start, in a place where nobody of before lives any more."""
         payload = {
             "instance": str(spec.instance_id),
             "tenant": str(spec.tenant_id),
             "generation": spec.generation,
+            "place": place,
             "nonce": new_token()[:16],
         }
         return self._keys.sign(_SALT, payload)
@@ -129,6 +134,7 @@ class Bootstraps:
                     endpoint=proof.endpoint or request.endpoint,
                 ),
                 now=now,
+                place=proof.place,
             )
             certificate = self._certify(opened.id, request.public_key)
             secrets = await self._secrets(session, tenant_id, instance_id, now)
@@ -158,6 +164,7 @@ class Bootstraps:
             tenant_id=UUID(payload["tenant"]),
             instance_id=UUID(payload["instance"]),
             generation=payload["generation"],
+            place=payload.get("place", ""),
         )
 
     async def _vouched(self, instance_id: UUID, token: str) -> Proof | None:

@@ -278,7 +278,7 @@ def _view(row: Any, keys: Keyring, digests: Digests) -> View:
         ),
         sessions=tuple(_session(*found) for found in row["sessions"]),
         channels=tuple(found[5] for found in row["channels"]),
-        sleeps_after=_sleeps_after(minutes, [found[1] for found in row["channels"]]),
+        sleeps_after=_sleeps_after(minutes, row["channels"]),
         starts=starts_from(instance.starts),
         material=material,
         keys=keys,
@@ -355,8 +355,11 @@ def _want(desired: str, tenant_state: str, *, asleep: bool) -> Want:
     return Want.ASLEEP if asleep else Want.RUNNING
 
 
-def _sleeps_after(minutes: int, kinds: list[str]) -> timedelta | None:
-    return timedelta(minutes=minutes) if minutes and instances.may_sleep(kinds) else None
+def _sleeps_after(minutes: int, channels: list[tuple[Any, ...]]) -> timedelta | None:
+    if not minutes:
+        return None
+    found = ((row[1], msgspec.json.decode(row[3])) for row in channels)
+    return timedelta(minutes=minutes) if instances.may_sleep(found) else None
 
 
 @lru_cache(maxsize=_PLANS)

@@ -8,7 +8,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from control_plane.channels import blacklist
+from control_plane.channels import blacklist, gaps
+from control_plane.channels.gaps import Back, Gap
 from control_plane.db import leases
 from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.ingest import rejected
@@ -60,11 +61,14 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS i (instance_id, id, value)
 WHERE c.id = i.id AND c.instance_id = i.instance_id
 """
 _CHANNEL = """
-UPDATE channels AS c SET state = $3, state_reason = $4, proof_at = coalesce($5, c.proof_at)
-FROM (SELECT id, state, state_reason FROM channels
+UPDATE channels AS c SET state = $3, state_reason = $4, proof_at = coalesce($5, c.proof_at),
+    said_by = $6
+FROM (SELECT id, state, state_reason, proof_at, said_by FROM channels
       WHERE id = $2 AND instance_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE) AS old
 WHERE c.id = old.id
-RETURNING old.state IS DISTINCT FROM $3 OR old.state_reason IS DISTINCT FROM $4
+RETURNING c.kind, c.settings, old.proof_at,
+    old.state IS DISTINCT FROM $3 OR old.state_reason IS DISTINCT FROM $4 AS changed,
+    old.state <> 'connected' OR old.said_by IS DISTINCT FROM $6 AS was_away
 """
 # Reports of who has been replaced come late and count for nothing any more.
 _SPEAKS = """
@@ -166,6 +170,8 @@ class Dispatcher:
                 await self._store(session, group, results, arrivals)
                 # Last of all: whoever deletes one of these holds nothing else.
                 await rejected.keep(session, group, results)
+                found = session.info.get("gaps", ())
+            gaps.count(found)
         return [[item for item in result if item is not None] for result in results]
 
     async def _alone(
@@ -346,20 +352,50 @@ async def _blocked(
 
 
 async def _channel(session: Session, pending: Pending, status: ChannelStatus) -> list[Entry]:
-    instance_id = pending.proven.instance_id
-    changed = await (await driver(session)).fetchval(
-        _CHANNEL, instance_id, status.channel_id, status.state, status.reason, status.proof_at
+    row = await (await driver(session)).fetchrow(
+        _CHANNEL,
+        pending.proven.instance_id,
+        status.channel_id,
+        status.state,
+        status.reason,
+        status.proof_at,
+        pending.batch.session_id,
     )
-    if not changed:
+    if row is None:
         return []
-    data = {
+    gap = await _gap(session, pending, status, row)
+    if not (row["changed"] or gap):
+        return []
+    data: dict[str, Any] = {
         "channel_id": str(status.channel_id),
         "state": status.state,
         "reason": status.reason,
+        "gap": gap.data if gap else None,
     }
     _note(session, pending, "channel.status", f"channel {status.state}", data)
+    if gap is not None:
+        _note(session, pending, "channel.gap", gaps.sentences(gap)[0], data)
     _look(session, pending)
     return [Entry(type="channel.status", data=data)]
+
+
+async def _gap(session: Session, pending: Pending, status: ChannelStatus, row: Any) -> Gap | None:
+    """What may have been missed before it was connected again."""
+    at = status.proof_at
+    if status.state != "connected" or at is None or not row["was_away"]:
+        return None
+    back = Back(
+        channel_id=status.channel_id,
+        instance_id=pending.proven.instance_id,
+        session_id=pending.batch.session_id,
+        kind=row["kind"],
+        settings=row["settings"],
+        proof_at=row["proof_at"],
+        connected_at=at,
+    )
+    if (found := await gaps.note(session, back)) is not None:
+        session.info.setdefault("gaps", []).append(found)
+    return found
 
 
 async def _applied(session: Session, pending: Pending, applied: ConfigApplied) -> list[Entry]:

@@ -1,7 +1,8 @@
 """Accounts that take one connection: leased to a channel of an active session, one at a time.
 
 Whoever holds one has it until the lease ends or is given back, whatever becomes of its session:
-an agent that was cut off may still be connected. It lets go by itself before the lease ends.
+an agent that was cut off may still be connected. It lets go by itself before the lease ends. One
+whose process has surely ended holds nothing: its successor gets the account at once.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from control_plane.kit.ids import new_id
 from instance_agent.protocol import LeaseState
 
 # Longer than a control plane takes to be replaced, and confirmed with each heartbeat; so long an
-# account waits when its agent was killed.
+# account waits when its agent was lost and nobody knows that it has ended.
 LIFE = timedelta(seconds=60)
 
 # A session that is being replaced meanwhile waits: it is active here or it is not.
@@ -35,7 +36,11 @@ ON CONFLICT (sha256) DO UPDATE SET tenant_id = EXCLUDED.tenant_id,
     number = EXCLUDED.number
 WHERE held.kind = 'account'
   AND (held.session_id = EXCLUDED.session_id AND held.number < EXCLUDED.number
-       OR held.expires_at <= EXCLUDED.created_at)
+       OR held.expires_at <= EXCLUDED.created_at
+       OR held.instance_id = EXCLUDED.instance_id AND EXISTS (
+           SELECT FROM agent_sessions AS s
+           WHERE s.id = held.session_id AND s.instance_id = held.instance_id
+             AND s.gone_at IS NOT NULL))
 RETURNING sha256
 """
 # What this session does not name any more, and what ended of the sessions before it.

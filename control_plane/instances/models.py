@@ -41,7 +41,11 @@ class Instance(Row, table=True):
 
 
 class AgentSession(Row, table=True):
-    """One agent process, from its bootstrap to its end. Tokens are sealed."""
+    """One agent process, from its bootstrap to its end. Tokens are sealed.
+
+    `place` is where at most one process of the instance can be alive; "" where nobody vouches for
+    that. `gone_at`: since when its process has surely ended, not only its right to act.
+    """
 
     __tablename__ = "agent_sessions"
 
@@ -59,6 +63,8 @@ class AgentSession(Row, table=True):
     version: str
     schema_version: int
     health: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    place: str = ""
+    gone_at: datetime | None = Field(default=None, sa_type=Timestamp)
     created_at: datetime = Field(sa_type=Timestamp)
     seen_at: datetime = Field(sa_type=Timestamp)
 

@@ -4,7 +4,8 @@ A bot may sleep: it is wanted, and has no agent. Whoever needs its agent and fin
 all of them come again until they were served, so that no word of theirs can come too early.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -36,7 +37,7 @@ INSERT INTO timeline (id, tenant_id, instance_id, at, type, message, data)
 SELECT *, '{}'::jsonb
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[])
 """
-_KINDS = "SELECT kind FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
+_CHANNELS = "SELECT kind, settings FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
 
 
 async def create(
@@ -131,8 +132,8 @@ async def hibernate(
     instance = await get(session, instance_id, lock=True)
     if instance.desired != "running":
         raise Conflict("instance_not_running", f"The instance is {instance.desired}; start it.")
-    kinds = [row["kind"] for row in await (await driver(session)).fetch(_KINDS, instance_id)]
-    if not may_sleep(kinds):
+    rows = await (await driver(session)).fetch(_CHANNELS, instance_id)
+    if not may_sleep((row["kind"], json.loads(row["settings"])) for row in rows):
         raise Conflict("cannot_hibernate", "One of its channels needs an agent that is connected.")
     if instance.asleep_at is None:
         instance.asleep_at = now
@@ -149,9 +150,9 @@ async def wake(session: Session, instance_id: UUID, *, now: datetime) -> None:
         await leases.call_key(session, WORK, instance_id)
 
 
-def may_sleep(kinds: Iterable[str]) -> bool:
-    """Whether a bot with channels of these kinds hears of a message although no agent runs."""
-    return all(registry.kind(kind).calls_us for kind in kinds)
+def may_sleep(channels: Iterable[tuple[str, Mapping[str, Any]]]) -> bool:
+    """Whether a bot with channels of these kinds, set so, hears of messages while no agent runs."""
+    return all(registry.kind(kind).may_wait(settings) for kind, settings in channels)
 
 
 async def restart(

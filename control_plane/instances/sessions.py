@@ -34,6 +34,9 @@ _RAISE = (
 )
 _STANDBY = "SELECT 1 FROM agent_sessions WHERE id = $1 AND state = 'standby' FOR UPDATE"
 _ACTIVATE = "UPDATE agent_sessions SET state = 'active', epoch = $2 WHERE id = $1"
+_GONE = """
+UPDATE agent_sessions SET gone_at = $3 WHERE instance_id = $1 AND place = $2 AND gone_at IS NULL
+"""
 _END = """
 UPDATE agent_sessions SET state = 'ended' WHERE instance_id = $1 AND state <> 'ended'
 AND id <> ALL ($2::uuid[])
@@ -62,8 +65,14 @@ async def open_session(
     instance_id: UUID,
     request: BootstrapRequest,
     now: datetime,
+    place: str = "",
 ) -> tuple[AgentSession, str]:
-    """A standby session for a new agent, and the token that we shall present to it."""
+    """A standby session for a new agent, and the token that we shall present to it.
+
+    Whoever was in its place before has ended: a place begins none while another lives there.
+    """
+    if place:
+        await (await driver(session)).execute(_GONE, instance_id, place, now)
     token = new_token()
     opened = AgentSession(
         id=new_id(),
@@ -77,6 +86,7 @@ async def open_session(
         version=request.version,
         schema_version=request.schema_version,
         token_at=now,
+        place=place,
         created_at=now,
         seen_at=now,
     )

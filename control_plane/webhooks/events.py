@@ -109,8 +109,9 @@ EVENTS = {
         ),
         Event(
             name="channel.status",
-            says="A channel has come into another state, such as connected, and why.",
-            fields=("channel_id", "state", "reason"),
+            says="A channel has come into another state, such as connected, and why; `gap` tells "
+            "since when nobody heard it where its platform does not deliver again.",
+            fields=("channel_id", "state", "reason", "gap"),
             needs=Permission.CHANNELS_READ,
         ),
         Event(

@@ -76,6 +76,7 @@ class Host:
         self.blocked: set[str] = set()
         self.proven = asyncio.Event()
         self.note: str | None = None
+        self.cuts = 0
         self._news = asyncio.Condition()
 
     def admitted(self, messages):
@@ -95,6 +96,9 @@ class Host:
     async def until_reported(self, count: int, *, patience_s: float = 20) -> None:
         async with asyncio.timeout(patience_s), self._news:
             await self._news.wait_for(lambda: len(self.reported) >= count)
+
+    def disconnected(self):
+        self.cuts += 1
 
     def connected(self, note=None):
         self.note = note

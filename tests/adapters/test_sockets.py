@@ -66,6 +66,25 @@ class TestDial:
             with pytest.raises(Closed):
                 await socket.ping()
 
+    async def test_who_may_not_talk_any_more_sends_nothing(self):
+        heard, allowed = [], [True]
+
+        async def listen(connection):
+            async for frame in connection:
+                heard.append(frame)
+                await connection.send(frame)
+
+        async with (
+            server(listen) as url,
+            dial(LOOPBACK, url, may_talk=lambda: allowed[-1]) as socket,
+        ):
+            await socket.send("one")
+            await socket.receive()
+            allowed.append(False)
+            with pytest.raises(Closed):
+                await socket.send("two")
+        assert heard == ["one"]
+
     async def test_headers_are_those_that_were_given(self):
         seen = asyncio.get_running_loop().create_future()
 

@@ -46,7 +46,6 @@ SELECT c.key, m.sender_kind, m.segments, coalesce(d.state, '') AS state FROM con
 JOIN messages AS m ON m.conversation_id = c.id LEFT JOIN deliveries AS d ON d.message_id = m.id
 ORDER BY c.id, m.number
 """
-_END_LEASES = "DELETE FROM credentials WHERE kind = 'account' AND tenant_id = $1"
 # The agent of this tree, whichever one is installed.
 RUN_AGENT = """
 import runpy, sys
@@ -135,7 +134,7 @@ class Installation:
         return found
 
     async def kill_agent(self, *, with_its_disk: bool = False) -> None:
-        """kill -9; the fleet starts another, which need not wait for what the dead one leased."""
+        """kill -9; the fleet starts another."""
         agents = self.agents()
         assert agents
         for agent in agents:
@@ -148,9 +147,6 @@ class Installation:
             assert files
             for file in files:
                 file.unlink()
-        scope = Scope(tenants=(UUID(str(self.owner.tenant_id)),))
-        async with self.database.plain(scope) as session:
-            await (await driver(session)).execute(_END_LEASES, UUID(str(self.owner.tenant_id)))
 
     def spooled(self) -> list[tuple[str, str]]:
         """What lies on the agent's disk until it is stored, and in which thread it will be."""

@@ -7,12 +7,14 @@ customers of its own.
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 
 from adapters.simulators.platform import Line
 from control_plane.access import passwords
+from control_plane.instances import accounts
 from control_plane.kit.ids import new_id
 from tests.channels.installation import (
     PATIENCE_S,
@@ -50,6 +52,8 @@ async def house(
     await ground.create(database)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "COST", 4)
+        # Longer than any test waits: whoever follows a killed agent must not need its end.
+        patch.setattr(accounts, "LIFE", timedelta(hours=1))
         place = tmp_path_factory.mktemp(request.param)
         async with installed(ground, database, place, request.param) as house:
             yield house
@@ -231,6 +235,9 @@ class TestBurst:
             await house.kill_agent()
             spooled = house.spooled()
         await house.connected()
+        # What nobody heard meanwhile is told where the platform says it to nobody else.
+        shown = (await house.owner.get(f"/channels/{house.channel_id}")).json()
+        assert bool(shown["gaps"]) == house.kind.loses(house.platform.settings), shown
         # A platform that says everything once counts as heard what was still in the socket.
         once = house.kind.acknowledge == "spooled"
         if not once:

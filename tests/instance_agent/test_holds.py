@@ -148,3 +148,40 @@ async def test_nothing_is_asked_where_nothing_is_wanted(holds, control):
     await again(holds)
     await holds.close()
     assert control.calls == []
+
+
+async def test_who_slept_too_long_may_say_nothing_before_anything_else_happens(holds, control):
+    holder = Holder(holds)
+    await holder.has.wait()
+    assert holds.ours("account")
+    # No task has run since: so it is for a process that was paused.
+    control.now += LIFE_S
+    assert not holds.ours("account")
+    await holder.stop()
+    assert not holds.ours("account")
+
+
+async def test_who_slept_too_long_lets_go_before_anybody_answers(control):
+    never = asyncio.Event()
+
+    async def claim(accounts, number):
+        if number > 1:
+            await never.wait()
+        return await Control.claim(control, accounts, number)
+
+    made = Holds(claim, every_s=EVERY_S, clock=lambda: control.now)
+    keeping = asyncio.create_task(made.keep())
+    holder = Holder(made)
+    await holder.has.wait()
+    control.now += LIFE_S
+    await again(made)
+    assert holder.lost.is_set()
+    keeping.cancel()
+
+
+async def test_nobody_has_what_was_never_given(holds, control):
+    control.state = "elsewhere"
+    holder = Holder(holds)
+    await holder.heard.wait()
+    assert not holds.ours("account")
+    await holder.stop()

@@ -122,9 +122,12 @@ class Ownership:
 
 
 class Mint(Protocol):
-    """Makes the single-use bootstrap token of one start."""
+    """Makes the single-use bootstrap token of one start.
 
-    def __call__(self, spec: InstanceSpec) -> str: ...
+    `place` names where it is; whoever was started there before has surely ended.
+    """
+
+    def __call__(self, spec: InstanceSpec, place: str) -> str: ...
 
 
 class Provisioner(Protocol):

@@ -88,6 +88,8 @@ async def _review(
         instance_id=instance_id,
         generation=int(labels[GENERATION]),
         endpoint=f"https://{host}:{PORT}",
+        # Its node starts its container again only when the one before has ended.
+        place=uid,
     )
 
 

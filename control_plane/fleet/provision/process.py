@@ -28,7 +28,7 @@ from control_plane.fleet.provision.base import (
     WorkloadState,
 )
 from control_plane.fleet.provision.hints import Hints
-from control_plane.fleet.provision.process_home import Exit, Home, Record
+from control_plane.fleet.provision.process_home import Exit, Home, Record, name_of
 from control_plane.fleet.provision.process_launch import AGENT_COMMAND, AgentLimits, launch, refit
 from control_plane.fleet.provision.process_log import LogReader, last_lines, rotate
 from control_plane.fleet.provision.process_table import (
@@ -105,6 +105,7 @@ class ProcessProvisioner:
         self._closed = asyncio.Event()
         self._rotation: asyncio.Task[None] | None = None
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._place = name_of(self._folder)
 
     async def ensure(self, spec: InstanceSpec) -> Workload:
         """Make an agent of this generation run; leave it alone when it does."""
@@ -234,7 +235,8 @@ class ProcessProvisioner:
                     started_at=self._clock.now(),
                 )
             )
-            home.write_token(self._mint(spec))
+            # The claim says that nobody of before lives in this folder.
+            home.write_token(self._mint(spec, self._place))
             try:
                 pid = launch(
                     spec,

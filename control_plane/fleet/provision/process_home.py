@@ -7,6 +7,7 @@ write down the pid.
 
 import fcntl
 import os
+import secrets
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -107,6 +108,21 @@ class Home:
         self._lock.unlink()
         with suppress(OSError):  # somebody has begun to use the folder again
             self.path.rmdir()
+
+
+def name_of(folder: Path) -> str:
+    """What tells this folder of agents from all others, whoever opens it and however often."""
+    path = folder / "name"
+    with suppress(FileNotFoundError):
+        return path.read_text(encoding="ascii")
+    mine = folder / f"name.{secrets.token_hex(8)}"
+    mine.touch(mode=0o600)
+    mine.write_text(secrets.token_hex(16), encoding="ascii")
+    with suppress(FileExistsError):
+        # Whole or not at all, and of several the first.
+        path.hardlink_to(mine)
+    mine.unlink()
+    return path.read_text(encoding="ascii")
 
 
 def _replace(path: Path, content: bytes) -> None:

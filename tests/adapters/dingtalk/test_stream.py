@@ -201,6 +201,7 @@ class TestConnection:
         await dingtalk.disconnect()
         with pytest.raises(ChannelDown, match="was lost"):
             await running
+        assert host.cuts == 1
         clock.time += 150
         assert not await dingtalk.bring(Line(user="zhangsan", text="到了吗"))
         assert len(dingtalk.unheard) == 1

@@ -345,6 +345,7 @@ class TestSocket:
 
         assert bench.sockets == 2
         assert [seen.text for seen in client.seen] == ["早"]
+        assert host.cuts == 1
 
     async def test_the_newest_socket_is_the_one(self, client, bench, open_client):
         from adapters.simulators.onebot import OneBot

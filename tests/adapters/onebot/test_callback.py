@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from adapters.model import RawCallback, Rejected, Verified
+from adapters.model import Challenge, RawCallback, Rejected, Verified
 from adapters.onebot.callback import admit, signature, verify
 from adapters.onebot.settings import Settings
 
@@ -86,6 +86,20 @@ class TestVerify:
         found = verify(request_, HTTP, now=0)
         assert status(found) == expected
         assert isinstance(found, Verified) == (expected == 0)
+
+    @pytest.mark.parametrize(
+        ("body", "says"),
+        [
+            (b'{"post_type": "meta_event", "meta_event_type": "heartbeat"}', False),
+            (b'{"post_type": "message", "message": "meta_event"}', True),
+            (b'{"post_type": ["meta_event"]}', True),
+            (b"\xff", True),
+            (b"[" * 100_000, True),
+        ],
+    )
+    def test_keeps_no_call_that_only_says_that_the_client_is_there(self, body, says):
+        found = verify(posted(body, signed=body), HTTP, now=0)
+        assert type(found) is (Verified if says else Challenge)
 
     def test_answers_nothing_that_a_client_could_take_for_an_order(self):
         assert verify(posted(), HTTP, now=0).answer.body == b""

@@ -112,6 +112,8 @@ class TestConnect:
             await host.proven.wait()
             await send(adapter, answer(message, Text(text="九点")))
             assert [each.text for each in bot.bubbles] == ["九点"]
+            # Nobody heard what was said between.
+            assert host.cuts == 1
 
     async def test_an_address_that_is_none(self, made, host, bot):
         async with run(made(websocket_url="ws://127.0.0.1:1"), host) as running:

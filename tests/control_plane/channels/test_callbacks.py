@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import ClassVar
 from uuid import UUID
 
 import asyncpg
@@ -177,10 +178,29 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(parts: Parts, clock, client, people, superuser: asyncpg.Connection) -> Bench:
+async def owner(people):
+    return await people.owner()
+
+
+@pytest.fixture
+async def bench(parts: Parts, clock, client, owner, superuser: asyncpg.Connection) -> Bench:
     bench = Bench(parts, clock, client, superuser)
-    await bench.open(await people.owner())
+    await bench.open(owner)
     return bench
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How often the agent was asked."""
+    calls = []
+    callback = agent_client.AgentClient.callback
+
+    async def counted(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        calls.append(args)
+        return await callback(self, *args, **kwargs)
+
+    monkeypatch.setattr(agent_client.AgentClient, "callback", counted)
+    return lambda: len(calls)
 
 
 @pytest.fixture
@@ -295,6 +315,76 @@ class TestAgentAway:
 
         assert (await bench.deliver(b"1")).status_code == 200
         assert await bench.stored() == [(b"1", None)]
+
+
+class TestCheckOfTheAddress:
+    QQ: ClassVar = {"app_id": "102001", "secret": "naOC0ocQE3shWLAfffVLB1rhYPG7"}
+    FEISHU: ClassVar = {
+        "transport": "callback",
+        "app_id": "cli_1",
+        "app_secret": "s",
+        "verification_token": "v-token",
+    }
+
+    async def _hangs(self, bench, stand_in, owner, kind: str, settings: dict) -> str:
+        """A channel whose agent takes calls and never answers; its address."""
+        body = {"kind": kind, "name": "it", "settings": settings}
+        channel = await owner.post(f"/instances/{bench.instance_id}/channels", body)
+        assert channel.status_code == 201, channel.text
+        await bench.agent_comes(stand_in.url)
+
+        async def never() -> Response:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        stand_in.answer = never
+        return channel.json()["callback_url"].rpartition("/")[2]
+
+    async def test_by_post_is_answered_while_the_agent_hangs(
+        self, bench, owner, client, asked, stand_in
+    ) -> None:
+        qq = await self._hangs(bench, stand_in, owner, "qq", self.QQ)
+        check = {"op": 13, "d": {"plain_token": "Arq0D5A61EgUu4OxUvOp", "event_ts": "1725442341"}}
+
+        proof = await client.post(f"/im/{qq}", content=msgspec.json.encode(check))
+
+        assert (proof.status_code, proof.json()["plain_token"]) == (200, "Arq0D5A61EgUu4OxUvOp")
+        assert asked() == 0
+
+    async def test_of_feishu_too(self, bench, owner, client, asked, stand_in) -> None:
+        feishu = await self._hangs(bench, stand_in, owner, "feishu", self.FEISHU)
+        check = {"type": "url_verification", "challenge": "say this", "token": "v-token"}
+
+        answer = await client.post(f"/im/{feishu}", content=msgspec.json.encode(check))
+
+        assert (answer.status_code, answer.json()) == (200, {"challenge": "say this"})
+        assert asked() == 0
+
+    async def test_that_proves_nothing_is_the_agents_to_refuse(
+        self, bench, owner, client, asked, stand_in
+    ) -> None:
+        feishu = await self._hangs(bench, stand_in, owner, "feishu", self.FEISHU)
+
+        async def not_the_platform() -> Response:
+            return stand_in.says(403)
+
+        stand_in.answer = not_the_platform
+        check = {"type": "url_verification", "challenge": "say this", "token": "another"}
+
+        answer = await client.post(f"/im/{feishu}", content=msgspec.json.encode(check))
+
+        assert (answer.status_code, asked()) == (403, 1)
+
+    async def test_that_is_too_long_for_one_is_not_opened_here(
+        self, bench, owner, client, asked, stand_in
+    ) -> None:
+        qq = await self._hangs(bench, stand_in, owner, "qq", self.QQ)
+        stand_in.answer = stand_in.well
+        check = {"op": 13, "d": {"plain_token": "abc", "event_ts": "1"}, "x": "x" * 1024}
+
+        answer = await client.post(f"/im/{qq}", content=msgspec.json.encode(check))
+
+        assert (answer.json(), asked()) == ({"from": "adapter"}, 1)
 
 
 async def refuse() -> Response:

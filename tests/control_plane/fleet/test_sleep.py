@@ -1,6 +1,7 @@
 """A bot that sleeps has no agent, loses no message, and wakes for the first one."""
 
 import dataclasses
+import typing
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -491,16 +492,66 @@ class TestKilledAnywhere:
         assert await sleeper.stored() == 0
 
 
-def test_which_kinds_call_us() -> None:
-    assert {name: registry.kind(name).calls_us for name in registry.kinds()} == {
-        "dingtalk": False,
-        "feishu": False,
-        "http": True,
-        "onebot": False,
+@pytest.mark.parametrize(
+    ("kind", "settings", "may"),
+    [
+        ("dingtalk", {}, False),
+        ("dingtalk", {"transport": "stream"}, False),
+        ("dingtalk", {"transport": "callback"}, True),
+        ("feishu", {}, False),
+        ("feishu", {"transport": "callback"}, True),
+        ("http", {}, True),
+        ("onebot", {}, False),
+        ("onebot", {"transport": "reverse_websocket"}, False),
+        ("onebot", {"transport": "http"}, True),
+        ("qq", {}, True),
         # Its gateway keeps nothing for long.
-        "qq": False,
-        "webchat": True,
-        "wecom": True,
-        "wecom_aibot": False,
-        "wecom_kf": True,
-    }
+        ("qq", {"transport": "gateway"}, False),
+        ("webchat", {}, True),
+        ("wecom", {}, True),
+        ("wecom_aibot", {}, False),
+        ("wecom_aibot", {"transport": "callback"}, True),
+        ("wecom_kf", {}, True),
+    ],
+)
+def test_which_channels_let_a_bot_sleep(kind: str, settings: dict[str, str], may: bool) -> None:
+    assert registry.kind(kind).may_wait(settings) is may
+
+
+def test_every_transport_of_our_kinds_is_decided() -> None:
+    for name in registry.OURS:
+        kind = registry.kind(name)
+        field = kind.settings().model_fields.get("transport")
+        ways = () if field is None else typing.get_args(field.annotation)
+        assert set(kind.calls_us_by) <= set(ways)
+        assert len(kind.calls_us_by) == len(ways) - 1 or not ways
+
+
+class TestAChannelWithTwoTransports:
+    QQ: typing.ClassVar = {"app_id": "102001", "secret": "a-secret-of-a-bot"}
+
+    async def add(self, sleeper: Sleeper, transport: str) -> str:
+        body = {"kind": "qq", "name": "QQ", "settings": self.QQ | {"transport": transport}}
+        answer = await sleeper.fleet.owner.post(f"/instances/{sleeper.id}/channels", body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    async def test_that_is_called_lets_the_bot_sleep(self, sleeper) -> None:
+        await self.add(sleeper, "webhook")
+        await sleeper.sleeps()
+
+        assert await sleeper.phase() == "hibernated"
+
+    async def test_that_holds_a_connection_does_not_until_it_is_changed(
+        self, sleeper, fleet
+    ) -> None:
+        channel_id = await self.add(sleeper, "gateway")
+        deaf = await fleet.owner.post(f"/instances/{sleeper.id}/hibernate")
+        changed = await fleet.owner.patch(
+            f"/channels/{channel_id}", {"settings": {"transport": "webhook"}}
+        )
+
+        assert (deaf.status_code, deaf.json()["code"]) == (409, "cannot_hibernate")
+        assert changed.status_code == 200, changed.text
+        await sleeper.sleeps()
+        assert await sleeper.phase() == "hibernated"

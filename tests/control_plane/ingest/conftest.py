@@ -130,14 +130,14 @@ class Agents:
         self._people = people
         self._client = client
 
-    async def make(self, *, owner: Any = None) -> Agent:
+    async def make(self, *, owner: Any = None, place: str = "") -> Agent:
         owner = owner or await self._people.owner()
         made = await owner.post("/instances", {"name": "Bot"})
         instance_id = UUID(made.json()["id"])
         channel = await owner.post(
             f"/instances/{instance_id}/channels", {"kind": "webchat", "name": "Site"}
         )
-        given = await self._bootstrap(owner.tenant_id, instance_id)
+        given = await self._bootstrap(owner.tenant_id, instance_id, place)
         return Agent(
             clock=self._clock,
             client=self._client,
@@ -148,16 +148,16 @@ class Agents:
             channel_id=UUID(channel.json()["id"]),
         )
 
-    async def succeed(self, agent: Agent) -> UUID:
+    async def succeed(self, agent: Agent, *, place: str = "") -> UUID:
         """A new agent becomes active, so that this one drains; its session."""
-        newer = await self._bootstrap(agent.tenant_id, agent.instance_id)
+        newer = await self._bootstrap(agent.tenant_id, agent.instance_id, place)
         scope = Scope(tenants=(agent.tenant_id,))
         async with self._parts.house.database.session(scope) as session:
             for session_id in (agent.session_id, newer.session_id):
                 await activate(session, instance_id=agent.instance_id, session_id=session_id)
         return UUID(str(newer.session_id))
 
-    async def _bootstrap(self, tenant_id: UUID, instance_id: UUID) -> Any:
+    async def _bootstrap(self, tenant_id: UUID, instance_id: UUID, place: str) -> Any:
         spec = InstanceSpec(instance_id=instance_id, tenant_id=tenant_id, generation=1)
         request = BootstrapRequest(
             protocol=1,
@@ -168,7 +168,7 @@ class Agents:
             generation=1,
         )
         bootstraps = self._parts.bootstraps
-        return await bootstraps.exchange(instance_id, bootstraps.mint(spec), request)
+        return await bootstraps.exchange(instance_id, bootstraps.mint(spec, place), request)
 
 
 @pytest.fixture

@@ -51,8 +51,8 @@ async def another(agents, parts) -> Asking:
     return await active(agents, parts)
 
 
-async def active(agents, parts) -> Asking:
-    agent = await agents.make()
+async def active(agents, parts, *, place: str = "") -> Asking:
+    agent = await agents.make(place=place)
     async with parts.house.database.session(Scope(tenants=(agent.tenant_id,))) as session:
         await activate(session, instance_id=agent.instance_id, session_id=agent.session_id)
     return Asking(agent)
@@ -102,6 +102,39 @@ class TestLease:
         assert await one.states(number=102) == {}
         one.agent.session_id = successors
         assert await one.states(ACCOUNT, number=103) == {ACCOUNT: "held"}
+
+    async def test_a_successor_in_the_same_place_has_it_at_once(self, agents, parts) -> None:
+        one = await active(agents, parts, place="folder-1")
+        assert await one.states(ACCOUNT) == {ACCOUNT: "held"}
+        ghost, successor = one.agent.session_id, await agents.succeed(one.agent, place="folder-1")
+
+        one.agent.session_id = successor
+        assert await one.states(ACCOUNT, number=1) == {ACCOUNT: "held"}
+        # What the dead one had sent before it died comes late, and takes nothing back.
+        one.agent.session_id = ghost
+        assert await one.states(ACCOUNT, number=100) == {ACCOUNT: "not_active"}
+        assert await one.states(number=101) == {}
+        one.agent.session_id = successor
+        assert await one.states(ACCOUNT, number=2) == {ACCOUNT: "held"}
+
+    @pytest.mark.parametrize(("place", "next_place"), [("pod-1", "pod-2"), ("", ""), ("pod-1", "")])
+    async def test_a_successor_elsewhere_waits_since_the_other_may_be_connected(
+        self, agents, parts, clock, place: str, next_place: str
+    ) -> None:
+        one = await active(agents, parts, place=place)
+        await one.states(ACCOUNT)
+        one.agent.session_id = await agents.succeed(one.agent, place=next_place)
+        assert await one.states(ACCOUNT) == {ACCOUNT: "elsewhere"}
+        clock.advance(accounts.LIFE)
+        assert await one.states(ACCOUNT) == {ACCOUNT: "held"}
+
+    async def test_another_bot_in_that_place_gets_nothing_of_it(self, agents, parts) -> None:
+        one = await active(agents, parts, place="folder-1")
+        other = await active(agents, parts, place="folder-1")
+        await one.states(ACCOUNT)
+        other.agent.session_id = await agents.succeed(other.agent, place="folder-1")
+        assert await other.states(ACCOUNT) == {ACCOUNT: "elsewhere"}
+        assert await one.states(ACCOUNT) == {ACCOUNT: "held"}
 
     async def test_only_for_channels_of_its_own(self, one, another) -> None:
         foreign = another.agent.channel_id

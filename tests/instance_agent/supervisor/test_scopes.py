@@ -17,6 +17,37 @@ from tests.instance_agent.supervisor_world import (
 )
 
 
+class TestACutLine:
+    async def test_is_told_at_once_with_the_moment_until_which_it_was_there(
+        self, supervisor, statuses
+    ):
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        Account.hosts["a"].disconnected()
+        await statuses.until((CHANNEL, "connecting", None))
+        assert supervisor.scope(CHANNEL).status.proof_at.timestamp() == 1000.0
+        Account.hosts["a"].connected()
+        await statuses.until((CHANNEL, "connected", None))
+
+    async def test_of_an_adapter_that_has_ended_is_nobodys(self, supervisor, statuses):
+        await supervisor.swap([spec("a")])
+        await statuses.until((CHANNEL, "connected", None))
+        former = Account.hosts["a"]
+        await supervisor.swap([spec("b")])
+        await statuses.until((CHANNEL, "connecting", None))
+        await statuses.until_true(lambda: supervisor.scope(CHANNEL).connected)
+        former.disconnected()
+        assert supervisor.scope(CHANNEL).connected
+
+    async def test_says_nothing_of_one_that_has_failed(self, supervisor, statuses):
+        await supervisor.swap([spec("a", behaviour="end")])
+        await statuses.until((CHANNEL, "connected", None))
+        Account.end.set()
+        await statuses.until((CHANNEL, "failed", "the adapter returned"))
+        Account.hosts["a"].disconnected()
+        assert (CHANNEL, "connecting", "the adapter returned") not in statuses.seen
+
+
 class TestBelongings:
     async def test_what_an_adapter_started_ends_with_it(self, supervisor, statuses):
         await supervisor.swap([spec("a", behaviour="leave")])

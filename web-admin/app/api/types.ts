@@ -55,6 +55,8 @@ export interface Channel {
   name: string
   state: string
   state_reason: string | null
+  /** When nobody heard it and its platform does not deliver again, newest first. */
+  gaps: { from_at: string; to_at: string; text: string; text_zh: string }[]
   callback_url: string | null
   webchat_url: string | null
 }

@@ -18,7 +18,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def mint(spec: InstanceSpec) -> str:
+def mint(spec: InstanceSpec, place: str) -> str:
     if moment == "before the spawn":
         die()
     return f"token-{spec.generation}"

@@ -118,7 +118,7 @@ class ProcessBench(AtOnce):
     def caller(self, **changes) -> ProcessProvisioner:
         arguments = {
             "control_url": self.url,
-            "mint": lambda spec: f"token-{spec.generation}",
+            "mint": lambda spec, place: f"token-{spec.generation}",
             "clock": self.clock,
             "command": self.command,
             "settings": ProcessSettings(),

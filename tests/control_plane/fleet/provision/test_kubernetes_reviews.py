@@ -70,12 +70,14 @@ class TestAPodsToken:
     """F5."""
 
     async def test_proves_instance_tenant_generation_and_address(self, desk: Desk) -> None:
-        address = (await desk.pods.pod(desk.spec.instance_id))["status"]["podIP"]
+        pod = await desk.pods.pod(desk.spec.instance_id)
+        address = pod["status"]["podIP"]
         assert await desk.show(await desk.token()) == Proof(
             tenant_id=desk.spec.tenant_id,
             instance_id=desk.spec.instance_id,
             generation=7,
             endpoint=f"https://{address}:{PORT}",
+            place=pod["metadata"]["uid"],
         )
 
     async def test_may_be_shown_again_by_a_container_that_starts_again(self, desk: Desk) -> None:

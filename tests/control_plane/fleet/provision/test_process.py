@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 from dataclasses import replace
 from datetime import timedelta
@@ -313,12 +314,30 @@ class TestWhatTheAgentIsGiven:
 
     async def test_is_a_new_token_for_each_start(self, processes, spec):
         tokens = iter(["one", "two"])
-        provisioner = processes.caller(mint=lambda spec: next(tokens))
+        provisioner = processes.caller(mint=lambda spec, place: next(tokens))
         await provisioner.ensure(spec)
         await processes.kill(spec.instance_id)
         await provisioner.ensure(spec)
         await processes.agent(spec.instance_id)
         assert [agent.hello["token"] for agent in processes.agents] == ["one", "two"]
+
+    async def test_names_the_folder_in_which_nobody_else_lives_then(self, processes, spec):
+        places, before = [], []
+
+        def mint(spec, place):
+            assert [process_table.birth_of(pid) for pid in before] == [None] * len(before)
+            places.append(place)
+            return "token"
+
+        await processes.caller(mint=mint).ensure(spec)
+        before.append((await processes.agent(spec.instance_id)).pid)
+        os.kill(before[0], signal.SIGSTOP)
+        # Another control plane over the same folder, and an agent that does not hear it.
+        newer = replace(spec, generation=spec.generation + 1)
+        hasty = ProcessSettings(replace_grace=timedelta(0))
+        await processes.caller(mint=mint, settings=hasty).ensure(newer)
+        assert len(places) == 2
+        assert len(set(places)) == 1
 
     async def test_is_taken_back_when_it_ended_unread(self, processes, spec):
         provisioner = processes.caller(command=["false"])
@@ -433,7 +452,7 @@ class TestStartingFails:
         assert (await provisioner.ensure(spec)).state is WorkloadState.RUNNING
 
     async def test_of_the_token_leaves_room_for_another_try(self, processes, spec):
-        def refuse(spec):
+        def refuse(spec, place):
             raise RuntimeError("no key")
 
         with pytest.raises(RuntimeError, match="no key"):

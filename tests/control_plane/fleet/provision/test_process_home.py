@@ -3,11 +3,12 @@
 import fcntl
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from control_plane.fleet.provision.process_home import Exit, Home, Record
+from control_plane.fleet.provision.process_home import Exit, Home, Record, name_of
 from control_plane.fleet.provision.process_table import ProcessKey
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -137,3 +138,28 @@ class TestRemove:
             patch.setattr(type(locked.path), "rmdir", used_again)
             locked.remove()
         assert locked.agent.is_dir()
+
+
+class TestName:
+    def test_is_the_same_whoever_opens_the_folder(self, tmp_path):
+        assert name_of(tmp_path) == name_of(tmp_path) != ""
+
+    def test_is_nobody_elses(self, tmp_path):
+        folders = [tmp_path / name for name in "ab"]
+        for folder in folders:
+            folder.mkdir()
+        assert len({name_of(folder) for folder in folders}) == 2
+
+    def test_of_two_who_come_first_together_one_gives_it(self, tmp_path, monkeypatch):
+        link = Path.hardlink_to
+
+        def overtaken(path, target):
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "hardlink_to", link)
+                others.append(name_of(tmp_path))
+            link(path, target)
+
+        others = []
+        monkeypatch.setattr(Path, "hardlink_to", overtaken)
+        assert [name_of(tmp_path)] == others
+        assert [path.name for path in tmp_path.iterdir()] == ["name"]
