@@ -38,7 +38,7 @@ class View(StrEnum):
 
 
 # Of tenant $1, as member $2 sees them; who is no member has neither own ones nor mentions.
-_VIEWS = {
+_VIEWS: dict[str, str] = {
     View.ALL: "true",
     View.MINE: "c.owner_member_id = $2 AND c.owner = 'human'",
     View.UNASSIGNED: "c.owner = 'waiting'",
@@ -56,7 +56,7 @@ _UP_TO = """
 """
 _COUNTS = "SELECT $2::uuid AS member_id, " + ", ".join(
     f"{_UP_TO.format(which=which, most=COUNTED)} AS {name}"
-    for name, which in {**_VIEWS, "unread_mentions": _UNREAD_MENTIONS}.items()
+    for name, which in (_VIEWS | {"unread_mentions": _UNREAD_MENTIONS}).items()
 )
 _LIST = """
 SELECT c.id, c.last_message_at, c.waiting_since FROM conversations AS c
