@@ -52,10 +52,10 @@ c.id IN (SELECT conversation_id FROM note_mentions WHERE member_id = $2 AND read
 """
 _UP_TO = """
 (SELECT count(*) FROM (
-    SELECT FROM conversations AS c WHERE c.tenant_id = $1 AND {which} LIMIT {most}) AS some)
+    SELECT FROM conversations AS c WHERE c.tenant_id = $1 AND {which} LIMIT $3) AS counted)
 """
-_COUNTS = "SELECT $2::uuid AS member_id, " + ", ".join(
-    f"{_UP_TO.format(which=which, most=COUNTED)} AS {name}"
+_COUNTS = "SELECT " + ", ".join(
+    f'{_UP_TO.format(which=which)} AS "{name}"'
     for name, which in (_VIEWS | {"unread_mentions": _UNREAD_MENTIONS}).items()
 )
 _LIST = """
@@ -193,7 +193,7 @@ async def tags_of(
 
 async def counts(session: AsyncSession, actor: Actor) -> Any:
     """How many conversations are in each view, counted up to `COUNTED`."""
-    return await (await driver(session)).fetchrow(_COUNTS, actor.tenant, actor.member_id)
+    return await (await driver(session)).fetchrow(_COUNTS, actor.tenant, actor.member_id, COUNTED)
 
 
 async def position(session: AsyncSession, tenant_id: UUID) -> tuple[int, int]:
