@@ -3,6 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy import BigInteger
 from sqlmodel import Field
 
 from control_plane.db.types import Row, Timestamp
@@ -29,7 +30,7 @@ class Note(Row, table=True):
     tenant_id: UUID
     contact_id: UUID
     conversation_id: UUID | None = None
-    after_number: int | None = None
+    after_number: int | None = Field(default=None, sa_type=BigInteger)
     author_id: UUID
     author_name: str
     text: str
