@@ -96,7 +96,7 @@ _TENANT_FILES = {
         SELECT c.id, ({_WITH_CARD})::text AS row
         FROM contacts AS c LEFT JOIN contact_cards AS k ON k.contact_id = c.id
         WHERE c.tenant_id = $1 AND c.id > $2 ORDER BY c.id LIMIT $3
-    """,
+    """,  # noqa: S608 - our own constant
     "notes.json": f"{_NOTES} ORDER BY n.id LIMIT $3",
 }
 _MEDIA = """
@@ -118,7 +118,7 @@ FROM tenants WHERE id = $1
 _CONTACT = f"""
 SELECT ({_WITH_CARD})::text
 FROM contacts AS c LEFT JOIN contact_cards AS k ON k.contact_id = c.id WHERE c.id = $1
-"""
+"""  # noqa: S608 - our own constant
 # Of groups, what members wrote there is about others as well.
 _NOTES_OF = f"""
 {_NOTES} AND n.contact_id = $4 AND (n.conversation_id IS NULL OR EXISTS (

@@ -105,7 +105,8 @@ _KINDS = {
     "cards": """
         DELETE FROM contact_cards WHERE contact_id IN (
             SELECT k.contact_id FROM contact_cards AS k JOIN contacts AS c ON c.id = k.contact_id
-            WHERE k.tenant_id = $1 AND c.seen_at < $2 AND k.updated_at < $2
+            WHERE k.tenant_id = $1 AND c.id < uuid7_floor($2) AND c.seen_at < $2
+              AND k.updated_at < $2
             LIMIT $3 FOR UPDATE OF k SKIP LOCKED)
     """,
     "names": """

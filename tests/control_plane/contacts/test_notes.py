@@ -13,7 +13,6 @@ from tests.conftest import Person
 from tests.control_plane.contacts.test_contacts import contact_of
 from tests.control_plane.conversations.scene import Bot
 
-
 _TRAFFIC = """
 SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM deliveries),
     (SELECT sum(version) FROM work), (SELECT count(*) FROM message_grams)

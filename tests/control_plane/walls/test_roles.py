@@ -57,13 +57,14 @@ NOT_NOW = {
     "/api/v1/blacklist": {"contact_not_found"},
     "/api/v1/deliveries/{delivery_id}/resend": {"not_owner", "contact_erased"},
     "/api/v1/deliveries/{delivery_id}/settle": {"not_owner", "not_unconfirmed"},
-    # A key has neither marks nor notes of its own, and what is the owner's is nobody else's.
-    f"{CHAT}/seen": {"not_a_person"},
-    f"{CHAT}/notes": {"not_a_person"},
+    # A key has neither marks nor notes; an erasure before it is kept, and removes them.
+    f"{CHAT}/seen": {"not_a_person", "note_not_found"},
+    f"{CHAT}/notes": {"not_a_person", "contact_erased"},
     "/api/v1/contacts/{contact_id}": {"contact_erased"},
     "/api/v1/contacts/{contact_id}/notes": {"not_a_person", "contact_erased"},
     "/api/v1/contacts/{contact_id}/tags/{tag_id}": {"contact_erased"},
-    "/api/v1/notes/{note_id}": {"not_a_person", "not_author"},
+    "/api/v1/notes/{note_id}": {"note_not_found"},
+    # What is the owner's own is nobody else's.
     "/api/v1/canned-replies/own": {"not_a_person"},
     "/api/v1/canned-replies/own/{own_reply_id}": {"not_a_person", "canned_reply_not_found"},
     # A key is no member, and an invitation holds only while its inviter is one.
