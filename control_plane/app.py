@@ -24,6 +24,10 @@ from control_plane.access.routes import stranger
 from control_plane.channels import blacklist_routes as blacklist
 from control_plane.channels import routes as channels
 from control_plane.channels.check import Checks
+from control_plane.contacts import canned_routes as canned
+from control_plane.contacts import note_routes as notes
+from control_plane.contacts import routes as contacts
+from control_plane.contacts import tag_routes as tags
 from control_plane.conversations import delivery_routes as deliveries
 from control_plane.conversations import routes as conversations
 from control_plane.conversations import search_routes as search
@@ -88,6 +92,12 @@ ROUTERS = (
     providers.plain,
     revisions.router,
     conversations.router,
+    contacts.router,
+    tags.router,
+    tags.talks_router,
+    notes.router,
+    notes.talks_router,
+    canned.router,
     search.router,
     deliveries.router,
     dead_letters.router,

@@ -32,6 +32,7 @@ class Permission(StrEnum):
     REVISIONS_WRITE = "revisions.write"
     CONVERSATIONS_READ = "conversations.read"
     CONVERSATIONS_WRITE = "conversations.write"
+    DESK_WRITE = "desk.write"
     ANSWERS_READ = "answers.read"
     ANSWERS_WRITE = "answers.write"
     PROVIDERS_READ = "providers.read"
@@ -88,6 +89,7 @@ _ADMIN = _MEMBER | {
     Permission.INSTANCES_OPERATE,
     Permission.CHANNELS_WRITE,
     Permission.REVISIONS_WRITE,
+    Permission.DESK_WRITE,
     Permission.ANSWERS_WRITE,
     Permission.PROVIDERS_READ,
     Permission.PROVIDERS_WRITE,

@@ -54,6 +54,8 @@ class Conversation(Row, table=True):
     owner_member_id: UUID | None = None
     owner_version: int = 1
     waiting_reason: str | None = None
+    waiting_since: datetime | None = Field(default=None, sa_type=Timestamp)
+    """The database's own, from the owner and the numbers."""
     last_number: int = 0
     heard_number: int = 0
     turned_number: int = 0

@@ -1,29 +1,38 @@
 """/conversations: what was said, who answers, and answering oneself."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Depends
+from pydantic import BaseModel
 
 from adapters.model import Segment
 from control_plane.access.http import Call, TransactionRoute, permit
 from control_plane.access.permissions import Permission
-from control_plane.conversations import notices, service
-from control_plane.conversations.models import Contact, Conversation, Owner
+from control_plane.conversations import inbox, notices, service
+from control_plane.conversations.inbox import Order, View, Wanted
+from control_plane.conversations.models import Owner
 from control_plane.conversations.ownership import Action
 from control_plane.conversations.schemas import (
     ContactOut,
     ConversationOut,
     ConversationStandingOut,
+    CountsOut,
     DeliveryOut,
+    InboxOut,
     MessageIn,
     MessageOut,
     OwnershipIn,
+    PositionOut,
+    SeenIn,
+    SeenOut,
     SenderOut,
+    TagOut,
 )
+from control_plane.kit.errors import not_found
 from control_plane.kit.paging import Page, Window, cursor, cut
 from control_plane.media import links
 
@@ -34,26 +43,73 @@ Writer = Annotated[Call, permit(Permission.CONVERSATIONS_WRITE)]
 WindowDep = Annotated[Window, Depends()]
 
 
+class Asked(BaseModel):
+    """Which conversations; all that is given must fit."""
+
+    view: View = View.ALL
+    owner: Owner | None = None
+    tag_id: UUID | None = None
+    channel_id: UUID | None = None
+    contact_id: UUID | None = None
+
+
 @router.get("")
 async def list_conversations(
-    call: Reader, window: WindowDep, owner: Owner | None = None
-) -> Page[ConversationOut]:
-    """Conversations, newest message first."""
-    rows = await service.list_conversations(
-        call.session, owner=owner, before=window.after_moment(), limit=window.limit
+    call: Reader,
+    window: WindowDep,
+    asked: Annotated[Asked, Depends()],
+    order: Order = "newest",
+) -> InboxOut:
+    """Conversations, newest message first.
+
+    With `order=waiting` only those whose contact waits for a person, longest first.
+    """
+    position = await _position(call)
+    found = await inbox.find(
+        call.session,
+        Wanted(**asked.model_dump()),
+        actor=call.actor,
+        order=order,
+        after=window.after_moment(),
+        limit=window.limit,
     )
-    page, last = cut(rows, window.limit)
-    following = cursor(last[0].last_message_at, last[0].id) if last else None
-    blocked = await service.blocked(call.session, [contact.id for _, contact in page], call.now)
-    return Page(items=[_out(row, blocked) for row in page], next=following)
+    page, last = cut(found, window.limit)
+    at = "waiting_since" if order == "waiting" else "last_message_at"
+    return InboxOut(
+        items=await shown_conversations(call, [row["id"] for row in page]),
+        next=cursor(last[at], last["id"]) if last else None,
+        position=position,
+    )
+
+
+@router.get("/counts")
+async def count_conversations(call: Reader) -> CountsOut:
+    """How many conversations are in each view of one's inbox, counted up to 100."""
+    position = await _position(call)
+    counted = dict(await inbox.counts(call.session, call.actor))
+    return CountsOut(**counted, position=position)
 
 
 @router.get("/{conversation_id}")
 async def get_conversation(conversation_id: UUID, call: Reader) -> ConversationStandingOut:
     """One conversation, and what of its bot does not work at the moment."""
-    shown = await _shown(call, await service.get(call.session, conversation_id))
+    shown = await _shown(call, conversation_id)
     notice = await notices.notice(call.session, conversation_id)
     return ConversationStandingOut(**dict(shown), notice=notice)
+
+
+@router.put("/{conversation_id}/seen")
+async def mark_seen(conversation_id: UUID, body: SeenIn, call: Writer) -> SeenOut:
+    """Say up to which message one has seen it, and up to which note; the mark never goes back."""
+    number = await inbox.see(
+        call.session,
+        conversation_id,
+        number=body.number,
+        note_id=body.note_id,
+        actor=call.actor,
+        now=call.now,
+    )
+    return SeenOut(number=number)
 
 
 @router.get("/{conversation_id}/messages")
@@ -85,6 +141,7 @@ async def send_message(conversation_id: UUID, body: MessageIn, call: Writer) -> 
         segments=msgspec.convert(body.segments, list[Segment]),
         actor=call.actor,
         now=call.now,
+        seen_number=body.seen_number,
     )
     return shown_message(call, row)
 
@@ -116,7 +173,7 @@ async def close(
 async def _act(
     call: Call, conversation_id: UUID, action: Action, body: OwnershipIn | None
 ) -> ConversationOut:
-    row = await service.act(
+    await service.act(
         call.session,
         conversation_id,
         action,
@@ -124,19 +181,45 @@ async def _act(
         expected_version=body.owner_version if body else None,
         now=call.now,
     )
-    return await _shown(call, row)
+    return await _shown(call, conversation_id)
 
 
-async def _shown(call: Call, row: tuple[Conversation, Contact]) -> ConversationOut:
-    return _out(row, await service.blocked(call.session, [row[1].id], call.now))
+async def _shown(call: Call, conversation_id: UUID) -> ConversationOut:
+    found = await shown_conversations(call, [conversation_id])
+    if not found:
+        raise not_found("conversation")
+    return found[0]
 
 
-def _out(row: tuple[Conversation, Contact], blocked: Collection[UUID]) -> ConversationOut:
-    conversation, contact = row
+async def _position(call: Call) -> PositionOut:
+    epoch, seq = await inbox.position(call.session, call.actor.tenant)
+    return PositionOut(epoch=epoch, seq=seq)
+
+
+async def shown_conversations(call: Call, ids: Sequence[UUID]) -> list[ConversationOut]:
+    """These conversations as the caller's inbox shows them."""
+    rows = await inbox.rows(call.session, ids, actor=call.actor)
+    tags = await inbox.tags_of(call.session, "conversation", ids)
+    blocked = await service.blocked(call.session, [row["contact_id"] for row in rows], call.now)
+    return [_out(row, tags[row["id"]], row["contact_id"] in blocked) for row in rows]
+
+
+def _out(row: Any, tags: Sequence[Any], blocked: bool) -> ConversationOut:
     return ConversationOut(
-        **conversation.model_dump(include=set(ConversationOut.model_fields) - {"contact"}),
-        contact=ContactOut(id=contact.id, name=contact.name, blocked=contact.id in blocked),
+        **{name: row[name] for name in ConversationOut.model_fields.keys() - {"contact", "tags"}},
+        contact=ContactOut(
+            id=row["contact_id"],
+            name=row["contact_name"],
+            remark=row["contact_remark"],
+            blocked=blocked,
+        ),
+        tags=shown_tags(tags),
     )
+
+
+def shown_tags(tags: Sequence[Any]) -> list[TagOut]:
+    """Tags as every answer has them."""
+    return [TagOut(id=tag["id"], name=tag["name"], colour=tag["colour"]) for tag in tags]
 
 
 def shown_message(call: Call, row: Any) -> MessageOut:

@@ -44,10 +44,12 @@ SELECT id, indexed FROM message_candidates(
     ARRAY(SELECT id FROM conversations WHERE contact_id = $8), $9, $10)
 """
 _FOUND = """
-SELECT m.*, d.state, d.error_class, d.attempts, c.channel_id, c.contact_id, p.name AS contact_name
+SELECT m.*, d.state, d.error_class, d.attempts, c.channel_id, c.contact_id,
+    p.name AS contact_name, k.remark AS contact_remark
 FROM messages AS m
     JOIN conversations AS c ON c.id = m.conversation_id
     JOIN contacts AS p ON p.id = c.contact_id
+    LEFT JOIN contact_cards AS k ON k.contact_id = p.id
     LEFT JOIN deliveries AS d ON d.message_id = m.id
 WHERE m.id = ANY ($1::uuid[]) AND position(search_form($2) IN search_words(m.segments)) > 0
     AND ($3::uuid IS NULL OR m.conversation_id = $3) AND ($4::uuid IS NULL OR c.channel_id = $4)

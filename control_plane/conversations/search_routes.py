@@ -58,6 +58,7 @@ async def search_messages(
             contact=ContactOut(
                 id=row["contact_id"],
                 name=row["contact_name"],
+                remark=row["contact_remark"],
                 blocked=row["contact_id"] in blocked,
             ),
         )

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlmodel import col, select, tuple_
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from adapters.model import Segment
@@ -58,6 +58,13 @@ JOIN blacklist_entries AS e ON e.tenant_id = c.tenant_id AND e.platform_id = c.p
     AND (e.expires_at IS NULL OR e.expires_at > $2)
 WHERE c.id = ANY ($1::uuid[])
 """
+# The last thing that a colleague said behind a number.
+_SINCE = """
+SELECT sender_name, created_at FROM messages
+WHERE conversation_id = $1 AND number > $2 AND sender_kind = 'human'
+  AND sender_id IS DISTINCT FROM $3
+ORDER BY number DESC LIMIT 1
+"""
 _MAX_NUMBER = 2**62
 
 
@@ -73,30 +80,6 @@ class Author:
 def topic(channel_id: UUID, key: str) -> str:
     """What to listen to for changes of who answers in a conversation."""
     return f"conversation.{channel_id}.{key}"
-
-
-async def list_conversations(
-    session: AsyncSession,
-    *,
-    owner: Owner | None,
-    before: tuple[datetime, UUID] | None,
-    limit: int,
-) -> Sequence[tuple[Conversation, Contact]]:
-    """Conversations with their contacts, newest message first; one more than `limit` if any."""
-    query = select(Conversation, Contact).join(
-        Contact, col(Contact.id) == col(Conversation.contact_id)
-    )
-    if owner is not None:
-        query = query.where(Conversation.owner == owner)
-    # The index is by the hour; within one they are sorted.
-    hour = col(Conversation.last_message_hour)
-    position = tuple_(col(Conversation.last_message_at), col(Conversation.id))
-    if before is not None:
-        query = query.where(hour <= before[0], position < before)
-    query = query.order_by(
-        hour.desc(), col(Conversation.last_message_at).desc(), col(Conversation.id).desc()
-    ).limit(limit + 1)
-    return (await session.exec(query)).all()
 
 
 async def get(session: AsyncSession, conversation_id: UUID) -> tuple[Conversation, Contact]:
@@ -235,11 +218,17 @@ async def reply(
     segments: list[Segment],
     actor: Actor,
     now: datetime,
+    seen_number: int | None = None,
 ) -> Any:
-    """A member answers; only the one who owns the conversation may."""
+    """A member answers; only the one who owns the conversation may.
+
+    With `seen_number` nothing is sent when a colleague has written behind it.
+    """
     conversation = await lock(session, conversation_id)
     if conversation.owner != Owner.HUMAN or conversation.owner_member_id != actor.member_id:
         raise Conflict("not_owner", "Take the conversation over before you answer.")
+    if seen_number is not None:
+        await _nobody_since(session, conversation_id, seen_number, actor)
     await _use_media(session, conversation.tenant_id, segments)
     author = Author(kind="human", id=actor.member_id, name=actor.member_name)
     _id, entry = await say(session, conversation, author=author, segments=segments, now=now)
@@ -252,6 +241,18 @@ async def reply(
         limit=1,
     )
     return rows[0]
+
+
+async def _nobody_since(
+    session: AsyncSession, conversation_id: UUID, seen_number: int, actor: Actor
+) -> None:
+    said = await (await driver(session)).fetchrow(
+        _SINCE, conversation_id, seen_number, actor.member_id
+    )
+    if said is None:
+        return
+    who, at = said["sender_name"], said["created_at"].isoformat()
+    raise Conflict("stale_view", f"{who} answered meanwhile, at {at}. Nothing was sent.")
 
 
 async def _use_media(session: AsyncSession, tenant_id: UUID, segments: list[Segment]) -> None:

@@ -47,6 +47,11 @@ class Window(BaseModel):
         position: int | None = self._decode(_small)
         return position
 
+    def after_place(self) -> tuple[int, UUID] | None:
+        """The (number, id) that the cursor stands for; None at the start."""
+        position: tuple[int, UUID] | None = self._decode(_small, UUID)
+        return position
+
     def _decode(self, *types: Callable[[str], Any]) -> Any:
         if self.cursor is None:
             return None

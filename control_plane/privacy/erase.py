@@ -42,6 +42,19 @@ DELETE FROM webchat_messages WHERE id IN (
 """
 _VISITOR = "DELETE FROM webchat_visitors WHERE channel_id = $1 AND id::text = $2"
 _FORGET = "UPDATE contacts SET name = NULL, platform_id = 'erased:' || id WHERE id = $1"
+# What members wrote down about them; of groups, that is about others as well.
+_WRITTEN = (
+    "DELETE FROM contact_cards WHERE contact_id = $1",
+    "DELETE FROM contact_tags WHERE contact_id = $1",
+    """
+    DELETE FROM conversation_tags WHERE conversation_id IN (
+        SELECT id FROM conversations WHERE contact_id = $1 AND key_type = 'direct')
+    """,
+)
+_NOTES = """
+DELETE FROM notes AS n WHERE n.contact_id = $1 AND (n.conversation_id IS NULL OR EXISTS (
+    SELECT FROM conversations AS c WHERE c.id = n.conversation_id AND c.key_type = 'direct'))
+"""
 _CLOSE = """
 UPDATE conversations SET key = 'erased:' || id, reply_handle = '{}', preview = $2,
     owner = 'closed', owner_member_id = NULL, waiting_reason = NULL,
@@ -105,6 +118,7 @@ class Erased:
     visitor_messages: int = 0
     media: int = 0
     blacklisted: int = 0
+    notes: int = 0
     sha256: str = ""
 
 
@@ -127,8 +141,7 @@ async def erase(case: Case) -> Erased:
     erased = Erased()
     while gone := await _visitor_messages(case):
         erased.visitor_messages += gone
-    late, erased.blacklisted = await _cut_off(case)
-    erased.visitor_messages += late
+    await _cut_off(case, erased)
     digest = hashlib.sha256()
     async for conversation_id, own in _conversations(case):
         erased.conversations += 1
@@ -148,8 +161,8 @@ async def _visitor_messages(case: Case) -> int:
     return _count(done)
 
 
-async def _cut_off(case: Case) -> tuple[int, int]:
-    """Nothing that the platform sends from now on belongs to this contact."""
+async def _cut_off(case: Case, erased: Erased) -> None:
+    """Nothing that the platform sends from now on, or that members write, belongs to them."""
     async with case.session() as session:
         connection = await driver(session)
         contact = await connection.fetchrow(_CONTACT, case.contact_id)
@@ -157,14 +170,19 @@ async def _cut_off(case: Case) -> tuple[int, int]:
             raise not_found("contact")
         # What came since the last batch.
         late = _count(await connection.execute(_VISITOR_MESSAGES, case.contact_id, ALL))
+        erased.visitor_messages += late
         await connection.execute(_VISITOR, contact["channel_id"], contact["platform_id"])
         await connection.execute(_CLOSE, case.contact_id, ERASED)
         for remove in _RAW:
             await connection.execute(remove, contact["channel_id"], contact["platform_id"])
         # By the platform's id, so before that is forgotten.
-        listed = await blacklist.forget(session, case.tenant_id, case.contact_id, now=case.now)
+        erased.blacklisted = await blacklist.forget(
+            session, case.tenant_id, case.contact_id, now=case.now
+        )
+        erased.notes = _count(await connection.execute(_NOTES, case.contact_id))
+        for remove in _WRITTEN:
+            await connection.execute(remove, case.contact_id)
         await connection.execute(_FORGET, case.contact_id)
-    return late, listed
 
 
 async def _conversations(case: Case) -> AsyncIterator[tuple[UUID, bool]]:

@@ -20,6 +20,21 @@ from control_plane.privacy.archive import Files, Rows
 BATCH = 200
 FIRST = UUID(int=0)
 
+# A contact with what members wrote down about them.
+_WITH_CARD = """
+jsonb_build_object('id', c.id, 'channel_id', c.channel_id, 'platform_id', c.platform_id,
+    'name', c.name, 'created_at', c.created_at, 'remark', k.remark,
+    'fields', coalesce(k.fields, '{}'), 'tags', ARRAY(
+        SELECT t.name FROM contact_tags AS l JOIN tags AS t ON t.id = l.tag_id
+        WHERE l.contact_id = c.id ORDER BY t.name))
+"""
+_NOTES = """
+SELECT n.id, jsonb_build_object('id', n.id, 'contact_id', n.contact_id,
+    'conversation_id', n.conversation_id, 'after_number', n.after_number,
+    'author_id', n.author_id, 'author_name', n.author_name, 'text', n.text,
+    'created_at', n.created_at, 'edited_at', n.edited_at)::text AS row
+FROM notes AS n WHERE n.tenant_id = $1 AND n.id > $2
+"""
 # Each takes (tenant, id to go on behind, limit) and gives (id, JSON).
 _TENANT_FILES = {
     "members.json": """
@@ -68,11 +83,21 @@ _TENANT_FILES = {
             'expires_at', expires_at, 'created_at', created_at)::text AS row
         FROM blacklist_entries WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
     """,
-    "contacts.json": """
-        SELECT id, jsonb_build_object('id', id, 'channel_id', channel_id,
-            'platform_id', platform_id, 'name', name, 'created_at', created_at)::text AS row
-        FROM contacts WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
+    "tags.json": """
+        SELECT id, jsonb_build_object('id', id, 'name', name, 'colour', colour)::text AS row
+        FROM tags WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
     """,
+    "canned_replies.json": """
+        SELECT id, jsonb_build_object('id', id, 'member_id', member_id, 'code', code,
+            'title', title, 'text', text, 'uses', uses, 'created_at', created_at)::text AS row
+        FROM canned_replies WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
+    """,
+    "contacts.json": f"""
+        SELECT c.id, ({_WITH_CARD})::text AS row
+        FROM contacts AS c LEFT JOIN contact_cards AS k ON k.contact_id = c.id
+        WHERE c.tenant_id = $1 AND c.id > $2 ORDER BY c.id LIMIT $3
+    """,  # noqa: S608 - our own constant
+    "notes.json": f"{_NOTES} ORDER BY n.id LIMIT $3",
 }
 _MEDIA = """
 SELECT id, attempt, size, content_type, jsonb_build_object('id', id, 'name', name, 'size', size,
@@ -90,10 +115,15 @@ _TENANT = """
 SELECT jsonb_build_object('id', id, 'name', name, 'state', state, 'created_at', created_at)::text
 FROM tenants WHERE id = $1
 """
-_CONTACT = """
-SELECT jsonb_build_object('id', id, 'channel_id', channel_id, 'platform_id', platform_id,
-    'name', name, 'created_at', created_at)::text
-FROM contacts WHERE id = $1
+_CONTACT = f"""
+SELECT ({_WITH_CARD})::text
+FROM contacts AS c LEFT JOIN contact_cards AS k ON k.contact_id = c.id WHERE c.id = $1
+"""  # noqa: S608 - our own constant
+# Of groups, what members wrote there is about others as well.
+_NOTES_OF = f"""
+{_NOTES} AND n.contact_id = $4 AND (n.conversation_id IS NULL OR EXISTS (
+    SELECT FROM conversations AS c WHERE c.id = n.conversation_id AND c.key_type = 'direct'))
+ORDER BY n.id LIMIT $3
 """
 _LISTED = """
 SELECT e.id, jsonb_build_object('id', e.id, 'platform_id', e.platform_id, 'kind', e.kind,
@@ -109,7 +139,9 @@ CONVERSATIONS = """
 SELECT c.id, c.key_type = 'direct' AND c.contact_id = $4 AS own,
     jsonb_build_object('id', c.id, 'instance_id', c.instance_id, 'channel_id', c.channel_id,
         'contact_id', c.contact_id, 'key_type', c.key_type, 'owner', c.owner,
-        'last_number', c.last_number, 'created_at', c.created_at)::text AS row
+        'last_number', c.last_number, 'created_at', c.created_at, 'tags', ARRAY(
+            SELECT t.name FROM conversation_tags AS l JOIN tags AS t ON t.id = l.tag_id
+            WHERE l.conversation_id = c.id ORDER BY t.name))::text AS row
 FROM conversations AS c
 WHERE c.tenant_id = $1 AND c.id > $2 AND ($4::uuid IS NULL
     OR (c.key_type = 'direct' AND c.contact_id = $4)
@@ -147,6 +179,7 @@ def of_contact(database: Database, tenant_id: UUID, contact_id: UUID) -> Mapping
         "messages.json": _messages(database, tenant_id, contact_id),
         "media.json": _texts(_media(database, tenant_id, contact_id)),
         "blacklist.json": _texts(_pages(database, tenant_id, _LISTED, contact_id)),
+        "notes.json": _texts(_pages(database, tenant_id, _NOTES_OF, contact_id)),
     }
 
 

@@ -96,6 +96,19 @@ _KINDS = {
                   AND v.contact_id = c.id)
             LIMIT $3 FOR UPDATE SKIP LOCKED)
     """,
+    "notes": """
+        DELETE FROM notes WHERE id IN (
+            SELECT id FROM notes WHERE tenant_id = $1 AND id < uuid7_floor($2)
+            ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED)
+    """,
+    # What members call somebody is a name, too.
+    "cards": """
+        DELETE FROM contact_cards WHERE contact_id IN (
+            SELECT k.contact_id FROM contact_cards AS k JOIN contacts AS c ON c.id = k.contact_id
+            WHERE k.tenant_id = $1 AND c.id < uuid7_floor($2) AND c.seen_at < $2
+              AND k.updated_at < $2
+            LIMIT $3 FOR UPDATE OF k SKIP LOCKED)
+    """,
     "names": """
         UPDATE contacts SET name = NULL WHERE id IN (
             SELECT id FROM contacts

@@ -41,6 +41,7 @@ class ErasedOut(BaseModel):
     visitor_messages: int
     media: int
     blacklisted: int
+    notes: int
     sha256: str = Field(description="Of the erased messages' ids, 16 bytes each, in order.")
 
 

@@ -167,6 +167,9 @@ class Served:
             ("/roles", {"name": "Shift", "permissions": ["members.read"]}),
             ("/invitations", {"email": "new@example.com", "role": "viewer"}),
             ("/api-keys", {"name": "Shop", "scopes": ["answers.read"]}),
+            ("/tags", {"name": "VIP"}),
+            (f"/conversations/{mine}/notes", {"text": "Mind", "mentions": [str(owner.member_id)]}),
+            ("/canned-replies", {"code": "a", "title": "A", "text": "A"}),
         ):
             answer = await owner.post(path, body)
             assert answer.is_success, answer.text

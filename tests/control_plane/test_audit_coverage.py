@@ -16,6 +16,12 @@ NOT_AUDITED = {
     ("POST", "/conversations/{conversation_id}/messages"): (
         "the message itself is kept, with who wrote it and when"
     ),
+    ("PUT", "/conversations/{conversation_id}/seen"): "a mark of one's own",
+    ("POST", "/conversations/{conversation_id}/notes"): (
+        "the note itself is kept, with who wrote it and when; changing and removing it is audited"
+    ),
+    ("POST", "/contacts/{contact_id}/notes"): "as in a conversation",
+    ("POST", "/canned-replies/{reply_id}/use"): "counted; what is sent with it is kept",
     ("POST", "/media"): "the room is kept, with who asked for it; it goes unless a message uses it",
     ("POST", "/webhooks/{webhook_id}/test"): "nothing changes; a receiver is called once",
     ("POST", "/sign-on/check"): "nothing changes; a provider is asked once",
@@ -25,6 +31,7 @@ NOT_AUDITED = {
 
 ANSWERS = {"items": [{"question": "When?", "answer": "At nine."}]}
 PROVIDER = {"name": "M", "kind": "openai", "base_url": "https://localhost:9/v1"}
+CANNED = {"code": "a", "title": "A", "text": "A"}
 NOT_SENT = {"outcome": "not_sent"}
 DOCUMENT = {"document": {"persona": {"name": "Anna"}}, "note": "first"}
 WEBHOOK = {"url": "https://example.com/hook", "events": ["turn.ended"]}
@@ -171,6 +178,23 @@ SCRIPT = (
     Step("instance.wake", "owner", "POST", "/instances/{instance_id}/start"),
     Step("instance.restart", "owner", "POST", "/instances/{instance_id}/restart"),
     Step("instance.rotate_secrets", "owner", "POST", "/instances/{instance_id}/secrets/rotate"),
+    # What its people write for each other.
+    Step("tag.create", "owner", "POST", "/tags", {"name": "VIP"}, "tag_id"),
+    Step("tag.change", "owner", "PATCH", "/tags/{tag_id}", {"colour": "red"}),
+    Step("conversation.tag", "owner", "PUT", "/conversations/{conversation_id}/tags/{tag_id}"),
+    Step("conversation.untag", "owner", "DELETE", "/conversations/{conversation_id}/tags/{tag_id}"),
+    Step("contact.tag", "owner", "PUT", "/contacts/{contact_id}/tags/{tag_id}"),
+    Step("contact.untag", "owner", "DELETE", "/contacts/{contact_id}/tags/{tag_id}"),
+    Step("tag.delete", "owner", "DELETE", "/tags/{tag_id}"),
+    Step("contact.change", "owner", "PATCH", "/contacts/{contact_id}", {"remark": "Lin"}),
+    Step("note.change", "owner", "PATCH", "/notes/{note_id}", {"text": "two"}),
+    Step("note.delete", "owner", "DELETE", "/notes/{note_id}"),
+    Step("canned_reply.create", "owner", "POST", "/canned-replies", CANNED, "reply_id"),
+    Step("canned_reply.change", "owner", "PATCH", "/canned-replies/{reply_id}", {"title": "x"}),
+    Step("canned_reply.delete", "owner", "DELETE", "/canned-replies/{reply_id}"),
+    Step("canned_reply.create", "owner", "POST", "/canned-replies/own", CANNED, "own_reply_id"),
+    Step("canned_reply.change", "owner", "PATCH", "/canned-replies/own/{own_reply_id}", {}),
+    Step("canned_reply.delete", "owner", "DELETE", "/canned-replies/own/{own_reply_id}"),
     # What people do with what customers said.
     Step("conversation.take-over", "owner", "POST", "/conversations/{conversation_id}/take-over"),
     Step("conversation.hand-back", "owner", "POST", "/conversations/{conversation_id}/hand-back"),
@@ -230,6 +254,8 @@ async def scene(parts, people: People, superuser) -> tuple[dict[str, Person], di
         "letter_id": await dead_callback(superuser, bot),
         "other_letter_id": await dead_callback(superuser, bot),
     }
+    note = await owner.post(f"/contacts/{contact}/notes", {"text": "one"})
+    named["note_id"] = note.json()["id"]
     named["webhook_id"] = (await owner.post("/webhooks", WEBHOOK)).json()["id"]
     named["message_id"] = await superuser.fetchval(
         DEAD_MESSAGES, owner.tenant_id, named["webhook_id"]

@@ -33,6 +33,7 @@ CONFIGURES = {
     Permission.INSTANCES_OPERATE,
     Permission.CHANNELS_WRITE,
     Permission.REVISIONS_WRITE,
+    Permission.DESK_WRITE,
     Permission.ANSWERS_WRITE,
     Permission.AUDIT_READ,
     Permission.PRIVACY_READ,

@@ -65,6 +65,29 @@ class TestErase:
         assert [(item["id"], item["number"]) for item in thread] == numbers
         assert {item["segments"][0]["text"] for item in thread} == {"[erased]"}
 
+    async def test_what_members_wrote_about_them_goes(
+        self, bot, told, superuser: asyncpg.Connection
+    ) -> None:
+        contact_id = await contact_of(bot, told)
+        tag = (await bot.owner.post("/tags", {"name": "VIP"})).json()["id"]
+        mentions = [str(bot.owner.member_id)]
+        card = {"remark": f"the {WORD}", "fields": {"likes": WORD}}
+        await bot.owner.patch(f"/contacts/{contact_id}", card)
+        for path in (f"/conversations/{told}", f"/contacts/{contact_id}"):
+            await bot.owner.call("PUT", f"{path}/tags/{tag}")
+        await bot.owner.post(f"/contacts/{contact_id}/notes", {"text": WORD})
+        note = {"text": WORD, "mentions": mentions}
+        made = await bot.owner.post(f"/conversations/{told}/notes", note)
+        await bot.owner.patch(f"/notes/{made.json()['id']}", {"text": f"more {WORD}"})
+
+        proof = (await bot.owner.post(f"/contacts/{contact_id}/erase")).json()
+
+        assert proof["notes"] == 2
+        assert WORD not in await everything(superuser)
+        for path in (f"/conversations/{told}", f"/contacts/{contact_id}"):
+            assert (await bot.owner.get(path)).json()["tags"] == []
+        assert (await bot.owner.get("/conversations?view=mentions")).json()["items"] == []
+
     async def test_the_proof_is_in_the_answer_and_in_the_audit(self, bot, told, database) -> None:
         contact_id = await contact_of(bot, told)
         ids = [UUID(item["id"]) for item in await bot.thread(told)]
@@ -78,6 +101,7 @@ class TestErase:
             "visitor_messages": 0,
             "media": 0,
             "blacklisted": 0,
+            "notes": 0,
             "sha256": hashlib.sha256(b"".join(each.bytes for each in ids)).hexdigest(),
         }
         entry = (await bot.owner.get("/audit")).json()["items"][0]
@@ -138,7 +162,7 @@ class TestErase:
     ) -> None:
         contact_id = await contact_of(bot, told)
 
-        async def killed(_case) -> None:
+        async def killed(*_given) -> None:
             raise ConnectionResetError
 
         for step in ("_cut_off", "_stream_words"):

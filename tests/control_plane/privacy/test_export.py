@@ -52,6 +52,10 @@ class TestTenant:
         made = await bot.owner.post("/providers", account | {"api_key": MODEL_KEY})
         assert made.status_code == 201
 
+        await bot.owner.post("/tags", {"name": "VIP"})
+        await bot.owner.post("/canned-replies", {"code": "a", "title": "A", "text": "A"})
+        await bot.owner.post(f"/conversations/{first}/notes", {"text": "mind"})
+
         answer = await bot.owner.get("/export")
         files = read(answer.content)
 
@@ -66,11 +70,14 @@ class TestTenant:
             "webhooks.json": 1,
             "providers.json": 1,
             "blacklist.json": 0,
+            "tags.json": 1,
+            "canned_replies.json": 1,
             "contacts.json": 2,
+            "notes.json": 1,
             "conversations.json": 2,
             "messages.json": 5,
             "media.json": 0,
-            "audit.json": 7,
+            "audit.json": 9,
         }
         texts = [row["segments"][0]["text"] for row in files["messages.json"]]
         assert texts == ["one", "two", "three", "five", "four"]
@@ -110,6 +117,26 @@ class TestTenant:
 
 
 class TestContact:
+    async def test_has_what_members_wrote_about_them(self, bot) -> None:
+        theirs, others = await bot.hears("one"), await bot.hears("two", key="wang")
+        contact_id = await contact_of(bot, theirs)
+        tag = (await bot.owner.post("/tags", {"name": "VIP"})).json()["id"]
+        for path in (f"/conversations/{theirs}", f"/contacts/{contact_id}"):
+            await bot.owner.call("PUT", f"{path}/tags/{tag}")
+            await bot.owner.post(f"{path}/notes", {"text": path})
+        await bot.owner.post(f"/conversations/{others}/notes", {"text": "of another"})
+        await bot.owner.patch(f"/contacts/{contact_id}", {"remark": "Li", "fields": {"a": "b"}})
+
+        files = read((await bot.owner.get(f"/contacts/{contact_id}/export")).content)
+
+        [contact] = files["contact.json"]
+        assert contact.items() >= {"remark": "Li", "fields": {"a": "b"}, "tags": ["VIP"]}.items()
+        assert [row["tags"] for row in files["conversations.json"]] == [["VIP"]]
+        assert [row["text"] for row in files["notes.json"]] == [
+            f"/conversations/{theirs}",
+            f"/contacts/{contact_id}",
+        ]
+
     async def test_has_what_was_said_with_them_only(self, bot) -> None:
         theirs = await bot.hears("one", "two")
         await bot.says(theirs, "three")

@@ -38,6 +38,8 @@ COUNTED = (
     "turn_steps",
     "webchat_messages",
     "webchat_visitors",
+    "notes",
+    "contact_cards",
 )
 
 
@@ -129,6 +131,9 @@ async def talk(bot: Bot, *texts: str) -> UUID:
             segments="[]",
             now=now,
         )
+    shown = (await bot.owner.get(f"/conversations/{conversation}")).json()
+    await bot.owner.patch(f"/contacts/{shown['contact']['id']}", {"remark": "Lin"})
+    await bot.owner.post(f"/conversations/{conversation}/notes", {"text": "mind"})
     return conversation
 
 

@@ -24,6 +24,7 @@ SIGN_ON = {
     "domains": ["example.com"],
 }
 WEBHOOK = {"url": "https://localhost:9/hook", "events": ["turn.ended"]}
+CANNED = {"code": "new", "title": "New", "text": "New"}
 DEAD_MESSAGE = """
 INSERT INTO webhook_messages (id, tenant_id, webhook_id, epoch, seq, type, body, state,
     due_at, ended_at, created_at)
@@ -172,6 +173,7 @@ class Builder:
         ids["contact_id"] = taken.json()["contact"]["id"]
         said = {"segments": [{"type": "text", "text": f"{tenant.name}, at your service."}]}
         await made(owner, f"/conversations/{conversation}/messages", said)
+        await self._desk(tenant)
         path = f"/instances/{bot.instance_id}/revisions"
         ids["revision_id"] = await made(owner, path, {"document": {}, "note": tenant.name})
         account = {"name": tenant.name, "kind": "openai", "base_url": "https://localhost:9"}
@@ -181,6 +183,23 @@ class Builder:
         items = [{"question": f"{tenant.name}?", "answer": f"{tenant.name}!"}]
         assert (await owner.call("PUT", "/answers", json={"items": items})).status_code == 200
         await bot.attach("http://127.0.0.1:9", new_id())
+
+    async def _desk(self, tenant: Tenant) -> None:
+        """What its members wrote for each other."""
+        owner, ids, name = tenant.owner, tenant.ids, tenant.name
+        talk, contact = (f"/{one}s/{ids[f'{one}_id']}" for one in ("conversation", "contact"))
+        ids["tag_id"] = await made(owner, "/tags", {"name": name})
+        for path in (talk, contact):
+            worn = await owner.call("PUT", f"{path}/tags/{ids['tag_id']}")
+            assert worn.status_code == 200, worn.text
+        known = await owner.patch(contact, {"remark": name, "fields": {"from": name}})
+        assert known.status_code == 200, known.text
+        mentions = [str(owner.member_id)]
+        ids["note_id"] = await made(owner, f"{talk}/notes", {"text": name, "mentions": mentions})
+        ids["contact_note_id"] = await made(owner, f"{contact}/notes", {"text": name})
+        canned = {"title": name, "text": name}
+        ids["reply_id"] = await made(owner, "/canned-replies", canned | {"code": "a"})
+        ids["own_reply_id"] = await made(owner, "/canned-replies/own", canned | {"code": "a"})
 
     async def _visitor(self, tenant: Tenant, bot: Any) -> UUID:
         place = Place(

@@ -15,7 +15,7 @@ from control_plane.kit.crypto import Keyring
 from control_plane.media.storage import folder
 from control_plane.parts import build
 from tests.conftest import PASSWORD
-from tests.control_plane.walls.furnish import SIGN_ON, WEBHOOK, Tenant
+from tests.control_plane.walls.furnish import CANNED, SIGN_ON, WEBHOOK, Tenant
 from tests.test_layout import permissions
 
 OWN_ACCOUNT = frozenset(
@@ -150,6 +150,26 @@ BODIES: dict[tuple[str, str], Callable[[Tenant], Any]] = {
     ("POST", "/api/v1/conversations/{conversation_id}/take-over"): lambda _: {},
     ("POST", "/api/v1/conversations/{conversation_id}/hand-back"): lambda _: {},
     ("POST", "/api/v1/conversations/{conversation_id}/close"): lambda _: {},
+    ("PUT", "/api/v1/conversations/{conversation_id}/seen"): lambda t: {
+        "number": 1,
+        "note_id": str(t.ids["note_id"]),
+    },
+    ("POST", "/api/v1/conversations/{conversation_id}/notes"): lambda t: {
+        "text": "New",
+        "mentions": [str(t.ids["member_id"])],
+    },
+    ("PATCH", "/api/v1/notes/{note_id}"): lambda t: {
+        "text": "Newer",
+        "mentions": [str(t.ids["member_id"])],
+    },
+    ("PATCH", "/api/v1/contacts/{contact_id}"): lambda _: {"remark": "New"},
+    ("POST", "/api/v1/contacts/{contact_id}/notes"): lambda _: {"text": "New"},
+    ("POST", "/api/v1/tags"): lambda _: {"name": "New"},
+    ("PATCH", "/api/v1/tags/{tag_id}"): lambda _: {"name": "Newer"},
+    ("POST", "/api/v1/canned-replies"): lambda _: CANNED,
+    ("POST", "/api/v1/canned-replies/own"): lambda _: CANNED,
+    ("PATCH", "/api/v1/canned-replies/{reply_id}"): lambda _: {"title": "Newer"},
+    ("PATCH", "/api/v1/canned-replies/own/{own_reply_id}"): lambda _: {"title": "Newer"},
     ("POST", "/api/v1/dead-letters/replay"): lambda t: {
         "instance_id": str(t.ids["instance_id"]),
         "channel_id": str(t.ids["channel_id"]),

@@ -31,6 +31,9 @@ SPOKEN: dict[tuple[str, str], Any] = {
     ("EntryIn", "channel_id"): ("POST", "/api/v1/blacklist"),
     ("EntryIn", "contact_id"): ("POST", "/api/v1/blacklist"),
     ("EntryIn", "instance_id"): ("POST", "/api/v1/blacklist"),
+    ("SeenIn", "note_id"): ("PUT", "/api/v1/conversations/{conversation_id}/seen"),
+    ("TalkNoteIn", "mentions"): ("POST", "/api/v1/conversations/{conversation_id}/notes"),
+    ("NotePatch", "mentions"): ("PATCH", "/api/v1/notes/{note_id}"),
     ("InvitationIn", "role"): ("POST", "/api/v1/invitations"),
     ("MemberPatch", "role"): ("PATCH", "/api/v1/members/{member_id}"),
 }

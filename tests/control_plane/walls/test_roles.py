@@ -57,6 +57,16 @@ NOT_NOW = {
     "/api/v1/blacklist": {"contact_not_found"},
     "/api/v1/deliveries/{delivery_id}/resend": {"not_owner", "contact_erased"},
     "/api/v1/deliveries/{delivery_id}/settle": {"not_owner", "not_unconfirmed"},
+    # A key has neither marks nor notes; an erasure before it is kept, and removes them.
+    f"{CHAT}/seen": {"not_a_person", "note_not_found"},
+    f"{CHAT}/notes": {"not_a_person", "contact_erased"},
+    "/api/v1/contacts/{contact_id}": {"contact_erased"},
+    "/api/v1/contacts/{contact_id}/notes": {"not_a_person", "contact_erased"},
+    "/api/v1/contacts/{contact_id}/tags/{tag_id}": {"contact_erased"},
+    "/api/v1/notes/{note_id}": {"note_not_found"},
+    # What is the owner's own is nobody else's.
+    "/api/v1/canned-replies/own": {"not_a_person"},
+    "/api/v1/canned-replies/own/{own_reply_id}": {"not_a_person", "canned_reply_not_found"},
     # A key is no member, and an invitation holds only while its inviter is one.
     "/api/v1/invitations": {"member_not_found"},
     # One at a time, and one goes on.

@@ -1,0 +1,1 @@
+"""What members know of contacts and tell each other: tags, notes, remarks, canned replies."""
