@@ -61,13 +61,24 @@ class Sent(Struct, frozen=True, kw_only=True):
 
 
 class SendFailed(Exception):
-    """The platform said no, nothing was sent; `error_class` is a neutral send-error class."""
+    """The platform said no, nothing was sent; `error_class` is a neutral send-error class.
 
-    def __init__(self, error_class: str, detail: str, retry_after_s: float | None = None) -> None:
+    `moved_to`: for `chat_moved`, the chat's id from now on, where the platform says it.
+    """
+
+    def __init__(
+        self,
+        error_class: str,
+        detail: str,
+        retry_after_s: float | None = None,
+        *,
+        moved_to: str | None = None,
+    ) -> None:
         super().__init__(detail)
         self.error_class = error_class
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.moved_to = moved_to
 
 
 class SendUnknown(Exception):

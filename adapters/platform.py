@@ -27,6 +27,8 @@ class PlatformError(Exception):
         self.code = code
         self.error_class = error_class
         self.retry_after_s = retry_after_s
+        # Where a chat is now, where the platform says it.
+        self.moved_to: str | None = None
         # What the platform saw us come from, where it says so.
         self.address: str | None = None
 

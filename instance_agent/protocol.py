@@ -421,13 +421,14 @@ class SendRequest(Struct, frozen=True, kw_only=True):
 
 
 class PartOutcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one part of a message."""
+    """What became of one part of a message; `moved_to` is where its chat is now."""
 
     outcome: Literal["sent", "failed", "unknown"]
     platform_message_id: str | None = None
     error_class: str | None = None
     detail: str | None = None
     retry_after_s: float | None = None
+    moved_to: str | None = None
 
 
 class SendResult(Struct, frozen=True, kw_only=True):

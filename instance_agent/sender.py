@@ -200,6 +200,7 @@ def _failed(failed: SendFailed) -> PartOutcome:
         error_class=failed.error_class,
         detail=failed.detail,
         retry_after_s=failed.retry_after_s,
+        moved_to=failed.moved_to,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import structlog
@@ -62,6 +62,10 @@ _CLASSES = {
 _UNSIGNED = "your system does not take our signature: compare the secret"
 
 log = structlog.get_logger()
+
+
+class _Moved(msgspec.Struct):
+    moved_to: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern="^[^\\x00]+$")]
 
 
 class _Taken(msgspec.Struct):
@@ -158,7 +162,9 @@ class Adapter:
         except PlatformError as error:
             wrong = _wrong(error)
             detail = wrong.detail if wrong else str(error)
-            raise SendFailed(error.error_class, detail, error.retry_after_s) from None
+            raise SendFailed(
+                error.error_class, detail, error.retry_after_s, moved_to=error.moved_to
+            ) from None
         except Refused as refused:
             raise SendFailed("no_permission", str(refused)) from None
         except Unreachable:
@@ -185,6 +191,10 @@ class Adapter:
                 retry = retry_after(response.headers.get("retry-after", ""), now=self._now())
                 found = _CLASSES.get(status, "content_invalid")
                 said = f"your system answered {status}"
+                if status == 409 and (place := _place(await platform.read(response))):
+                    moved = PlatformError(status, "chat_moved", said)
+                    moved.moved_to = place
+                    raise moved
                 raise PlatformError(status, found, said, retry_after_s=retry)
             content = await platform.read(response)
         try:
@@ -241,6 +251,13 @@ class Adapter:
             return None
         except NotAccepted:
             raise SendFailed("server_busy", "the media store cannot be reached") from None
+
+
+def _place(content: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(content, type=_Moved).moved_to
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
 
 
 def retry_after(text: str, *, now: float) -> float | None:

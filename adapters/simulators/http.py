@@ -72,6 +72,8 @@ class System:
         self._clock = clock
         self._deadline_s = deadline_s
         self._taken: dict[str, tuple[float, str]] = {}
+        # Conversations that have another id now.
+        self.moved: dict[str, str] = {}
         self._files: dict[str, bytes] = {}
         self._numbers = itertools.count(1)
         self._news = asyncio.Condition()
@@ -118,6 +120,8 @@ class System:
             return refusal
         if found["type"] == "ping":
             return Response("", 204)
+        if (place := self.moved.get(found["conversation"]["id"])) is not None:
+            return JSONResponse({"moved_to": place}, 409)
         message_id = request.headers["webhook-id"]
         known = self._taken.get(message_id)
         if known is not None and self._clock() < known[0] + KEPT_S:

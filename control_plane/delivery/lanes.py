@@ -28,10 +28,10 @@ from control_plane.bus.together import Together
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope, Session, driver
-from control_plane.delivery import groups, pace
+from control_plane.delivery import groups, moves, pace
 from control_plane.delivery.groups import Attempt, Head, Outcome, Recorded
 from control_plane.delivery.models import DeliveryState
-from control_plane.delivery.verdict import RETRY_CAP, Verdict
+from control_plane.delivery.verdict import RETRY_CAP, Verdict, moved_to
 from control_plane.instances import service as instances
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
@@ -350,8 +350,18 @@ class Lanes:
 
     async def _end(self, lease: Lease, attempt: Attempt, parts: Sequence[PartOutcome]) -> Recorded:
         """Record the outcome of an attempt, together with others that end now."""
+        await self._follow(lease, attempt, parts)
         outcome = Outcome(lease=lease, attempt=attempt, parts=parts)
         return await self._ends.do(lease.tenant_id, outcome)
+
+    async def _follow(self, lease: Lease, attempt: Attempt, parts: Sequence[PartOutcome]) -> None:
+        """Before the outcome is on record, so that no attempt goes to the old place again."""
+        place = next((found for part in parts if (found := moved_to(part))), None)
+        if place is None:
+            return
+        async with self._database.plain(Scope(tenants=(lease.tenant_id,))) as session:
+            await moves.follow(session, lease.key, before=attempt.delivery["key"], after=place)
+            await leases.hold(session, lease)
 
     async def _record(
         self,

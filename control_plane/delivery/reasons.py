@@ -8,7 +8,7 @@ _BY_CLASS = {
     "bot_not_in_chat": "The bot is not in this chat any more.",
     "channel_deleted": "The channel was deleted before it could be sent.",
     "chat_gone": "The chat does not exist any more.",
-    "chat_moved": "The chat has moved; it goes on when somebody writes there.",
+    "chat_moved": "The chat has moved; it goes on there once we know where.",
     "content_invalid": "The platform does not take this content.",
     "empty_message": "The platform found nothing to send in it.",
     "ip_not_allowed": "The platform does not accept calls from this address.",

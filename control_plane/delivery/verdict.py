@@ -11,6 +11,8 @@ from instance_agent.protocol import PartOutcome
 
 # Attempts before a delivery fails for good; with the back-off below that is about half an hour.
 MAX_ATTEMPTS = 10
+# Characters of a chat's id, as of those that messages come from.
+MAX_KEY = 500
 _RETRY_BASE = timedelta(seconds=1)
 # The longest pause before a further attempt.
 RETRY_CAP = timedelta(minutes=10)
@@ -58,10 +60,20 @@ def judge(
     return Verdict(state=DeliveryState.UNCONFIRMED, error_class="unknown_outcome")
 
 
+def moved_to(part: PartOutcome) -> str | None:
+    """Where the chat is now, if that is why it was refused and the platform said so usably."""
+    if part.outcome != "failed" or part.error_class != "chat_moved":
+        return None
+    place = part.moved_to or ""
+    return place if 0 < len(place) <= MAX_KEY and "\0" not in place else None
+
+
 def _after_failure(part: PartOutcome, attempt: int, rng: random.Random | None) -> Verdict:
     if part.error_class in _EXPIRED:
         return Verdict(state=DeliveryState.EXPIRED, error_class=part.error_class)
-    if part.error_class not in _RETRIED or attempt >= MAX_ATTEMPTS:
+    # Where a chat has moved, the next attempt goes there.
+    again = part.error_class in _RETRIED or moved_to(part) is not None
+    if not again or attempt >= MAX_ATTEMPTS:
         return Verdict(state=DeliveryState.FAILED, error_class=part.error_class)
     return _again(attempt, part, part.error_class, rng)
 

@@ -217,6 +217,15 @@ class TestOut:
         failed = await failure(send(adapter, part(Image(ref=ref))))
         assert failed.error_class == "server_busy"
 
+    async def test_a_chat_that_moved_says_where_to(self, adapter, system):
+        message = part(HELLO)
+        system.moved[message.conversation.id] = "customer-8"
+        failed = await failure(send(adapter, message))
+        assert (failed.error_class, failed.moved_to) == ("chat_moved", "customer-8")
+        system.moved[message.conversation.id] = "x" * 201
+        failed = await failure(send(adapter, message))
+        assert (failed.error_class, failed.moved_to) == ("content_invalid", None)
+
     async def test_gone_stops_the_channel_in_plain_words(self, adapter, system):
         system.faults.gone = True
         failed = await failure(send(adapter, part(HELLO)))

@@ -216,3 +216,9 @@ class TestClasses:
     @pytest.mark.parametrize("error_class", CLASSES)
     def test_are_said_in_plain_words(self, error_class: str) -> None:
         assert reason(CLASSES[error_class], error_class)
+
+    def test_a_chat_that_moved_is_followed_where_its_platform_says_where_to(self) -> None:
+        moved = PartOutcome(outcome="failed", error_class="chat_moved", moved_to="there")
+
+        assert verdict(moved).state == DeliveryState.QUEUED
+        assert verdict(failed("chat_moved")).state == DeliveryState.FAILED
