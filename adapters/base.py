@@ -135,9 +135,12 @@ class Host(Protocol):
     def admitted(self, messages: Sequence[Inbound]) -> list[Inbound]:
         """Those of people whom the tenant hears; the others are counted and gone.
 
-        Ask before anything is fetched for a message, and acknowledge what is not admitted as
-        usual. `report` leaves it out in any case.
+        Ask as soon as a message is read, before anything is fetched or shown for it, and
+        acknowledge what is not admitted as usual. `report` leaves it out in any case.
         """
+
+    def hears(self, sender_id: str) -> bool:
+        """Whether the tenant hears this person; ask before somebody is greeted. Counts nothing."""
 
     async def report(self, messages: Sequence[Inbound], *, position: str | None = None) -> None:
         """Return when the messages are safe, by the rule of the kind; raise NotAccepted otherwise.

@@ -136,6 +136,9 @@ class ChannelHost:
         blocks = self._blacklist.blocks
         return [each for each in messages if not blocks(kind, channel_id, each.sender.id)]
 
+    def hears(self, sender_id: str) -> bool:
+        return self._blacklist.entry(self._spec.kind, self._spec.id, sender_id) is None
+
     async def report(self, messages: Sequence[Inbound], *, position: str | None = None) -> None:
         if position is not None and self.ended:
             # Another adapter goes on from here; this one's word would lead it back.

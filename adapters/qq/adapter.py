@@ -170,7 +170,8 @@ class Adapter:
             log.warning("callback cannot be read", reason=decoded.reason)
             return CallbackAnswer(status=400, content_type="text/plain", body=b"")
         if isinstance(decoded, Inbound):
-            await self._host.report([await self._with_media(decoded)])
+            if self._host.admitted([decoded]):
+                await self._host.report([await self._with_media(decoded)])
         elif isinstance(decoded, Notice):
             self._react(decoded)
         return RECEIVED
@@ -225,7 +226,8 @@ class Adapter:
                 self._react(decoded)
             elif isinstance(decoded, Rejected):
                 log.warning("a frame is no message", reason=decoded.reason)
-        return list(await asyncio.gather(*map(self._with_media, messages)))
+        heard = self._host.admitted(messages)
+        return list(await asyncio.gather(*map(self._with_media, heard)))
 
     async def _with_media(self, message: Inbound) -> Inbound:
         segments = [await self._arrivals.stored(each) for each in message.segments]
@@ -235,7 +237,11 @@ class Adapter:
         """What a notice asks for beside being heard; what fails is not tried again."""
         if notice.event == "INTERACTION_CREATE":
             self._start(self._client.acknowledge(notice.dedupe_key))
-        elif notice.event == "FRIEND_ADD" and self._settings.greeting:
+        elif (
+            notice.event == "FRIEND_ADD"
+            and self._settings.greeting
+            and self._host.hears(notice.sender_id)
+        ):
             self._start(self._greet(notice))
 
     def _start(self, doing: Coroutine[Any, Any, None]) -> None:

@@ -81,6 +81,9 @@ class Host:
     def admitted(self, messages):
         return [each for each in messages if each.sender.id not in self.blocked]
 
+    def hears(self, sender_id):
+        return sender_id not in self.blocked
+
     async def report(self, messages, *, position=None):
         if not self.accepts:
             raise NotAccepted("not now")

@@ -391,6 +391,16 @@ class TestGreeting:
         assert platform.told("wm1") == ["您好"]
         assert platform.calls["kf/send_msg_on_event"] == 1
 
+    async def test_who_is_not_heard_is_not_greeted_and_holds_nothing_up(self, made, platform, host):
+        host.blocked.add("wm1")
+        await platform.enter("wm1")
+        platform.put("wm1", "image", {"media_id": platform.keep("image", b"picture")})
+        platform.put("wm2", "text", {"content": "hi"})
+        async with at_work(made(greeting="您好")):
+            await host.until_reported(1)
+        assert [each.sender.id for each in host.reported] == ["wm2"]
+        assert (platform.calls["media"], platform.calls["kf/send_msg_on_event"]) == (0, 0)
+
     async def test_without_a_greeting_nothing_is_said(self, made, platform, host):
         await platform.enter("wm1")
         platform.put("wm1", "text", {"content": "hi"})
