@@ -70,6 +70,19 @@ class SendFailed(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Undelivered(Struct, frozen=True, kw_only=True):
+    """The platform took a message, and says later that nobody got it.
+
+    `dedupe_key` is the platform's own notion of this notice; `detail` is for the tenant.
+    """
+
+    dedupe_key: str
+    conversation: ConversationKey
+    platform_message_id: str
+    error_class: str
+    detail: str
+
+
 class SendUnknown(Exception):
     """The call was cut: nobody knows whether the platform sent it."""
 
@@ -147,6 +160,13 @@ class Host(Protocol):
 
         Acknowledge the platform after this and never before. `position`: where the platform goes
         on behind these messages, a cursor or the number of a frame; there may be no message, too.
+        """
+
+    async def undelivered(self, failure: Undelivered) -> None:
+        """Return when it is sure that this will be told; raise NotAccepted otherwise.
+
+        For messages that `prepare`'s attempt has called sent, by the id that it gave. Acknowledge
+        the platform after this. Told twice, it is heard once.
         """
 
     def resume(self) -> str | None:

@@ -185,12 +185,8 @@ class Pulling:
                 self._sessions.forget(notice.sender_id)
             case "msg_send_fail":
                 self._sessions.forget(notice.sender_id)
-                log.warning(
-                    "message not delivered",
-                    platform_message_id=notice.fail_message_id,
-                    fail_type=notice.fail_type,
-                    reason=codec.FAILURES.get(notice.fail_type, "unknown"),
-                )
+                if notice.fail_message_id:
+                    await self._host.undelivered(codec.undelivered(notice))
 
     async def _greet(self, notice: Notice) -> None:
         """A greeting is tried once, and holds nothing up."""
