@@ -37,7 +37,8 @@ class TestLateFailure:
     async def test_makes_the_delivery_failed_and_a_person_may_send_it_again(
         self, house: Installation
     ) -> None:
-        assert isinstance(platform := house.platform, WeComKf)
+        platform = house.platform
+        assert isinstance(platform, WeComKf)
         await platform.bring(Line(user="wm1", text=QUESTIONS[0]))
         sent = await delivery(house, "sent")
         [first] = platform.seen
