@@ -242,10 +242,7 @@ class MessageBlocked(Struct, frozen=True, kw_only=True):
 
 
 class MessageFailed(Struct, frozen=True, kw_only=True):
-    """data of `message.failed`: what the platform took and says later that nobody got.
-
-    Found by the id that the send's outcome named. `detail` is a sentence for the tenant.
-    """
+    """data of `message.failed`: what the platform took, and says later that nobody got."""
 
     channel_id: UUID
     conversation: ConversationKey
