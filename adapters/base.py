@@ -81,6 +81,19 @@ class SendFailed(Exception):
         self.moved_to = moved_to
 
 
+class Undelivered(Struct, frozen=True, kw_only=True):
+    """The platform took a message, and says later that nobody got it.
+
+    `dedupe_key` is the platform's own notion of this notice; `detail` is for the tenant.
+    """
+
+    dedupe_key: str
+    conversation: ConversationKey
+    platform_message_id: str
+    error_class: str
+    detail: str
+
+
 class SendUnknown(Exception):
     """The call was cut: nobody knows whether the platform sent it."""
 
@@ -146,15 +159,25 @@ class Host(Protocol):
     def admitted(self, messages: Sequence[Inbound]) -> list[Inbound]:
         """Those of people whom the tenant hears; the others are counted and gone.
 
-        Ask before anything is fetched for a message, and acknowledge what is not admitted as
-        usual. `report` leaves it out in any case.
+        Ask as soon as a message is read, before anything is fetched or shown for it, and
+        acknowledge what is not admitted as usual. `report` leaves it out in any case.
         """
+
+    def hears(self, sender_id: str) -> bool:
+        """Whether the tenant hears this person; ask before somebody is greeted. Counts nothing."""
 
     async def report(self, messages: Sequence[Inbound], *, position: str | None = None) -> None:
         """Return when the messages are safe, by the rule of the kind; raise NotAccepted otherwise.
 
         Acknowledge the platform after this and never before. `position`: where the platform goes
         on behind these messages, a cursor or the number of a frame; there may be no message, too.
+        """
+
+    async def undelivered(self, failure: Undelivered) -> None:
+        """Return when it is sure that this will be told; raise NotAccepted otherwise.
+
+        For messages that `prepare`'s attempt has called sent, by the id that it gave. Acknowledge
+        the platform after this. Told twice, it is heard once.
         """
 
     def resume(self) -> str | None:

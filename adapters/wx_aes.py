@@ -9,10 +9,11 @@ import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CBC
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.modes import CBC
 
 # What a platform's console gives as EncodingAESKey: 32 bytes in base64, the padding left out.
 KEY_PATTERN = r"^[A-Za-z0-9+/]{43}$"
@@ -85,7 +86,12 @@ class Envelope:
         return plain[_HEAD : _HEAD + length]
 
     @property
-    def _cipher(self) -> Cipher[CBC]:
+    def _cipher(self) -> "Cipher[CBC]":
+        # Here, because a bot that keeps a connection open never needs the library: 6 MiB.
+        from cryptography.hazmat.primitives.ciphers import Cipher
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+        from cryptography.hazmat.primitives.ciphers.modes import CBC
+
         # The last character carries bits that nobody uses, so it is read leniently.
         key = base64.b64decode(self.encoding_aes_key + "=")
         return Cipher(AES256(key), CBC(key[:16]))

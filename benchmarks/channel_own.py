@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,7 +89,16 @@ def qq(settings: Any, sample: Sample) -> object:
     from adapters.qq.callback import opened
     from adapters.qq.codec import decode
 
-    return decode(_taken(opened(sample.request, settings, now=sample.request.received_at)))
+    key, now = _qq_key(settings.secret.get_secret_value()), sample.request.received_at
+    return decode(_taken(opened(sample.request, settings, now=now, public_key=key)))
+
+
+@cache
+def _qq_key(secret: str) -> Callable[[], bytes]:
+    """As the adapter keeps it."""
+    from adapters.qq import signing
+
+    return cache(partial(signing.public_key, secret))
 
 
 def http(settings: Any, sample: Sample) -> object:

@@ -23,6 +23,7 @@ from instance_agent.gate import Gate
 from instance_agent.holds import Holds
 from instance_agent.intake import Intake
 from instance_agent.journal import Journal
+from instance_agent.late import Late
 from instance_agent.llm.inference import Inference
 from instance_agent.media import MediaStore
 from instance_agent.metrics import Metrics
@@ -276,6 +277,7 @@ class Agent:
             media=media,
             blacklist=listed,
             intake=intake,
+            late=Late(self.spool, clock=self._clock),
             metrics=self.metrics,
             clock=self._clock,
             random=self._random,

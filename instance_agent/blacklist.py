@@ -105,14 +105,18 @@ class Blacklist:
 
     def blocks(self, kind: str, channel_id: UUID, sender_id: str) -> bool:
         """Whether this sender is not heard on this channel; counts it."""
+        key = self.entry(kind, channel_id, sender_id)
+        if key is not None:
+            self._count(channel_id, key, self._clock())
+        return key is not None
+
+    def entry(self, kind: str, channel_id: UUID, sender_id: str) -> bytes | None:
+        """What keeps this sender away from this channel."""
         if not self._until:
-            return False
+            return None
         now = self._clock()
-        for key in _keys(kind, channel_id, sender_id):
-            if self._until.get(key, 0.0) > now:
-                self._count(channel_id, key, now)
-                return True
-        return False
+        keys = _keys(kind, channel_id, sender_id)
+        return next((key for key in keys if self._until.get(key, 0.0) > now), None)
 
     def _count(self, channel_id: UUID, key: bytes | None, now: float) -> None:
         if (channel_id, key) not in self._tallies and len(self._tallies) >= MAX_TALLIES:

@@ -107,6 +107,18 @@ class Journal:
         return await self._store.run(job)
 
 
+def refuse(connection: sqlite3.Connection, platform_id: str, outcome: PartOutcome) -> None:
+    """The platform has shown this to nobody, though it took it.
+
+    Looks at every row, of a week at most: platforms tell such things rarely.
+    """
+    connection.execute(
+        "UPDATE journal SET state = 'failed', outcome = ? WHERE state = 'sent'"
+        " AND json_extract(CAST(outcome AS TEXT), '$.platform_message_id') = ?",
+        (msgspec.json.encode(outcome), platform_id),
+    )
+
+
 def _entry(state: State, attempt: int, tried_at: float, outcome: bytes | None) -> Entry:
     decoded = None if outcome is None else msgspec.json.decode(outcome, type=PartOutcome)
     return Entry(state=state, attempt=attempt, tried_at=tried_at, outcome=decoded)

@@ -204,6 +204,7 @@ class LeaseAnswer(Struct, frozen=True, kw_only=True):
 EventType = Literal[
     "message.received",
     "message.blocked",
+    "message.failed",
     "channel.status",
     "config.applied",
     "config.rejected",
@@ -238,6 +239,16 @@ class MessageBlocked(Struct, frozen=True, kw_only=True):
 
     channel_id: UUID
     hits: list[BlockedHits]
+
+
+class MessageFailed(Struct, frozen=True, kw_only=True):
+    """data of `message.failed`: what the platform took, and says later that nobody got."""
+
+    channel_id: UUID
+    conversation: ConversationKey
+    platform_message_id: str
+    error_class: str
+    detail: str
 
 
 ChannelState = Literal["connecting", "connected", "failed", "stopped"]

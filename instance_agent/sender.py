@@ -133,7 +133,7 @@ class Sender:
         if (barred := scope.barred) is not None:
             return _behind(entry, _failed(barred))
         part = Outgoing(
-            idempotency_key=f"{request.message_id}:{index}",
+            idempotency_key=_key(request, index, entry),
             conversation=request.conversation,
             reply_handle=request.reply_handle,
             segments=segments,
@@ -162,6 +162,16 @@ def settled(entry: Entry, attempt: int, *, resend_safe_s: float, now: float) -> 
     if entry.state == "failed" or now - entry.tried_at < resend_safe_s:
         return None
     return entry.outcome or UNKNOWN
+
+
+def _key(request: SendRequest, index: int, entry: Entry | None) -> str:
+    """By which the platform may know a part again: another one, where it took that and showed
+    nothing, since it would take the repeat for what it has already."""
+    key = f"{request.message_id}:{index}"
+    last = entry.outcome if entry is not None and entry.state == "failed" else None
+    if last is not None and last.platform_message_id:
+        return f"{key}:{request.attempt}"
+    return key
 
 
 def _spent(request: SendRequest, entries: Mapping[int, Entry], index: int) -> int:

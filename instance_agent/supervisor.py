@@ -31,6 +31,7 @@ from adapters.base import (
     NotAccepted,
     SendFailed,
     TakesSockets,
+    Undelivered,
 )
 from adapters.model import CallbackAnswer, Inbound, RawCallback
 from adapters.outbound import Door
@@ -39,6 +40,7 @@ from instance_agent.belongings import Belongings, outside
 from instance_agent.blacklist import Blacklist
 from instance_agent.holds import LET_GO, Holds, account_key
 from instance_agent.intake import Intake
+from instance_agent.late import Late
 from instance_agent.metrics import Metrics
 from instance_agent.protocol import (
     ChannelCheck,
@@ -99,6 +101,7 @@ class Surroundings:
     media: Media
     blacklist: Blacklist
     intake: Intake
+    late: Late
     metrics: Metrics
     clock: Callable[[], float]
     random: Random
@@ -127,6 +130,7 @@ class ChannelHost:
         self._blacklist = around.blacklist
         self.belongings = Belongings()
         self._intake = around.intake
+        self._late = around.late
         self._spec = spec
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
@@ -142,6 +146,9 @@ class ChannelHost:
         blocks = self._blacklist.blocks
         return [each for each in messages if not blocks(kind, channel_id, each.sender.id)]
 
+    def hears(self, sender_id: str) -> bool:
+        return self._blacklist.entry(self._spec.kind, self._spec.id, sender_id) is None
+
     async def report(self, messages: Sequence[Inbound], *, position: str | None = None) -> None:
         if position is not None and self.ended:
             # Another adapter goes on from here; this one's word would lead it back.
@@ -150,6 +157,10 @@ class ChannelHost:
         heard = self.admitted(messages)
         with outside():
             await self._intake.take(self._spec.id, rule, heard, position=position)
+
+    async def undelivered(self, failure: Undelivered) -> None:
+        with outside():
+            await self._late.tell(self._spec.id, failure)
 
     def connected(self, note: str | None = None) -> None:
         self._on_connected(self, note)

@@ -145,7 +145,7 @@ class Adapter:
         if isinstance(said, Rejected):
             log.warning("callback cannot be read", reason=said.reason)
             return CallbackAnswer(status=400, content_type="text/plain", body=b"")
-        if isinstance(said, Said):
+        if isinstance(said, Said) and self._host.admitted([said.message]):
             segments = [await self._arrivals.stored(each) for each in said.message.segments]
             await self._host.report([replace(said.message, segments=segments)])
         return opened.answer

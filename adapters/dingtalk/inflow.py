@@ -36,6 +36,8 @@ class Inflow:
 
     async def take(self, message: Inbound) -> bool:
         """Return when the message is safe; False when the channel ends and it is not."""
+        if not self._host.admitted([message]):
+            return True
         before = self._last.get(message.conversation)
         done = self._last[message.conversation] = asyncio.Event()
         try:

@@ -223,6 +223,8 @@ class Adapter:
     async def _take(self, said: Said) -> None:
         """Report it with its media in our store; raises NotAccepted."""
         message = said.message
+        if not self._host.admitted([message]):
+            return
         arrived = await asyncio.gather(*map(self._arrived, message.segments))
         segments = [each for found in arrived for each in found]
         await self._host.report([replace(message, segments=segments)])

@@ -6,10 +6,6 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CBC
-
 _BLOCK = 16
 
 
@@ -58,6 +54,11 @@ def aes_key(encrypt_key: str) -> bytes:
 
 def decrypt(encrypt_key: str, sealed: str) -> bytes:
     """What is inside `encrypt`; raises SealError."""
+    # Here, because who keeps a connection open, or has no key, never needs the library: 6 MiB.
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+    from cryptography.hazmat.primitives.ciphers.modes import CBC
+
     try:
         raw = base64.b64decode(sealed, validate=True)
     except (binascii.Error, ValueError):

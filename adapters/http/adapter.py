@@ -129,6 +129,8 @@ class Adapter:
         message = codec.decode(request.body, received_at=request.received_at)
         if isinstance(message, Rejected):
             return _refusal(400, message.reason)
+        if not self._host.admitted([message]):
+            return RECEIVED
         segments = [await self._arrivals.stored(each) for each in message.segments]
         await self._host.report([replace(message, segments=segments)])
         return RECEIVED

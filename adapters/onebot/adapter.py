@@ -166,7 +166,8 @@ class Adapter:
         event = fields if isinstance(fields, Rejected) else codec.decode(fields)
         match event:
             case Inbound() if self._is_ours(event):
-                await self._report(await self._filled(event))
+                if self._host.admitted([event]):
+                    await self._report(await self._filled(event))
             case Meta():
                 self._note(event)
             case Rejected() | codec.Answer():
@@ -265,7 +266,8 @@ class Adapter:
         match event:
             case Inbound() if self._is_ours(event):
                 self._host.connected()
-                await self._inbox.put(event)
+                if self._host.admitted([event]):
+                    await self._inbox.put(event)
             case Meta():
                 self._note(event)
             case Rejected():

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
@@ -38,7 +38,7 @@ from adapters.model import (
 )
 from adapters.outbound import Refused
 from adapters.platform import Cut, PlatformError, Unreachable
-from adapters.qq import codec, outgoing, plain
+from adapters.qq import codec, outgoing, plain, signing
 from adapters.qq.callback import RECEIVED, Call, opened
 from adapters.qq.client import Client
 from adapters.qq.codec import Notice
@@ -119,6 +119,8 @@ class Adapter:
         self._room = asyncio.Semaphore(MAX_MEDIA_SENDS)
         self._reactions: set[asyncio.Task[None]] = set()
         self._self_id = ""
+        # Derived with the first call: a bot at the gateway never needs it.
+        self._public_key = cache(partial(signing.public_key, settings.secret.get_secret_value()))
 
     @property
     def exclusive(self) -> bool:
@@ -160,7 +162,7 @@ class Adapter:
     async def callback(self, request: RawCallback, *, verified: bool) -> CallbackAnswer:
         """Report what was said; the platform hears that it is received once it is kept."""
         now = None if verified else request.received_at
-        found = opened(request, self._settings, now=now)
+        found = opened(request, self._settings, now=now, public_key=self._public_key)
         if isinstance(found, Rejected):
             return CallbackAnswer(status=401, content_type="text/plain", body=b"")
         if isinstance(found, CallbackAnswer):
@@ -170,7 +172,8 @@ class Adapter:
             log.warning("callback cannot be read", reason=decoded.reason)
             return CallbackAnswer(status=400, content_type="text/plain", body=b"")
         if isinstance(decoded, Inbound):
-            await self._host.report([await self._with_media(decoded)])
+            if self._host.admitted([decoded]):
+                await self._host.report([await self._with_media(decoded)])
         elif isinstance(decoded, Notice):
             self._react(decoded)
         return RECEIVED
@@ -225,7 +228,8 @@ class Adapter:
                 self._react(decoded)
             elif isinstance(decoded, Rejected):
                 log.warning("a frame is no message", reason=decoded.reason)
-        return list(await asyncio.gather(*map(self._with_media, messages)))
+        heard = self._host.admitted(messages)
+        return list(await asyncio.gather(*map(self._with_media, heard)))
 
     async def _with_media(self, message: Inbound) -> Inbound:
         segments = [await self._arrivals.stored(each) for each in message.segments]
@@ -235,7 +239,11 @@ class Adapter:
         """What a notice asks for beside being heard; what fails is not tried again."""
         if notice.event == "INTERACTION_CREATE":
             self._start(self._client.acknowledge(notice.dedupe_key))
-        elif notice.event == "FRIEND_ADD" and self._settings.greeting:
+        elif (
+            notice.event == "FRIEND_ADD"
+            and self._settings.greeting
+            and self._host.hears(notice.sender_id)
+        ):
             self._start(self._greet(notice))
 
     def _start(self, doing: Coroutine[Any, Any, None]) -> None:

@@ -246,6 +246,7 @@ class DingTalk:
             raise Refusal(200, errcode=refusal.errcode or 310000) from None
 
     async def _find_file(self, request: Request) -> Response:
+        self.calls["media"] += 1
         self._authorised(request.headers.get("x-acs-dingtalk-access-token"))
         asked = await self._asked_of_robot(request)
         if asked.get("downloadCode") not in self.mouth.files:

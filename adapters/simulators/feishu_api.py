@@ -296,6 +296,7 @@ class Api(People, ABC):
         return _told({"file_key": self.keep(kind, body, name=name)})
 
     async def _resource(self, request: Request) -> Response:
+        self.calls["media"] += 1
         self._authorised(request)
         key, message = request.path_params["key"], self.messages.get(request.path_params["id"])
         if message is None or key not in json.dumps(message.content) or key not in self.media:

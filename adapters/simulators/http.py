@@ -213,6 +213,7 @@ class System:
         return f"{self.url}/files/{name}"
 
     async def _file(self, request: Request) -> Response:
+        self.calls["media"] += 1
         body = self._files.get(request.path_params["name"])
         return Response("", 404) if body is None else Response(body)
 

@@ -263,6 +263,7 @@ class OneBot:
             await self._notify()
 
     async def _give(self, request: Request) -> Response:
+        self.calls["media"] += 1
         body = self.media.get(request.path_params["name"])
         return Response("", 404) if body is None else Response(body)
 

@@ -3,6 +3,7 @@
 The module of a kind is named like the kind, and its constant `PLATFORM` is the class.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +47,8 @@ class Platform(Protocol):
 
     callback_url: str
     """Where it calls us; empty where it does not, or until somebody enters it."""
+    calls: Counter[str]
+    """What it was asked for, by its own names; `media`: what customers sent and we fetched."""
 
     async def __aenter__(self) -> "Platform": ...
     async def __aexit__(self, *error: object) -> None: ...

@@ -173,6 +173,7 @@ class QQ(Messages):
         return 200, {}
 
     async def _download(self, request: Request) -> Response:
+        self.calls["media"] += 1
         found = self.media.get(request.path_params["id"])
         return Response("gone", 404) if found is None else Response(found)
 

@@ -267,6 +267,7 @@ class Company(ABC):
         return media_id
 
     async def _download(self, request: Request) -> Response:
+        self.calls["media"] += 1
         self._authorised(request)
         medium = self._medium(request.query_params.get("media_id"), None)
         disposition = f'attachment; filename="{medium.name or medium.kind}"'

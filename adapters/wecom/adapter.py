@@ -147,8 +147,10 @@ class Adapter:
                 segments = [await self._arrivals.stored(each) for each in decoded.segments]
                 await self._host.report([replace(decoded, segments=segments)])
                 return RECEIVED
-            case Notice(event="subscribe") if self._settings.greeting:
-                return self._greet(decoded.sender_id, request, opened)
+            case Notice(event="subscribe", sender_id=who) if (
+                self._settings.greeting and self._host.hears(who)
+            ):
+                return self._greet(who, request, opened)
             case _:
                 # Nobody said anything: there is nothing to keep.
                 return RECEIVED

@@ -219,11 +219,13 @@ class LongConnection:
             case Rejected():
                 log.warning("message cannot be read", reason=decoded.reason)
             case Inbound():
-                await self._lines.put(decoded)
+                if self._host.admitted([decoded]):
+                    await self._lines.put(decoded)
             case Notice(event=messages.KICKED_OUT):
                 raise ChannelDown(KICKED)
-            case Notice(event=messages.ENTERED) if self._settings.greeting:
-                self._spawn(self._greet(frame.req_id))
+            case Notice(event=messages.ENTERED, sender_id=who) if self._settings.greeting:
+                if self._host.hears(who):
+                    self._spawn(self._greet(frame.req_id))
             case _:
                 pass
 

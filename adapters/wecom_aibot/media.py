@@ -6,10 +6,10 @@ the initial vector, and the padding goes up to 32 bytes, not to AES's own block.
 
 import base64
 import binascii
+from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
-from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CBC
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import CipherContext
 
 _PAD_TO = 32
 _BLOCK = 16
@@ -24,6 +24,11 @@ class Unsealing:
 
     def __init__(self, key: str) -> None:
         """`key` in base64, with or without its padding; raises Unreadable."""
+        # Here, because a bot that is sent words alone never needs the library: 6 MiB.
+        from cryptography.hazmat.primitives.ciphers import Cipher
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+        from cryptography.hazmat.primitives.ciphers.modes import CBC
+
         try:
             raw = base64.b64decode(key.rstrip("=") + "=" * (-len(key.rstrip("=")) % 4))
             self._decryptor: CipherContext = Cipher(AES256(raw), CBC(raw[:_BLOCK])).decryptor()

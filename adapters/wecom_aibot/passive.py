@@ -104,9 +104,15 @@ class Passive:
             case Poll():
                 stream = self._streams.asked_for(decoded.stream_id, decoded.conversation)
                 return opened.answer(self._state(stream))
+            case Inbound() if not self._host.admitted([decoded]):
+                if verified:
+                    self._close(decoded)
+                return RECEIVED
             case Inbound():
                 return await self._hear(decoded, opened)
-            case Notice(event=messages.ENTERED) if self._settings.greeting and not verified:
+            case Notice(event=messages.ENTERED, sender_id=who) if (
+                self._settings.greeting and not verified and self._host.hears(who)
+            ):
                 return opened.answer(messages.text(self._settings.greeting))
             case _:
                 # Nobody said anything: there is nothing to keep.
@@ -140,6 +146,11 @@ class Passive:
         if stream.quiet or not self._settings.waiting_text:
             return RECEIVED
         return opened.answer(self._state(stream))
+
+    def _close(self, message: Inbound) -> None:
+        """While we were away somebody who is not heard was kept waiting: no longer."""
+        stream = self._streams.begin(message.reply_handle["stream"], message.conversation)
+        stream.end(self._settings.waiting_text)
 
     def _state(self, stream: Stream) -> dict[str, Any]:
         """What the platform gets when it asks for this stream."""

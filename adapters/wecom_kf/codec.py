@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from adapters import wx_json
+from adapters.base import Undelivered
 from adapters.model import (
     BusinessCard,
     Card,
@@ -49,9 +50,23 @@ _ID_BYTES = 32
 # The last second that a datetime can hold.
 _END_OF_TIME = 253_402_300_799
 
-# Why a message did not reach its customer.
+# Why a message did not reach its customer, and what that is called everywhere.
+UNDELIVERED = "undelivered"
+FAILURE_CLASSES = {
+    1: "no_permission",
+    2: "no_permission",
+    4: "window_expired",
+    5: "window_expired",
+    6: "window_count_exceeded",
+    7: "no_permission",
+    8: "no_permission",
+    9: "no_permission",
+    10: "recipient_refuses",
+    11: "no_permission",
+    12: "content_invalid",
+}
 FAILURES = {
-    0: "unknown",
+    0: "the platform does not say why",
     1: "the account was deleted",
     2: "the application was switched off",
     4: "the customer's last message is more than 48 hours old",
@@ -111,7 +126,7 @@ def decode(raw: bytes) -> Decoded | Rejected:
         dedupe_key=message_id,
         message_id=message_id,
         occurred_at=at,
-        conversation=ConversationKey(type="direct", id=f"{open_kfid}:{customer}"),
+        conversation=_conversation(open_kfid, customer),
         sender=Sender(id=customer),
         segments=_segments(kind, row.get(kind)),
         app={"open_kfid": open_kfid},
@@ -139,6 +154,21 @@ def _event(event: Any, message_id: str, open_kfid: str, at: float) -> Notice:
         fail_message_id=_text(event, "fail_msgid"),
         fail_type=fail_type if isinstance(fail_type, int) else 0,
     )
+
+
+def undelivered(notice: Notice) -> Undelivered:
+    """What a notice of a message that was not shown means."""
+    return Undelivered(
+        dedupe_key=notice.dedupe_key,
+        conversation=_conversation(notice.open_kfid, notice.sender_id),
+        platform_message_id=notice.fail_message_id,
+        error_class=FAILURE_CLASSES.get(notice.fail_type, UNDELIVERED),
+        detail=FAILURES.get(notice.fail_type, FAILURES[0]),
+    )
+
+
+def _conversation(open_kfid: str, customer: str) -> ConversationKey:
+    return ConversationKey(type="direct", id=f"{open_kfid}:{customer}")
 
 
 def _segments(kind: str, payload: Any) -> list[Segment]:

@@ -160,9 +160,10 @@ class Pulling:
                 case Notice() as notice if notice.open_kfid == self._open_kfid:
                     notices.append(notice)
         await asyncio.gather(*map(self._note, notices))
-        heard = [message for message in messages if message.occurred_at >= place.since]
-        if len(heard) < len(messages):
-            log.info("older than the channel", count=len(messages) - len(heard))
+        ours = [message for message in messages if message.occurred_at >= place.since]
+        if len(ours) < len(messages):
+            log.info("older than the channel", count=len(messages) - len(ours))
+        heard = self._host.admitted(ours)
         stored = await asyncio.gather(*map(self._stored, heard), return_exceptions=True)
         refused = next((each for each in stored if isinstance(each, BaseException)), None)
         if refused is not None:
@@ -178,17 +179,14 @@ class Pulling:
     async def _note(self, notice: Notice) -> None:
         match notice.event:
             case "enter_session" if self._greeting and notice.welcome_code:
-                await self._greet(notice)
+                if self._host.hears(notice.sender_id):
+                    await self._greet(notice)
             case "session_status_change":
                 self._sessions.forget(notice.sender_id)
             case "msg_send_fail":
                 self._sessions.forget(notice.sender_id)
-                log.warning(
-                    "message not delivered",
-                    platform_message_id=notice.fail_message_id,
-                    fail_type=notice.fail_type,
-                    reason=codec.FAILURES.get(notice.fail_type, "unknown"),
-                )
+                if notice.fail_message_id:
+                    await self._host.undelivered(codec.undelivered(notice))
 
     async def _greet(self, notice: Notice) -> None:
         """A greeting is tried once, and holds nothing up."""

@@ -30,6 +30,7 @@ _BY_CLASS = {
     "token_missing": "The platform found no access token.",
     "too_long": "It is too long for the platform.",
     "too_old": "It could not be sent for so long that it helps nobody any more.",
+    "undelivered": "The platform took it, and said later that the contact did not get it.",
     "unknown_outcome": "The connection was cut: nobody knows whether the platform sent it.",
     "window_count_exceeded": "The platform takes no more answers until the contact writes again.",
     "window_expired": "The platform lets us answer only for a while after the contact's message.",

@@ -12,6 +12,7 @@ from control_plane.channels import blacklist, gaps
 from control_plane.channels.gaps import Back, Gap
 from control_plane.db import leases
 from control_plane.db.session import Database, Scope, Session, driver
+from control_plane.delivery import late
 from control_plane.ingest import rejected
 from control_plane.ingest.arrivals import Arrival, Results
 from control_plane.ingest.batch import AnyEvent, said
@@ -44,6 +45,7 @@ from instance_agent.protocol import (
     EventResult,
     Heartbeat,
     MessageBlocked,
+    MessageFailed,
 )
 
 # What the database's integer holds.
@@ -141,7 +143,7 @@ FROM (SELECT id, sum(n)::bigint AS n, max(at) AS at
       GROUP BY id ORDER BY id) AS i
 WHERE e.id = i.id AND e.tenant_id = $4
 """
-# Sums are added once, however often their event comes.
+# Sums are added once, and a failure counts once, however often their event comes.
 _COUNTED = """
 INSERT INTO received (channel_id, event_id, tenant_id, sha256, received_at)
 SELECT id, $3, $4, '', $5 FROM channels WHERE id = $2 AND instance_id = $1
@@ -300,10 +302,12 @@ async def _other_events(session: Session, pending: Pending, results: Results) ->
     return entries
 
 
-async def _apply(session: Session, pending: Pending, event: AnyEvent) -> list[Entry]:
+async def _apply(session: Session, pending: Pending, event: AnyEvent) -> Sequence[Entry]:
     match event.type:
         case "message.blocked":
             return await _blocked(session, pending, event, said(event, MessageBlocked))
+        case "message.failed":
+            return await _failed(session, pending, event, said(event, MessageFailed))
         case "channel.status":
             return await _channel(session, pending, said(event, ChannelStatus))
         case "config.applied":
@@ -349,6 +353,19 @@ async def _blocked(
         "last_at": max(each.last_at for each in hits).isoformat(),
     }
     return [Entry(type="message.blocked", data=data)]
+
+
+async def _failed(
+    session: Session, pending: Pending, event: AnyEvent, failure: MessageFailed
+) -> Sequence[Entry]:
+    if not failure.platform_message_id:
+        raise msgspec.DecodeError("this names no message")
+    proven, at = pending.proven, pending.received_at
+    if not await (await driver(session)).fetchval(
+        _COUNTED, proven.instance_id, failure.channel_id, event.id, proven.tenant_id, at
+    ):
+        return []
+    return await late.failed(session, proven.instance_id, failure, now=at)
 
 
 async def _channel(session: Session, pending: Pending, status: ChannelStatus) -> list[Entry]:

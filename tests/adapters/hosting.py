@@ -7,7 +7,7 @@ from functools import partial
 import httpx2
 
 from adapters import sockets
-from adapters.base import Content, Control, MediaRefused, NotAccepted
+from adapters.base import Content, Control, MediaRefused, NotAccepted, Undelivered
 from adapters.model import Inbound, Ref
 from adapters.outbound import Door, networks
 
@@ -74,6 +74,7 @@ class Host:
         self.position: str | None = None
         self.accepts = True
         self.blocked: set[str] = set()
+        self.failures: list[Undelivered] = []
         self.proven = asyncio.Event()
         self.note: str | None = None
         self.cuts = 0
@@ -82,6 +83,9 @@ class Host:
     def admitted(self, messages):
         return [each for each in messages if each.sender.id not in self.blocked]
 
+    def hears(self, sender_id):
+        return sender_id not in self.blocked
+
     async def report(self, messages, *, position=None):
         if not self.accepts:
             raise NotAccepted("not now")
@@ -89,6 +93,11 @@ class Host:
         self.position = position or self.position
         async with self._news:
             self._news.notify_all()
+
+    async def undelivered(self, failure):
+        if not self.accepts:
+            raise NotAccepted("not now")
+        self.failures.append(failure)
 
     def resume(self):
         return self.position

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from adapters import registry
@@ -17,6 +20,18 @@ class TestKind:
         assert kind.rule(calls) == "stored"
         assert kind.rule(kind.settings()(bot_id="b", secret="s")) == "spooled"
         assert registry.kind("wecom").rule(calls) == "stored"
+
+    def test_no_kind_loads_ciphers_before_something_is_encrypted(self):
+        code = (
+            "import sys\n"
+            "from adapters import registry\n"
+            "for name in registry.kinds():\n"
+            "    kind = registry.kind(name)\n"
+            "    kind.settings(), kind.adapter(), kind.verify\n"
+            "assert 'adapters.wecom.client' in sys.modules\n"
+            "assert 'cryptography' not in sys.modules\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
 
     def test_a_kind_that_is_not_installed_is_named(self):
         with pytest.raises(registry.UnknownKind, match="fax"):

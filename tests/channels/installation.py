@@ -46,6 +46,7 @@ SELECT c.key, m.sender_kind, m.segments, coalesce(d.state, '') AS state FROM con
 JOIN messages AS m ON m.conversation_id = c.id LEFT JOIN deliveries AS d ON d.message_id = m.id
 ORDER BY c.id, m.number
 """
+_CONTACTS = "SELECT key, contact_id FROM conversations"
 # The agent of this tree, whichever one is installed.
 RUN_AGENT = """
 import runpy, sys
@@ -180,6 +181,20 @@ class Installation:
     async def thread(self, user: str) -> list[Said]:
         return of(await self.threads(), user)
 
+    async def block(self, user: str) -> str:
+        """Put somebody who has spoken already on the blacklist; the entry's id."""
+        scope = Scope(tenants=(UUID(str(self.owner.tenant_id)),))
+        async with self.database.plain(scope) as session:
+            rows = await (await driver(session)).fetch(_CONTACTS)
+        [contact] = [row["contact_id"] for row in rows if is_of(row["key"], user)]
+        made = await self.owner.post("/blacklist", {"contact_id": str(contact)})
+        assert made.status_code == 201, made.text
+        return str(made.json()["id"])
+
+    async def kept_away(self, entry_id: str) -> bool:
+        """Whether the bot has kept away anything of whom this entry names, and said so."""
+        return bool((await self.owner.get(f"/blacklist/{entry_id}")).json()["hits"])
+
     async def heard(self, user: str, count: int = 1) -> list[Said]:
         """What this customer said, once it is that many."""
 
@@ -212,8 +227,13 @@ def in_words(segments: list[dict[str, Any]]) -> str:
 
 
 def of(threads: dict[str, list[Said]], user: str) -> list[Said]:
-    """What this customer and the bot said; some platforms' ids have more around the number."""
-    return next((said for key, said in threads.items() if user in re.findall(r"\d+", key)), [])
+    """What this customer and the bot said."""
+    return next((said for key, said in threads.items() if is_of(key, user)), [])
+
+
+def is_of(key: str, user: str) -> bool:
+    """Whether this customer's: some platforms' ids have more around the number."""
+    return user in re.findall(r"\d+", key)
 
 
 @asynccontextmanager

@@ -82,6 +82,13 @@ async def answered(house: Installation, user: str, *texts: str) -> None:
     assert [each.text for each in house.platform.shown(user)] == list(texts)
 
 
+async def handed_over(house: Installation) -> None:
+    async def nothing_left() -> bool:
+        return house.platform.unacknowledged == 0
+
+    await until(nothing_left, "an empty platform")
+
+
 class TestIn:
     async def test_text_gets_its_answer(self, house: Installation, customer: str) -> None:
         await house.platform.bring(Line(user=customer, text=QUESTIONS[0]))
@@ -130,6 +137,36 @@ class TestIn:
 
         await until(shown, "an answer in the group")
         assert answer_to(QUESTIONS[0]) in house.platform.shown(chat=chat)[0].text
+
+
+class TestBlocked:
+    async def test_who_is_not_heard_costs_nothing_and_is_shown_nothing(
+        self, house: Installation, customer: str
+    ) -> None:
+        platform = house.platform
+        await platform.bring(Line(user=customer, text=QUESTIONS[0]))
+        await answered(house, customer, answer_to(QUESTIONS[0]))
+        entry = await house.block(customer)
+
+        async def kept_away() -> bool:
+            # Until the bot has heard of it, it goes on answering.
+            await platform.bring(Line(user=customer, text=QUESTIONS[0]))
+            return await house.kept_away(entry)
+
+        await until(kept_away, "a message that was kept away")
+        await house.settled()
+        before = platform.calls["media"], platform.shown(customer), await house.thread(customer)
+        medium = {"picture": PNG} if "image" in house.kind.receives else {"text": QUESTIONS[1]}
+
+        assert await platform.bring(Line(user=customer, **medium))
+
+        # What somebody else says behind it has gone the same way to its end.
+        other = str(next(_numbers))
+        await platform.bring(Line(user=other, text=QUESTIONS[0]))
+        await answered(house, other, answer_to(QUESTIONS[0]))
+        after = platform.calls["media"], platform.shown(customer), await house.thread(customer)
+        assert after == before
+        await handed_over(house)
 
 
 class TestOut:
@@ -189,10 +226,7 @@ class Burst:
     async def stored(self) -> dict[str, list[Said]]:
         """All threads when the platform has nothing left for us and every answer has its end."""
 
-        async def handed_over() -> bool:
-            return self._house.platform.unacknowledged == 0
-
-        await until(handed_over, "an empty platform")
+        await handed_over(self._house)
         return await self._house.settled()
 
     def lost(self, threads: dict[str, list[Said]]) -> int:

@@ -266,8 +266,14 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture
 async def up(tmp_path: Path, settings: dict[str, str]) -> AsyncIterator[Up]:
+    async with started(tmp_path, settings) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def started(place: Path, settings: dict[str, str]) -> AsyncIterator[Up]:
     """A started `botyard up`; everything it leaves is ended."""
-    running = Up(tmp_path / "data", settings)
+    running = Up(place / "data", settings)
     try:
         await running.start()
         yield running

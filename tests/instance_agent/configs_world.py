@@ -210,6 +210,7 @@ class World:
             media=None,
             blacklist=None,
             intake=None,
+            late=None,
             metrics=Metrics(),
             clock=lambda: self.now,
             random=Soon(),

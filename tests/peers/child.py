@@ -442,6 +442,40 @@ def qq_callback(secret: str, timestamp: str, signature: str, body: str) -> str:
     return _qq_message(body).id
 
 
+# --- OneBot: NoneBot's adapter ----------------------------------------------------------------
+
+
+def onebot_parse(message: Any) -> list[dict[str, Any]]:
+    """A message, of segments or as one string, in its segments."""
+    from nonebot.adapters.onebot.v11 import Message
+    from pydantic import TypeAdapter
+
+    parsed = TypeAdapter(Message).validate_python(message)
+    return [{"type": each.type, "data": each.data} for each in parsed]
+
+
+def onebot_write(segments: list[dict[str, Any]]) -> str:
+    """The same as one string."""
+    from nonebot.adapters.onebot.v11 import Message, MessageSegment
+
+    return str(Message(MessageSegment(**each) for each in segments))
+
+
+def onebot_event(event: dict[str, Any]) -> dict[str, Any]:
+    from nonebot.adapters.onebot.v11 import Adapter
+
+    heard = Adapter.json_to_event(event)
+    return {
+        "class": type(heard).__name__,
+        "user": heard.get_user_id(),
+        "group": getattr(heard, "group_id", None),
+        "id": heard.message_id,
+        "time": heard.time,
+        "text": heard.get_plaintext(),
+        "names": [heard.sender.card, heard.sender.nickname],
+    }
+
+
 # --- a tenant's own system: standardwebhooks -------------------------------------------------
 
 

@@ -185,6 +185,15 @@ class TestCallback:
         [picture] = host.reported[0].segments
         assert host.media.kept[picture.ref.id].body == PNG
 
+    async def test_nothing_is_fetched_for_who_is_not_heard(self, taker, dingtalk, host, clock):
+        line = Line(user="zhangsan", picture=PNG)
+        raw = signed(dingtalk, dingtalk.message(line), clock)
+        await taker.callback(raw, verified=False)
+        host.blocked.add(host.reported[0].sender.id)
+        again = signed(dingtalk, dingtalk.message(line), clock)
+        assert (await taker.callback(again, verified=False)).status == 200
+        assert (len(host.reported), dingtalk.calls["media"]) == (1, 1)
+
 
 class TestReplies:
     async def test_go_to_the_address_that_came_with_the_message(self, heard, adapter, dingtalk):

@@ -122,6 +122,11 @@ class TestHearing:
         assert segment.ref.via == "media"
         assert host.media.kept[segment.ref.id].body == line.picture + line.voice + line.file
 
+    async def test_nothing_is_fetched_for_who_is_not_heard(self, connected, feishu, host):
+        host.blocked.add("ou_wang")
+        assert await feishu.bring(Line(user="wang", picture=PNG))
+        assert (host.reported, feishu.calls["media"], feishu.unacknowledged) == ([], 0, 0)
+
     async def test_what_takes_long_holds_up_its_own_chat_only(self, connected, feishu, host):
         host.media.open.clear()
         slow = asyncio.create_task(feishu.bring(Line(user="wang", picture=PNG)))

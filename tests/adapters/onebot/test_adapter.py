@@ -90,6 +90,21 @@ class TestIn:
         assert bodies == [PNG, b"#!AMR", b"%PDF-1"]
         assert host.reported[0].segments[2].name == "a.pdf"
 
+    @BOTH
+    async def test_nothing_is_fetched_or_asked_for_who_is_not_heard(
+        self, open_client, host, transport
+    ):
+        async with open_client(transport=transport) as client:
+            client.friends.add("2")
+            host.blocked.add(FRIEND)
+            before = client.calls.copy()
+            assert await client.bring(Line(user=FRIEND, picture=PNG, quotes="1"))
+            await client.bring(Line(user="2", text="behind it"))
+            await host.until_reported(1)
+
+        assert [each.sender.id for each in host.reported] == ["2"]
+        assert (client.calls["media"], client.calls["get_msg"]) == (0, before["get_msg"])
+
     async def test_a_groups_file_is_asked_for_in_the_group(self, client, host):
         await client.bring(Line(user=FRIEND, chat=GROUP, file=b"%PDF-1", name="a.pdf"))
         await host.until_reported(1)

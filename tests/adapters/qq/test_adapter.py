@@ -212,6 +212,14 @@ class TestWebhook:
         await qq.until_shown(1, patience_s=20)
         assert [each.text for each in qq.shown("U1")] == ["欢迎 \uff1c@all>"]
 
+    async def test_who_is_not_heard_sees_and_costs_nothing(self, calls, address, made, qq, host):
+        calls.adapter = made(greeting="欢迎")
+        host.blocked.add("U1")
+        assert await qq.befriend("U1")
+        assert await qq.bring(Line(user="U1", picture=PNG))
+        assert calls.adapter._reactions == set()
+        assert (host.reported, qq.shown(), qq.calls["media"]) == ([], [], 0)
+
 
 class TestAnswers:
     @pytest.mark.parametrize(

@@ -107,7 +107,9 @@ class TestChallenge:
             assert isinstance(found, Challenge)
             answer = json.loads(found.answer.body)
             assert answer["plain_token"] == "Arq0D5A61EgUu4OxUvOp"
-            assert signing.holds(SECRET, b"1725442341Arq0D5A61EgUu4OxUvOp", answer["signature"])
+            assert signing.holds(
+                signing.public_key(SECRET), b"1725442341Arq0D5A61EgUu4OxUvOp", answer["signature"]
+            )
 
     def test_a_signature_that_is_there_must_fit(self):
         assert isinstance(looked_at(call(challenge(), secret="another")), Rejected)
@@ -186,6 +188,8 @@ class TestSigning:
         good = signing.sign(SECRET, b"m")
         order = 2**252 + 27742317777372353535851937790883648493
         other = (int.from_bytes(good[32:], "little") + order).to_bytes(32, "little")
-        assert signing.holds(SECRET, b"m", good.hex())
-        assert not signing.holds(SECRET, b"m", (good[:32] + other).hex())
-        assert not signing.holds(SECRET, b"m", (good[:63] + bytes([good[63] | 0xE0])).hex())
+        assert signing.holds(signing.public_key(SECRET), b"m", good.hex())
+        assert not signing.holds(signing.public_key(SECRET), b"m", (good[:32] + other).hex())
+        assert not signing.holds(
+            signing.public_key(SECRET), b"m", (good[:63] + bytes([good[63] | 0xE0])).hex()
+        )

@@ -98,6 +98,15 @@ class TestMessages:
         await gate.until_shown(1, patience_s=20)
         assert [each.text for each in gate.shown("U1")] == ["欢迎"]
 
+    async def test_nothing_is_fetched_for_who_is_not_heard(self, bot, gate, host):
+        host.blocked.add("U1")
+        await bot.start()
+        await gate.bring(Line(user="U1", picture=PNG))
+        await gate.bring(Line(user="U2", text="二"))
+        await host.until_reported(1)
+        assert texts(host) == ["二"]
+        assert gate.calls["media"] == 0
+
 
 class TestSession:
     async def test_what_was_said_meanwhile_comes_after_a_cut(self, bot, gate, host):

@@ -188,6 +188,11 @@ class TestCallback:
         assert [(seen.user, seen.id) for seen in wecom.seen] == [("zhangsan", "passive")]
         assert (await bring("event", Event="subscribe")).body == b""
 
+    async def test_who_is_not_heard_is_not_greeted(self, bring, made, host):
+        host.blocked.add("zhangsan")
+        answer = await bring("event", Event="subscribe", by=made(greeting="您好"))
+        assert answer == RECEIVED
+
     async def test_json_is_answered_in_json(self, made, wecom, clock):
         event = {
             "FromUserName": "zhangsan",

@@ -263,6 +263,17 @@ class TestQuestion:
         assert [(each.type, each.text) for each in bot.shown()] == [("text", "您好")]
         assert host.reported == []
 
+    async def test_who_is_not_heard_sees_and_costs_nothing(self, made, bot, host):
+        host.blocked.add("zhangsan")
+        async with run(made(greeting="您好"), host):
+            await bot.enter("zhangsan")
+            await bot.bring(Line(user="zhangsan", picture=PNG))
+            await bot.bring(Line(user="lisi", text="几点开门？"))
+            await bot.until(lambda: len(bot.bubbles) == 1, patience_s=20)
+        assert bot.shown() == []
+        assert [each.sender.id for each in host.reported] == ["lisi"]
+        assert bot.calls["media"] == 0
+
     async def test_a_burst_arrives_whole_and_in_order(self, adapter, bot, host):
         for number in range(200):
             await bot.bring(Line(user="zhangsan", text=str(number)))

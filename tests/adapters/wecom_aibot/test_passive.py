@@ -98,6 +98,26 @@ class TestQuestion:
         assert [(each.type, each.text) for each in asking.shown()] == [("text", "您好")]
         assert host.reported == []
 
+    async def test_who_is_not_heard_sees_and_costs_nothing(self, asking, host, front):
+        changed = front.settings.model_copy(update={"greeting": "您好"})
+        front.adapter = Adapter(changed, host)
+        host.blocked.add("zhangsan")
+        assert await asking.enter("zhangsan")
+        assert await asking.bring(Line(user="zhangsan", picture=PNG))
+        assert (asking.shown(), host.reported) == ([], [])
+        assert (asking.calls["media"], asking.calls["poll"]) == (0, 0)
+
+    async def test_who_was_kept_waiting_while_we_were_away_waits_no_longer(
+        self, asking, host, front
+    ):
+        adapter, front.adapter = front.adapter, None
+        assert await asking.bring(Line(user="zhangsan", text="几点开门？"))
+        host.blocked.add("zhangsan")
+        front.adapter = adapter
+        await front.pass_on()
+        assert await told(asking) == [front.settings.waiting_text]
+        assert host.reported == []
+
 
 class TestMedia:
     async def test_are_opened_and_keep_their_names(self, ask, host):

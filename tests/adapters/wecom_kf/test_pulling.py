@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from adapters import arrivals
-from adapters.base import ChannelRefused
+from adapters.base import ChannelRefused, NotAccepted
 from adapters.model import (
     BusinessCard,
     Card,
@@ -367,17 +367,46 @@ class TestWhatCame:
         assert said(host) == ["half ?", "hi"]
         assert [log["event"] for log in logs] == ["row not understood"]
 
-    async def test_what_could_not_be_shown_is_told_by_the_log(self, adapter, platform, host):
+    @pytest.mark.parametrize(
+        ("fail_type", "error_class", "words"),
+        [
+            (10, "recipient_refuses", "the customer refuses messages"),
+            (4, "window_expired", "48 hours"),
+            (77, "undelivered", "does not say why"),
+        ],
+    )
+    async def test_what_could_not_be_shown_is_told(
+        self, adapter, platform, host, fail_type, error_class, words
+    ):
+        platform.event("msg_send_fail", "wm1", fail_msgid="abc", fail_type=fail_type)
+        platform.event("msg_send_fail", "wm1", fail_msgid="")
+        platform.put("wm1", "text", {"content": "hi"})
+        async with at_work(adapter):
+            await host.until_reported(1)
+        [failure] = host.failures
+        assert failure.conversation == host.reported[0].conversation
+        assert (failure.platform_message_id, failure.error_class) == ("abc", error_class)
+        assert words in failure.detail
+
+    async def test_what_was_not_kept_of_that_is_told_again(
+        self, adapter, platform, host, monkeypatch
+    ):
+        monkeypatch.setattr("adapters.wecom_kf.adapter.REFUSED_PAUSE_S", 0)
         platform.event("msg_send_fail", "wm1", fail_msgid="abc", fail_type=10)
         platform.put("wm1", "text", {"content": "hi"})
-        with capture_logs() as logs:
-            async with at_work(adapter):
-                await host.until_reported(1)
-        [log] = [log for log in logs if log["event"] == "message not delivered"]
-        assert (log["platform_message_id"], log["reason"]) == (
-            "abc",
-            "the customer refuses messages",
-        )
+        refused, keep = [], host.undelivered
+
+        async def full(failure):
+            if refused:
+                return await keep(failure)
+            refused.append(list(host.reported))
+            raise NotAccepted("the disk is full")
+
+        host.undelivered = full
+        async with at_work(adapter):
+            await host.until_reported(1)
+        assert refused == [[]]
+        assert [each.platform_message_id for each in host.failures] == ["abc"]
 
 
 class TestGreeting:
@@ -390,6 +419,16 @@ class TestGreeting:
             await host.proven.wait()
         assert platform.told("wm1") == ["您好"]
         assert platform.calls["kf/send_msg_on_event"] == 1
+
+    async def test_who_is_not_heard_is_not_greeted_and_holds_nothing_up(self, made, platform, host):
+        host.blocked.add("wm1")
+        await platform.enter("wm1")
+        platform.put("wm1", "image", {"media_id": platform.keep("image", b"picture")})
+        platform.put("wm2", "text", {"content": "hi"})
+        async with at_work(made(greeting="您好")):
+            await host.until_reported(1)
+        assert [each.sender.id for each in host.reported] == ["wm2"]
+        assert (platform.calls["media"], platform.calls["kf/send_msg_on_event"]) == (0, 0)
 
     async def test_without_a_greeting_nothing_is_said(self, made, platform, host):
         await platform.enter("wm1")

@@ -56,6 +56,7 @@ async def supervisor(statuses, steady):
             media=None,
             blacklist=NobodyBlocked(),
             intake=None,
+            late=None,
             metrics=Metrics(),
             clock=lambda: 1000.0,
             random=Never(),
