@@ -47,6 +47,7 @@ from control_plane.providers import routes as providers
 from control_plane.realtime import routes as realtime
 from control_plane.revisions import routes as revisions
 from control_plane.rollouts import routes as rollouts
+from control_plane.routing import routes as routing
 from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
 from control_plane.tenants import sign_on_routes as sign_on
@@ -89,6 +90,8 @@ ROUTERS = (
     revisions.router,
     conversations.router,
     search.router,
+    routing.router,
+    routing.talks_router,
     deliveries.router,
     dead_letters.router,
     dead_letters.plain,

@@ -51,9 +51,9 @@ async def list_conversations(
 @router.get("/{conversation_id}")
 async def get_conversation(conversation_id: UUID, call: Reader) -> ConversationStandingOut:
     """One conversation, and what of its bot does not work at the moment."""
-    shown = await _shown(call, await service.get(call.session, conversation_id))
+    standing = await shown(call, await service.get(call.session, conversation_id))
     notice = await notices.notice(call.session, conversation_id)
-    return ConversationStandingOut(**dict(shown), notice=notice)
+    return ConversationStandingOut(**dict(standing), notice=notice)
 
 
 @router.get("/{conversation_id}/messages")
@@ -124,10 +124,11 @@ async def _act(
         expected_version=body.owner_version if body else None,
         now=call.now,
     )
-    return await _shown(call, row)
+    return await shown(call, row)
 
 
-async def _shown(call: Call, row: tuple[Conversation, Contact]) -> ConversationOut:
+async def shown(call: Call, row: tuple[Conversation, Contact]) -> ConversationOut:
+    """A conversation as this call's reader gets it."""
     return _out(row, await service.blocked(call.session, [row[1].id], call.now))
 
 

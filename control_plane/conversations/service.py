@@ -32,6 +32,7 @@ from control_plane.media import refs
 from control_plane.media import service as media
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
+from control_plane.tenants.service import ROUTING
 
 TURN = "turn"
 
@@ -306,9 +307,10 @@ async def own(
 ) -> Entry:
     """Give a locked conversation to another owner; the stream entry that says so.
 
-    A human's take-over withholds in the same transaction what the bot has queued. Handing back
-    starts the bot with the next message: what a person has seen is dealt with.
+    Whoever takes it from the bot withholds in the same transaction what that has queued. Handing
+    back starts the bot with the next message: what a person has seen is dealt with.
     """
+    moves_queue = Owner.HUMAN in (conversation.owner, after.owner) or after.owner == Owner.WAITING
     conversation.owner = after.owner
     conversation.owner_member_id = after.member_id
     conversation.owner_version = after.version
@@ -318,9 +320,11 @@ async def own(
     session.add(conversation)
     await session.flush()
     withheld: list[UUID] = []
-    if after.owner in (Owner.HUMAN, Owner.CLOSED):
+    if after.owner != Owner.BOT:
         withheld = await lanes.withhold(session, conversation.id)
         await leases.call(session, lanes.WORK, [(conversation.id, conversation.tenant_id)])
+    if moves_queue:
+        await leases.call_key(session, ROUTING, conversation.tenant_id)
     hint(session, topic(conversation.channel_id, conversation.key))
     return changed(conversation.id, after, reason=reason, withheld=withheld)
 

@@ -19,11 +19,13 @@ from control_plane.access import audit
 from control_plane.access.permissions import Actor
 from control_plane.channels import blacklist
 from control_plane.conversations import search
+from control_plane.db import leases
 from control_plane.db.session import Database, Scope, driver
 from control_plane.kit.errors import not_found
 from control_plane.media import service as media
 from control_plane.privacy.export import CONVERSATIONS, FIRST
 from control_plane.stream import log as stream
+from control_plane.tenants.service import ROUTING
 
 # Rows that one transaction changes.
 BATCH = 500
@@ -159,6 +161,7 @@ async def _cut_off(case: Case) -> tuple[int, int]:
         late = _count(await connection.execute(_VISITOR_MESSAGES, case.contact_id, ALL))
         await connection.execute(_VISITOR, contact["channel_id"], contact["platform_id"])
         await connection.execute(_CLOSE, case.contact_id, ERASED)
+        await leases.call_key(session, ROUTING, case.tenant_id)
         for remove in _RAW:
             await connection.execute(remove, contact["channel_id"], contact["platform_id"])
         # By the platform's id, so before that is forgotten.
