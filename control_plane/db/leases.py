@@ -8,8 +8,8 @@
 
 All times are the database's own, so that workers with wrong clocks agree.
 Lock order everywhere: conversations, members, search positions, deliveries, work, stream heads,
-audit heads; kinds of work in the order turn, speech, lane, routing, callback, instance, webhook, and
-rows of one kind by tenant, then key.
+audit heads; kinds of work in the order turn, speech, lane, routing, callback, instance, webhook,
+and rows of one kind by tenant, then key.
 """
 
 from collections.abc import Collection, Iterable, Sequence

@@ -1,6 +1,6 @@
 """Conversations whose customer has gone silent: a warning, then the end.
 
-Silence is counted from our last answer: whoever waits for us is never closed. The warning is a
+Silence is counted from what a person answered last: whoever waits for us is never closed. The warning is a
 message like any other; if anything is said behind it, silence begins anew.
 """
 
@@ -29,7 +29,9 @@ _SILENT = """
 SELECT c.id, c.owner_version, c.last_number, coalesce(w.number = c.last_number, false) AS warned
 FROM conversations AS c LEFT JOIN routing_warnings AS w ON w.conversation_id = c.id
 WHERE c.tenant_id = $1 AND c.owner = 'human' AND c.last_number > c.heard_number
-  AND CASE WHEN w.number = c.last_number THEN w.warned_at <= $3 ELSE c.last_message_at <= $2 END
+  AND CASE WHEN w.number = c.last_number THEN w.warned_at <= $3 ELSE c.last_message_at <= $2
+      AND EXISTS (SELECT FROM messages AS m WHERE m.conversation_id = c.id
+          AND m.number = c.last_number AND m.sender_kind = 'human') END
 ORDER BY c.id LIMIT $4
 """
 _WARNED = """

@@ -115,9 +115,7 @@ class TestAnyQueue:
         assert distribute(queue, team, rules, NOW) == before
 
     @given(queues, teams, rules)
-    def test_what_is_asked_for_is_insisted_on_during_the_patience(
-        self, queue, team, rules
-    ) -> None:
+    def test_what_is_asked_for_is_insisted_on_during_the_patience(self, queue, team, rules) -> None:
         skills = {one.member_id: one.skills for one in team}
         for one, member in distribute(queue, team, rules, NOW):
             if NOW < one.since + rules.patience:
