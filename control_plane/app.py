@@ -52,6 +52,7 @@ from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
 from control_plane.tenants import sign_on_routes as sign_on
 from control_plane.turns import routes as turns
+from control_plane.turns.assisting import Assisting
 from control_plane.webchat import routes as webchat
 from control_plane.webhooks import routes as webhooks
 
@@ -97,6 +98,7 @@ ROUTERS = (
     dead_letters.plain,
     turns.router,
     turns.talks_router,
+    turns.plain,
     media.router,
     agent_media.router,
     lease_routes.router,
@@ -168,6 +170,9 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     app.state.callbacks = parts.callbacks
     app.state.relays = parts.relays
     app.state.checks = Checks(parts.house.database, parts.house.keys, parts.agents)
+    app.state.assisting = Assisting(
+        parts.house.database, parts.house.keys, parts.house.clock, parts.agents
+    )
     app.state.bootstraps = parts.bootstraps
     app.state.provisioner = parts.provisioner
     app.state.webchat_sockets = parts.sockets

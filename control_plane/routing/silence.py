@@ -1,7 +1,7 @@
 """Conversations whose customer has gone silent: a warning, then the end.
 
-Silence is counted from what a person answered last: whoever waits for us is never closed. The warning is a
-message like any other; if anything is said behind it, silence begins anew.
+Silence is counted from what a person answered last: whoever waits for us is never closed. The
+warning is a message like any other; if anything is said behind it, silence begins anew.
 """
 
 from collections.abc import Sequence

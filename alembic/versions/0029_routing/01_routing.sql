@@ -87,13 +87,33 @@ CREATE TABLE routing_ratings (
 CREATE INDEX routing_ratings_open ON routing_ratings (conversation_id) WHERE score IS NULL;
 CREATE INDEX routing_ratings_tenant ON routing_ratings (tenant_id, id);
 
+-- What a model was asked for a member, and what it took; its words are kept nowhere.
+CREATE TABLE assists (
+    id                uuid PRIMARY KEY,
+    tenant_id         uuid NOT NULL,
+    conversation_id   uuid NOT NULL,
+    kind              text NOT NULL CHECK (kind IN ('summary', 'suggestions')),
+    member_id         uuid,
+    provider_id       uuid NOT NULL,
+    model             text NOT NULL,
+    error_class       text,
+    prompt_tokens     bigint NOT NULL,
+    completion_tokens bigint NOT NULL,
+    latency_ms        bigint NOT NULL,
+    created_at        timestamptz NOT NULL,
+    FOREIGN KEY (tenant_id, conversation_id) REFERENCES conversations (tenant_id, id)
+        ON DELETE CASCADE
+);
+CREATE INDEX assists_tenant ON assists (tenant_id, id);
+CREATE INDEX assists_conversation ON assists (conversation_id);
+
 DO $$
 DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY[
         'routing_settings', 'routing_members', 'routing_waits', 'routing_transfers',
-        'routing_warnings', 'routing_ratings'
+        'routing_warnings', 'routing_ratings', 'assists'
     ] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);

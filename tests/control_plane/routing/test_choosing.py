@@ -118,7 +118,7 @@ class TestAnyQueue:
     def test_what_is_asked_for_is_insisted_on_during_the_patience(self, queue, team, rules) -> None:
         skills = {one.member_id: one.skills for one in team}
         for one, member in distribute(queue, team, rules, NOW):
-            if NOW < one.since + rules.patience:
+            if one.since + rules.patience > NOW:
                 assert one.member_id in (None, member)
                 assert one.member_id or one.skill in (None, *skills[member])
 
@@ -130,7 +130,7 @@ class TestAnyQueue:
         taken = {one.conversation_id for one, _ in given}
         room = sum(max(0, one.capacity - one.load) for one in team if one.state == "online")
 
-        patient = [one for one in queue if NOW >= one.since + rules.patience]
+        patient = [one for one in queue if one.since + rules.patience <= NOW]
         left = [one for one in patient if one.conversation_id not in taken]
         assert not left or len(given) >= room
 
