@@ -50,6 +50,13 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::uu
             $8::jsonb[], $10::bytea[])
     AS i (id, tenant_id, conversation_id, number, kind, sender_id, name, segments, trace)
 """
+# Only for who has routing switched on: there somebody takes the row up.
+_ENDED = """
+INSERT INTO routing_endings (conversation_id, tenant_id, owner_version, member_id)
+SELECT $1, $2, $3, $4 FROM work WHERE kind = $5 AND key = $2
+ON CONFLICT (conversation_id) DO UPDATE
+SET owner_version = excluded.owner_version, member_id = excluded.member_id
+"""
 _BLOCKED = """
 SELECT DISTINCT c.id FROM contacts AS c
 JOIN channels AS h ON h.id = c.channel_id
@@ -310,6 +317,7 @@ async def own(
     Whoever takes it from the bot withholds in the same transaction what that has queued. Handing
     back starts the bot with the next message: what a person has seen is dealt with.
     """
+    before = conversation.owner_member_id if conversation.owner == Owner.HUMAN else None
     moves_queue = Owner.HUMAN in (conversation.owner, after.owner) or after.owner == Owner.WAITING
     conversation.owner = after.owner
     conversation.owner_member_id = after.member_id
@@ -323,6 +331,9 @@ async def own(
     if after.owner != Owner.BOT:
         withheld = await lanes.withhold(session, conversation.id)
         await leases.call(session, lanes.WORK, [(conversation.id, conversation.tenant_id)])
+    if after.owner == Owner.CLOSED and before is not None:
+        ended = (conversation.id, conversation.tenant_id, after.version, before, ROUTING)
+        await (await driver(session)).execute(_ENDED, *ended)
     if moves_queue:
         await leases.call_key(session, ROUTING, conversation.tenant_id)
     hint(session, topic(conversation.channel_id, conversation.key))

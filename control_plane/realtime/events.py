@@ -14,6 +14,7 @@ SEEN_WITH: dict[str, Permission] = {
     "config.rejected": Permission.REVISIONS_READ,
     "contact.erased": Permission.CONVERSATIONS_READ,
     "conversation.owner_changed": Permission.CONVERSATIONS_READ,
+    "conversation.rated": Permission.CONVERSATIONS_READ,
     "conversation.transferred": Permission.CONVERSATIONS_READ,
     "delivery.changed": Permission.CONVERSATIONS_READ,
     "instance.changed": Permission.INSTANCES_READ,

@@ -13,7 +13,7 @@ from control_plane.access import audit
 from control_plane.access.permissions import Actor, Permission
 from control_plane.db import leases
 from control_plane.db.session import Session, driver
-from control_plane.kit.errors import Forbidden, not_found
+from control_plane.kit.errors import Conflict, Forbidden, not_found
 from control_plane.routing import hours, settings
 from control_plane.routing.choosing import Candidate
 from control_plane.routing.hours import Hours
@@ -50,6 +50,7 @@ _PRESENT = _MEMBERS.format(
     writes=Permission.CONVERSATIONS_WRITE, most=MOST, more=" AND r.state IN ('online', 'busy')"
 )
 _ONE = _MEMBERS.format(writes=Permission.CONVERSATIONS_WRITE, most=1, more=" AND m.id = $2")
+_IS_MEMBER = "SELECT EXISTS (SELECT FROM members WHERE tenant_id = $1 AND id = $2)"
 _LOCK_MEMBER = "SELECT 1 FROM members WHERE id = $1 FOR KEY SHARE"
 _LOCK = "SELECT 1 FROM routing_members WHERE member_id = $1 FOR UPDATE"
 _SAY = """
@@ -129,9 +130,12 @@ async def present(session: Session, tenant_id: UUID, kept: Kept, now: datetime) 
 async def get(
     session: Session, tenant_id: UUID, member_id: UUID, *, kept: Kept, now: datetime
 ) -> Member:
-    """One of those who may answer; raises NotFound for anybody else."""
-    row = await (await driver(session)).fetchrow(_ONE, tenant_id, member_id)
+    """One of those who may answer; raises Conflict for another member, NotFound for anybody."""
+    connection = await driver(session)
+    row = await connection.fetchrow(_ONE, tenant_id, member_id)
     if row is None:
+        if await connection.fetchval(_IS_MEMBER, tenant_id, member_id):
+            raise Conflict("member_cannot_answer", "This member may not answer customers.")
         raise not_found("member")
     return _member(row, kept, now)
 

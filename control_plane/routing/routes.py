@@ -1,5 +1,6 @@
 """/routing: settings, members, the queue; /conversations/{id}/transfer: handing one on."""
 
+from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,12 +10,15 @@ from control_plane.access.http import Call, TransactionRoute, permit
 from control_plane.access.permissions import Permission
 from control_plane.conversations import routes as conversations
 from control_plane.conversations.schemas import ConversationOut
+from control_plane.kit.given import Moment
 from control_plane.kit.paging import Page, Window, cursor, cut
-from control_plane.routing import hours, members, settings, transfers, waiting
+from control_plane.routing import hours, members, ratings, settings, transfers, waiting
 from control_plane.routing.members import Member
 from control_plane.routing.schemas import (
     AbilityIn,
     QueueOut,
+    RatingAverageOut,
+    RatingOut,
     RoutingIn,
     RoutingMemberOut,
     RoutingOut,
@@ -27,6 +31,8 @@ from control_plane.routing.settings import Kept
 
 # What one look at the queue shows.
 SHOWN = 200
+# What averages are of, when nobody says.
+PERIOD = timedelta(days=30)
 
 router = APIRouter(prefix="/routing", tags=["routing"], route_class=TransactionRoute)
 talks_router = APIRouter(
@@ -39,6 +45,8 @@ Writer = Annotated[Call, permit(Permission.CONVERSATIONS_WRITE)]
 WindowDep = Annotated[Window, Depends()]
 
 _FIRST = UUID(int=0)
+# So that what was asked at this very moment counts.
+_NOW = timedelta(microseconds=1)
 
 
 @router.get("/settings")
@@ -101,6 +109,39 @@ async def get_queue(call: Reader) -> QueueOut:
         for one in queue[:SHOWN]
     ]
     return QueueOut(items=items, more=len(queue) > SHOWN)
+
+
+@router.get("/ratings")
+async def list_ratings(call: Reader, window: WindowDep) -> Page[RatingOut]:
+    """What customers said of how it was, and who was asked, newest first."""
+    rows = await ratings.list_ratings(
+        call.session, call.actor.tenant, before=window.after_id(), limit=window.limit
+    )
+    page, last = cut(rows, window.limit)
+    items = [RatingOut(**dict(row)) for row in page]
+    return Page(items=items, next=cursor(last["id"]) if last else None)
+
+
+@router.get("/ratings/average")
+async def average_ratings(
+    call: Reader, since: Moment | None = None, until: Moment | None = None
+) -> list[RatingAverageOut]:
+    """Everybody together (no `member_id`), then each; of the last 30 days unless said otherwise."""
+    rows = await ratings.averages(
+        call.session,
+        call.actor.tenant,
+        since=since or call.now - PERIOD,
+        until=until or call.now + _NOW,
+    )
+    return [
+        RatingAverageOut(
+            member_id=row["member_id"],
+            asked=row["asked"],
+            answered=row["answered"],
+            average=row["average"],
+        )
+        for row in rows
+    ]
 
 
 @talks_router.post("/{conversation_id}/transfer")

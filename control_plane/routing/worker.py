@@ -14,7 +14,7 @@ from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.db.session import Database, Scope
 from control_plane.kit.clock import Clock
-from control_plane.routing import hours, members, settings, silence, waiting
+from control_plane.routing import hours, members, ratings, settings, silence, waiting
 from control_plane.routing.choosing import distribute
 from control_plane.routing.settings import Kept
 from control_plane.routing.waiting import Wait
@@ -50,7 +50,12 @@ class Router:
             return None
         if pause is not None:
             return pause
-        if await self._close(lease, kept) or await self._give(lease, kept):
+        moved = [
+            await self._close(lease, kept),
+            await self._rate(lease, kept),
+            await self._give(lease, kept),
+        ]
+        if any(moved):
             return _AT_ONCE
         return await self._tell(lease, kept)
 
@@ -105,6 +110,16 @@ class Router:
                 entries = await silence.go_on(session, one, kept, now=now)
                 await self._written(session, lease, *entries)
         return bool(silent)
+
+    async def _rate(self, lease: Lease, kept: Kept) -> bool:
+        """Ask those who were just answered how it was; whether there may be more."""
+        async with self._transaction(lease) as session:
+            ended = await ratings.ended(session, lease.tenant_id, limit=MOST_CHANGES)
+        for one in ended:
+            async with self._session(lease) as session:
+                entry = await ratings.ask(session, one, kept, now=self._clock.now())
+                await self._written(session, lease, entry)
+        return bool(ended)
 
     async def _written(self, session: Any, lease: Lease, *entries: Entry | None) -> None:
         told = [entry for entry in entries if entry is not None]

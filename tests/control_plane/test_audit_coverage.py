@@ -16,6 +16,10 @@ NOT_AUDITED = {
     ("POST", "/conversations/{conversation_id}/messages"): (
         "the message itself is kept, with who wrote it and when"
     ),
+    ("POST", "/conversations/{conversation_id}/summary"): (
+        "nothing changes; a model is asked, and for whom and at what price is kept"
+    ),
+    ("POST", "/conversations/{conversation_id}/suggestions"): "the same",
     ("PUT", "/routing/me"): "what somebody says of themselves is shown to all, with since when",
     ("POST", "/media"): "the room is kept, with who asked for it; it goes unless a message uses it",
     ("POST", "/webhooks/{webhook_id}/test"): "nothing changes; a receiver is called once",

@@ -86,6 +86,18 @@ CREATE TABLE routing_ratings (
 );
 CREATE INDEX routing_ratings_open ON routing_ratings (conversation_id) WHERE score IS NULL;
 CREATE INDEX routing_ratings_tenant ON routing_ratings (tenant_id, id);
+CREATE INDEX routing_ratings_asked ON routing_ratings (tenant_id, asked_at);
+
+-- Conversations that a member has just ended, until somebody has asked how it was, or need not.
+CREATE TABLE routing_endings (
+    conversation_id uuid PRIMARY KEY,
+    tenant_id       uuid NOT NULL,
+    owner_version   bigint NOT NULL,
+    member_id       uuid NOT NULL,
+    FOREIGN KEY (tenant_id, conversation_id) REFERENCES conversations (tenant_id, id)
+        ON DELETE CASCADE
+);
+CREATE INDEX routing_endings_tenant ON routing_endings (tenant_id);
 
 -- What a model was asked for a member, and what it took; its words are kept nowhere.
 CREATE TABLE assists (
@@ -113,7 +125,8 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY[
         'routing_settings', 'routing_members', 'routing_waits', 'routing_transfers',
-        'routing_warnings', 'routing_ratings', 'assists'
+        'routing_warnings', 'routing_ratings', 'routing_endings',
+        'assists'
     ] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);

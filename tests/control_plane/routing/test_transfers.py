@@ -192,7 +192,7 @@ class TestRefusals:
 
         answer = await hand(first, conversation, member_id=viewer.member_id)
 
-        assert answer.json()["code"] == "member_not_found"
+        assert answer.json()["code"] == "member_cannot_answer"
 
     async def test_a_closed_one_and_a_skill_that_nobody_gives_out(
         self, desk: Desk, first: Person, conversation: UUID

@@ -32,6 +32,7 @@ SPOKEN: dict[tuple[str, str], Any] = {
     ("EntryIn", "contact_id"): ("POST", "/api/v1/blacklist"),
     ("EntryIn", "instance_id"): ("POST", "/api/v1/blacklist"),
     ("InvitationIn", "role"): ("POST", "/api/v1/invitations"),
+    ("TransferIn", "member_id"): ("POST", "/api/v1/conversations/{conversation_id}/transfer"),
     ("MemberPatch", "role"): ("PATCH", "/api/v1/members/{member_id}"),
 }
 """The ids in bodies, and where each is sent."""
