@@ -81,6 +81,8 @@ _STEPS = """
 DELETE FROM turn_steps WHERE turn_id IN (SELECT id FROM turns WHERE conversation_id = $1)
 """
 _EXTERNAL = "DELETE FROM provider_conversations WHERE conversation_id = $1"
+_NOTES = "UPDATE routing_transfers SET note = '' WHERE conversation_id = $1 AND note <> ''"
+_RATINGS = "DELETE FROM routing_ratings WHERE conversation_id = $1"
 _STREAM = """
 WITH page AS (
     SELECT id, epoch, seq, type, data FROM stream
@@ -204,7 +206,8 @@ async def _blank(
             await connection.execute(_DELIVERIES, ids, BLANK)
             if own:
                 await connection.execute(_STEPS, conversation_id)
-                await connection.execute(_EXTERNAL, conversation_id)
+                for remove in (_EXTERNAL, _NOTES, _RATINGS):
+                    await connection.execute(remove, conversation_id)
             objects = await media.forget(session, spoken_of)
         if not ids:
             return
