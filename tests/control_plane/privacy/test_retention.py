@@ -44,13 +44,19 @@ COUNTED = (
 )
 
 _OF_ROUTING = (
-    "INSERT INTO routing_transfers (id, tenant_id, conversation_id, number, by_member_id, note,"
-    " created_at) VALUES ($1, $2, $3, 1, $1, 'a note', now())",
-    "INSERT INTO routing_ratings (id, tenant_id, conversation_id, number, asked_at, expires_at)"
-    " VALUES ($1, $2, $3, 1, now(), now())",
-    "INSERT INTO assists (id, tenant_id, conversation_id, kind, provider_id, model, prompt_tokens,"
-    " completion_tokens, latency_ms, created_at) VALUES ($1, $2, $3, 'summary', $1, 'm', 1, 1, 1,"
-    " now())",
+    (
+        "INSERT INTO routing_transfers (id, tenant_id, conversation_id, number, by_member_id, note,"
+        " created_at) VALUES ($1, $2, $3, 1, $1, 'a note', now())"
+    ),
+    (
+        "INSERT INTO routing_ratings (id, tenant_id, conversation_id, number, asked_at, expires_at)"
+        " VALUES ($1, $2, $3, 1, now(), now())"
+    ),
+    (
+        "INSERT INTO assists (id, tenant_id, conversation_id, kind, provider_id, model,"
+        " prompt_tokens, completion_tokens, latency_ms, created_at)"
+        " VALUES ($1, $2, $3, 'summary', $1, 'm', 1, 1, 1, now())"
+    ),
 )
 
 
