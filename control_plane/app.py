@@ -51,10 +51,12 @@ from control_plane.providers import routes as providers
 from control_plane.realtime import routes as realtime
 from control_plane.revisions import routes as revisions
 from control_plane.rollouts import routes as rollouts
+from control_plane.routing import routes as routing
 from control_plane.tenants import people_routes as people
 from control_plane.tenants import routes as tenants
 from control_plane.tenants import sign_on_routes as sign_on
 from control_plane.turns import routes as turns
+from control_plane.turns.assisting import Assisting
 from control_plane.webchat import routes as webchat
 from control_plane.webhooks import routes as webhooks
 
@@ -99,11 +101,14 @@ ROUTERS = (
     notes.talks_router,
     canned.router,
     search.router,
+    routing.router,
+    routing.talks_router,
     deliveries.router,
     dead_letters.router,
     dead_letters.plain,
     turns.router,
     turns.talks_router,
+    turns.plain,
     media.router,
     agent_media.router,
     lease_routes.router,
@@ -175,6 +180,9 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     app.state.callbacks = parts.callbacks
     app.state.relays = parts.relays
     app.state.checks = Checks(parts.house.database, parts.house.keys, parts.agents)
+    app.state.assisting = Assisting(
+        parts.house.database, parts.house.keys, parts.house.clock, parts.agents
+    )
     app.state.bootstraps = parts.bootstraps
     app.state.provisioner = parts.provisioner
     app.state.webchat_sockets = parts.sockets

@@ -54,6 +54,8 @@ from control_plane.realtime.limits import SocketLimits
 from control_plane.rollouts import worker as rollouts
 from control_plane.rollouts.figures import Figures
 from control_plane.rollouts.worker import Rollouts
+from control_plane.routing import worker as routing
+from control_plane.routing.worker import Router
 from control_plane.speech import worker as speech
 from control_plane.speech.worker import Speech
 from control_plane.tenants import life
@@ -128,6 +130,7 @@ class Parts:
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
         webhook = Webhooks(house.database, house.keys, house.clock, house.outbound)
         removal = Removal(house.database, self.storage, house.clock)
+        router = Router(house.database, house.clock)
         listed = BlacklistPush(house.database, house.keys, self.agents)
         return [
             Queues(house.database),
@@ -136,6 +139,7 @@ class Parts:
             self._loop(turns.WORK, turn.run, LoopSettings(concurrency=self.at_once.turns)),
             self._loop(speech.WORK, hearing.run, LoopSettings(concurrency=VOICES_AT_ONCE)),
             self._loop(lanes.WORK, lane.deliver, LoopSettings(concurrency=self.at_once.lanes)),
+            self._loop(routing.WORK, router.look, LoopSettings(concurrency=4)),
             self._loop(callbacks.WORK, self.callbacks.pass_on),
             self._loop(blacklist.WORK, listed.push),
             self._loop(webhooks.WORK, webhook.follow, LoopSettings(concurrency=WEBHOOKS_AT_ONCE)),

@@ -47,6 +47,8 @@ class Permission(StrEnum):
     WEBHOOKS_WRITE = "webhooks.write"
     SIGN_ON_READ = "sign_on.read"
     SIGN_ON_WRITE = "sign_on.write"
+    ROUTING_READ = "routing.read"
+    ROUTING_WRITE = "routing.write"
     ROLLOUTS_READ = "rollouts.read"
     ROLLOUTS_WRITE = "rollouts.write"
 
@@ -100,6 +102,7 @@ _ADMIN = _MEMBER | {
     Permission.WEBHOOKS_READ,
     Permission.WEBHOOKS_WRITE,
     Permission.SIGN_ON_READ,
+    Permission.ROUTING_WRITE,
 }
 
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {

@@ -93,9 +93,9 @@ async def count_conversations(call: Reader) -> CountsOut:
 @router.get("/{conversation_id}")
 async def get_conversation(conversation_id: UUID, call: Reader) -> ConversationStandingOut:
     """One conversation, and what of its bot does not work at the moment."""
-    shown = await _shown(call, conversation_id)
+    standing = await shown(call, conversation_id)
     notice = await notices.notice(call.session, conversation_id)
-    return ConversationStandingOut(**dict(shown), notice=notice)
+    return ConversationStandingOut(**dict(standing), notice=notice)
 
 
 @router.put("/{conversation_id}/seen")
@@ -181,10 +181,11 @@ async def _act(
         expected_version=body.owner_version if body else None,
         now=call.now,
     )
-    return await _shown(call, conversation_id)
+    return await shown(call, conversation_id)
 
 
-async def _shown(call: Call, conversation_id: UUID) -> ConversationOut:
+async def shown(call: Call, conversation_id: UUID) -> ConversationOut:
+    """A conversation as the caller's inbox shows it."""
     found = await shown_conversations(call, [conversation_id])
     if not found:
         raise not_found("conversation")

@@ -32,6 +32,7 @@ from control_plane.media import refs
 from control_plane.media import service as media
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
+from control_plane.tenants.service import ROUTING
 
 TURN = "turn"
 
@@ -48,6 +49,13 @@ SELECT i.id, i.tenant_id, i.conversation_id, i.number, i.kind, i.sender_id, i.na
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[], $7::text[],
             $8::jsonb[], $10::bytea[])
     AS i (id, tenant_id, conversation_id, number, kind, sender_id, name, segments, trace)
+"""
+# Only for who has routing switched on: there somebody takes the row up.
+_ENDED = """
+INSERT INTO routing_endings (conversation_id, tenant_id, owner_version, member_id)
+SELECT $1, $2, $3, $4 FROM work WHERE kind = $5 AND key = $2
+ON CONFLICT (conversation_id) DO UPDATE
+SET owner_version = excluded.owner_version, member_id = excluded.member_id
 """
 _BLOCKED = """
 SELECT DISTINCT c.id FROM contacts AS c
@@ -307,9 +315,11 @@ async def own(
 ) -> Entry:
     """Give a locked conversation to another owner; the stream entry that says so.
 
-    A human's take-over withholds in the same transaction what the bot has queued. Handing back
-    starts the bot with the next message: what a person has seen is dealt with.
+    Whoever takes it from the bot withholds in the same transaction what that has queued. Handing
+    back starts the bot with the next message: what a person has seen is dealt with.
     """
+    before = conversation.owner_member_id if conversation.owner == Owner.HUMAN else None
+    moves_queue = Owner.HUMAN in (conversation.owner, after.owner) or after.owner == Owner.WAITING
     conversation.owner = after.owner
     conversation.owner_member_id = after.member_id
     conversation.owner_version = after.version
@@ -319,9 +329,14 @@ async def own(
     session.add(conversation)
     await session.flush()
     withheld: list[UUID] = []
-    if after.owner in (Owner.HUMAN, Owner.CLOSED):
+    if after.owner != Owner.BOT:
         withheld = await lanes.withhold(session, conversation.id)
         await leases.call(session, lanes.WORK, [(conversation.id, conversation.tenant_id)])
+    if after.owner == Owner.CLOSED and before is not None:
+        ended = (conversation.id, conversation.tenant_id, after.version, before, ROUTING)
+        await (await driver(session)).execute(_ENDED, *ended)
+    if moves_queue:
+        await leases.call_key(session, ROUTING, conversation.tenant_id)
     hint(session, topic(conversation.channel_id, conversation.key))
     return changed(conversation.id, after, reason=reason, withheld=withheld)
 

@@ -7,9 +7,9 @@
 4. `finish` gives the lease back; a call that came meanwhile makes the row due at once.
 
 All times are the database's own, so that workers with wrong clocks agree.
-Lock order everywhere: conversations, search positions, deliveries, work, stream heads, audit heads;
-kinds of work in the order turn, speech, lane, callback, instance, webhook, and rows of one kind by
-tenant, then key.
+Lock order everywhere: conversations, members, search positions, deliveries, work, stream heads,
+audit heads; kinds of work in the order turn, speech, lane, routing, callback, instance, webhook,
+and rows of one kind by tenant, then key.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -210,9 +210,9 @@ async def call_tenant(session: Session, kind: str, tenant_id: UUID) -> None:
 
 
 async def call_key(session: Session, kind: str, key: UUID) -> None:
-    """Say that a thing which is known to need looks needs one now."""
-    await (await driver(session)).execute(_CALL_KEY, kind, key)
-    hint(session, topic(kind))
+    """Say that a thing which is known to need looks needs one now; what has no row needs none."""
+    if await (await driver(session)).execute(_CALL_KEY, kind, key) != "UPDATE 0":
+        hint(session, topic(kind))
 
 
 async def drop(session: Session, kind: str, key: UUID) -> None:

@@ -19,11 +19,13 @@ from control_plane.access import audit
 from control_plane.access.permissions import Actor
 from control_plane.channels import blacklist
 from control_plane.conversations import search
+from control_plane.db import leases
 from control_plane.db.session import Database, Scope, driver
 from control_plane.kit.errors import not_found
 from control_plane.media import service as media
 from control_plane.privacy.export import CONVERSATIONS, FIRST
 from control_plane.stream import log as stream
+from control_plane.tenants.service import ROUTING
 
 # Rows that one transaction changes.
 BATCH = 500
@@ -92,6 +94,8 @@ _STEPS = """
 DELETE FROM turn_steps WHERE turn_id IN (SELECT id FROM turns WHERE conversation_id = $1)
 """
 _EXTERNAL = "DELETE FROM provider_conversations WHERE conversation_id = $1"
+_NOTES = "UPDATE routing_transfers SET note = '' WHERE conversation_id = $1 AND note <> ''"
+_RATINGS = "DELETE FROM routing_ratings WHERE conversation_id = $1"
 _STREAM = """
 WITH page AS (
     SELECT id, epoch, seq, type, data FROM stream
@@ -173,6 +177,7 @@ async def _cut_off(case: Case, erased: Erased) -> None:
         erased.visitor_messages += late
         await connection.execute(_VISITOR, contact["channel_id"], contact["platform_id"])
         await connection.execute(_CLOSE, case.contact_id, ERASED)
+        await leases.call_key(session, ROUTING, case.tenant_id)
         for remove in _RAW:
             await connection.execute(remove, contact["channel_id"], contact["platform_id"])
         # By the platform's id, so before that is forgotten.
@@ -219,7 +224,8 @@ async def _blank(
             await connection.execute(_DELIVERIES, ids, BLANK)
             if own:
                 await connection.execute(_STEPS, conversation_id)
-                await connection.execute(_EXTERNAL, conversation_id)
+                for remove in (_EXTERNAL, _NOTES, _RATINGS):
+                    await connection.execute(remove, conversation_id)
             objects = await media.forget(session, spoken_of)
         if not ids:
             return

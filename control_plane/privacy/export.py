@@ -35,6 +35,16 @@ SELECT n.id, jsonb_build_object('id', n.id, 'contact_id', n.contact_id,
     'created_at', n.created_at, 'edited_at', n.edited_at)::text AS row
 FROM notes AS n WHERE n.tenant_id = $1 AND n.id > $2
 """
+_TRANSFER = """
+jsonb_build_object('id', t.id, 'conversation_id', t.conversation_id, 'number', t.number,
+    'from_member_id', t.from_member_id, 'by_member_id', t.by_member_id,
+    'to_member_id', t.to_member_id, 'skill', t.skill, 'note', t.note,
+    'created_at', t.created_at)::text
+"""
+_RATING = """
+jsonb_build_object('id', t.id, 'conversation_id', t.conversation_id, 'member_id', t.member_id,
+    'asked_at', t.asked_at, 'score', t.score, 'scored_at', t.scored_at)::text
+"""
 # Each takes (tenant, id to go on behind, limit) and gives (id, JSON).
 _TENANT_FILES = {
     "members.json": """
@@ -87,6 +97,32 @@ _TENANT_FILES = {
         SELECT id, jsonb_build_object('id', id, 'name', name, 'colour', colour)::text AS row
         FROM tags WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
     """,
+    "routing_settings.json": """
+        SELECT tenant_id AS id, jsonb_build_object('version', version, 'document', document,
+            'updated_at', updated_at)::text AS row
+        FROM routing_settings WHERE tenant_id = $1 AND tenant_id > $2 LIMIT $3
+    """,
+    "routing_members.json": """
+        SELECT member_id AS id, jsonb_build_object('member_id', member_id, 'state', state,
+            'state_at', state_at, 'seen_at', seen_at, 'capacity', capacity, 'skills', skills,
+            'shift', shift)::text AS row
+        FROM routing_members WHERE tenant_id = $1 AND member_id > $2 ORDER BY member_id LIMIT $3
+    """,
+    "transfers.json": f"""
+        SELECT t.id, {_TRANSFER} AS row FROM routing_transfers AS t
+        WHERE t.tenant_id = $1 AND t.id > $2 ORDER BY t.id LIMIT $3
+    """,  # noqa: S608 - our own constant
+    "ratings.json": f"""
+        SELECT t.id, {_RATING} AS row FROM routing_ratings AS t
+        WHERE t.tenant_id = $1 AND t.id > $2 ORDER BY t.id LIMIT $3
+    """,  # noqa: S608 - our own constant
+    "assists.json": """
+        SELECT id, jsonb_build_object('id', id, 'conversation_id', conversation_id, 'kind', kind,
+            'member_id', member_id, 'provider_id', provider_id, 'model', model,
+            'error_class', error_class, 'prompt_tokens', prompt_tokens,
+            'completion_tokens', completion_tokens, 'created_at', created_at)::text AS row
+        FROM assists WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
+    """,
     "canned_replies.json": """
         SELECT id, jsonb_build_object('id', id, 'member_id', member_id, 'code', code,
             'title', title, 'text', text, 'uses', uses, 'created_at', created_at)::text AS row
@@ -134,6 +170,14 @@ JOIN blacklist_entries AS e ON e.tenant_id = c.tenant_id AND e.platform_id = c.p
     AND e.kind IN ('', h.kind)
 WHERE c.tenant_id = $1 AND e.id > $2 AND c.id = $4 ORDER BY e.id LIMIT $3
 """
+# Of a contact ($4): what belongs to their own conversations.
+_OF_CONTACT = """
+SELECT t.id, {shown} AS row FROM conversations AS c JOIN {table} AS t ON t.conversation_id = c.id
+WHERE c.tenant_id = $1 AND t.id > $2 AND c.key_type = 'direct' AND c.contact_id = $4
+ORDER BY t.id LIMIT $3
+"""
+_TRANSFERS_OF = _OF_CONTACT.format(shown=_TRANSFER, table="routing_transfers")
+_RATINGS_OF = _OF_CONTACT.format(shown=_RATING, table="routing_ratings")
 # Of a contact ($4): their own conversations, and the groups of their channel where they spoke.
 CONVERSATIONS = """
 SELECT c.id, c.key_type = 'direct' AND c.contact_id = $4 AS own,
@@ -180,6 +224,8 @@ def of_contact(database: Database, tenant_id: UUID, contact_id: UUID) -> Mapping
         "media.json": _texts(_media(database, tenant_id, contact_id)),
         "blacklist.json": _texts(_pages(database, tenant_id, _LISTED, contact_id)),
         "notes.json": _texts(_pages(database, tenant_id, _NOTES_OF, contact_id)),
+        "transfers.json": _texts(_pages(database, tenant_id, _TRANSFERS_OF, contact_id)),
+        "ratings.json": _texts(_pages(database, tenant_id, _RATINGS_OF, contact_id)),
     }
 
 

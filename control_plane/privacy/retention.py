@@ -80,6 +80,21 @@ _KINDS = {
             SELECT id FROM rejected_events
             WHERE tenant_id = $1 AND id < uuid7_floor($2) ORDER BY id LIMIT $3)
     """,
+    "transfers": """
+        DELETE FROM routing_transfers WHERE id IN (
+            SELECT id FROM routing_transfers
+            WHERE tenant_id = $1 AND id < uuid7_floor($2) ORDER BY id LIMIT $3)
+    """,
+    "ratings": """
+        DELETE FROM routing_ratings WHERE id IN (
+            SELECT id FROM routing_ratings
+            WHERE tenant_id = $1 AND id < uuid7_floor($2) ORDER BY id LIMIT $3)
+    """,
+    "assists": """
+        DELETE FROM assists WHERE id IN (
+            SELECT id FROM assists
+            WHERE tenant_id = $1 AND id < uuid7_floor($2) ORDER BY id LIMIT $3)
+    """,
     "previews": """
         UPDATE conversations SET preview = '', reply_handle = '{}' WHERE id IN (
             SELECT id FROM conversations

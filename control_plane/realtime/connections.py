@@ -47,6 +47,7 @@ from control_plane.realtime.outlet import (
     Outlet,
 )
 from control_plane.realtime.rooms import Room, Rooms
+from control_plane.routing import members
 
 # Seconds between looks for tokens that ended and for entries whose hints were lost; with the time
 # that a look takes, less than two.
@@ -167,6 +168,8 @@ class Connections:
                 tenant_id=UUID(claims["tid"]) if claims.get("tid") else None,
                 family_id=family_id,
             )
+            if actor.member_id is not None:
+                await members.seen(session, [actor.member_id], now)
         check_standing(actor)
         return SignIn(actor=actor, family_id=family_id), claims["exp"]
 
@@ -263,6 +266,8 @@ class Connections:
             scope = Scope(tenants=tuple({one.who.actor.tenant for one in chunk}))
             async with self.house.database.session(scope) as session:
                 found = await standing.again(session, [one.who for one in chunk])
+                there = {actor.member_id for actor in found if actor and actor.member_id}
+                await members.seen(session, there, self.house.clock.now())
             for connection, actor in zip(chunk, found, strict=True):
                 _settle(connection, actor)
 

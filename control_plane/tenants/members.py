@@ -15,6 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.access import audit
 from control_plane.access.models import Identity
 from control_plane.access.permissions import Actor, Role
+from control_plane.db import leases
 from control_plane.db.session import driver
 from control_plane.kit.errors import Conflict, not_found
 from control_plane.stream import log as stream
@@ -22,7 +23,9 @@ from control_plane.stream.log import Entry
 from control_plane.tenants import quota, roles
 from control_plane.tenants.models import Member
 from control_plane.tenants.schemas import MemberPatch
+from control_plane.tenants.service import ROUTING
 
+_LOCK = "SELECT 1 FROM members WHERE id = $1 FOR UPDATE"
 # Locked in one order, so that two removals at once do not wait for each other in a circle.
 _LEAVE = """
 WITH theirs AS (
@@ -90,7 +93,10 @@ async def remove(session: AsyncSession, member_id: UUID, *, actor: Actor, now: d
     member, _email = await get(session, member_id)
     roles.within(actor, await roles.of(session, member))
     await _not_the_last_owner(session, member)
+    # Who gives them a conversation meanwhile has done so before us, or finds nobody.
+    await (await driver(session)).execute(_LOCK, member_id)
     left = await (await driver(session)).fetch(_LEAVE, member_id)
+    await leases.call_key(session, ROUTING, member.tenant_id)
     before = shown(member)
     await session.delete(member)
     await session.flush()

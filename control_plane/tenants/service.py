@@ -27,8 +27,10 @@ from control_plane.tenants.schemas import RegisterIn, TenantPatch, TenantSetting
 
 # A rest for work of a tenant that is not active; to resume it calls all of it.
 _REST = timedelta(hours=1)
+# The queue of a tenant, keyed by the tenant; only who has switched routing on has such a row.
+ROUTING = "routing"
 # What waits while a tenant is not active, in the order in which such rows are locked.
-_KINDS = ("turn", "speech", "lane", "callback", "instance", stream.FOLLOWER)
+_KINDS = ("turn", "speech", "lane", ROUTING, "callback", "instance", stream.FOLLOWER)
 
 _NO_BOTS = "SELECT NOT EXISTS (SELECT FROM instances WHERE tenant_id = $1 AND phase <> 'deleted')"
 _STATE = "SELECT state FROM tenants WHERE id = $1"

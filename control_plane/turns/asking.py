@@ -47,7 +47,7 @@ _SLACK = timedelta(seconds=5)
 # Messages that a document may let a model be shown.
 _MOST = 50
 # Another model may do better; what one refused to say is not put to the next.
-_FINAL = frozenset({"refused"})
+FINAL = frozenset({"refused"})
 
 _SAID = """
 SELECT number, sender_kind, segments FROM messages
@@ -132,7 +132,7 @@ class Asking:
             if isinstance(found, timedelta):
                 return found
             attempts.append(found)
-            if found.answer is not None or found.error_class in _FINAL:
+            if found.answer is not None or found.error_class in FINAL:
                 break
         return attempts
 
@@ -222,7 +222,7 @@ class Asking:
         try:
             found = await self._agents.infer(agent, question.request, within=question.within)
         except (AgentAway, AgentRefused, AgentSilent, ModelFailed) as error:
-            error_class = _class_of(error)
+            error_class = class_of(error)
             log.info("model did not answer", error_class=error_class, model=model.model)
             return _failed(model, error_class, latency_ms=_since(started)), None
         if found.renewed:
@@ -242,10 +242,11 @@ class Asking:
         return self._database.plain(Scope(tenants=(lease.tenant_id,)))
 
 
-async def _said(session: Session, turn: Running, first: int, *, limit: int) -> list[Said]:
-    rows = await (await driver(session)).fetch(
-        _SAID, turn.conversation_id, first, turn.through_number, limit
-    )
+async def said(
+    session: Session, conversation_id: UUID, *, first: int, through: int, limit: int
+) -> list[Said]:
+    """What was said from one number to another, the newest of it, in words; not the system's."""
+    rows = await (await driver(session)).fetch(_SAID, conversation_id, first, through, limit)
     return [
         Said(
             number=row["number"],
@@ -254,6 +255,12 @@ async def _said(session: Session, turn: Running, first: int, *, limit: int) -> l
         )
         for row in reversed(rows)
     ]
+
+
+async def _said(session: Session, turn: Running, first: int, *, limit: int) -> list[Said]:
+    return await said(
+        session, turn.conversation_id, first=first, through=turn.through_number, limit=limit
+    )
 
 
 async def _messages(
@@ -272,7 +279,8 @@ def _failed(model: LlmModel, error_class: str, *, latency_ms: int = 0) -> Attemp
     )
 
 
-def _class_of(error: AgentAway | AgentRefused | AgentSilent | ModelFailed) -> str:
+def class_of(error: AgentAway | AgentRefused | AgentSilent | ModelFailed) -> str:
+    """Of which class a call that brought no answer is."""
     match error:
         case ModelFailed():
             return error.error_class

@@ -15,7 +15,9 @@ from control_plane.db.session import Session, driver
 from control_plane.kit import tracing
 from control_plane.kit.errors import not_found
 from control_plane.kit.metrics import STAGE_SECONDS
+from control_plane.routing import ratings
 from control_plane.stream import log as stream
+from control_plane.stream.log import Entry
 from control_plane.tenants import quota
 from control_plane.tenants import service as tenants
 from control_plane.turns import deciding, ending
@@ -35,10 +37,14 @@ SELECT c.id, c.tenant_id, c.instance_id, c.channel_id, c.key_type, c.key, c.owne
     ({over}) AS over_quota,
     (SELECT desired FROM config_states AS s WHERE s.instance_id = c.instance_id) AS desired,
     (SELECT t.state FROM turns AS t
-     WHERE t.conversation_id = c.id AND t.number = c.last_turn) AS last_state
+     WHERE t.conversation_id = c.id AND t.number = c.last_turn) AS last_state,
+    ({rating}) AS rating_id
 FROM conversations AS c WHERE c.id = ANY ($1::uuid[])
 ORDER BY c.channel_id, c.key_type COLLATE "C", c.key COLLATE "C" FOR NO KEY UPDATE OF c
-""".format(over=quota.OVER.format(tenant="c.tenant_id", month="$2"))  # noqa: S608 - our own words
+""".format(  # noqa: S608 - our own words
+    over=quota.OVER.format(tenant="c.tenant_id", month="$2"),
+    rating=ratings.OPEN.format(conversation="c.id", now="$3"),
+)
 # A statement of its own, behind the locks: what came while we waited for them is to be seen.
 _SAID = """
 WITH given AS (
@@ -68,7 +74,7 @@ async def lock(
 ) -> dict[UUID, Locked]:
     """The conversations, locked for this transaction, as turns need them."""
     month = quota.month_of(now)
-    rows = await (await driver(session)).fetch(_LOCK, conversation_ids, month)
+    rows = await (await driver(session)).fetch(_LOCK, conversation_ids, month, now)
     return {row["id"]: Locked(**row) for row in rows}
 
 
@@ -89,17 +95,24 @@ async def run(
         if pause is not None:
             return [pause] * len(leases)
     said, listening = await _said(session, leases, rows)
+    asked = [row for row in rows.values() if row.rating_id and row.id in said and has_news(row)]
+    rated = await ratings.take(session, asked, now=now) if asked else ratings.NOTHING
     plain = {}
     for lease in leases:
         row = rows.get(lease.key)
-        if row is None or row.id in listening:
+        if row is None or row.id in listening or row.id in rated.left:
             continue
         if row.id in said and has_news(row):
             document = await documents.under(session, row.instance_id, row.desired)
             if row.last_state != "running" and not document.rules.quiet_s:
                 plain[row.id] = (row, said[row.id], document)
-    ended = await _end(session, tenant_id, list(plain.values()), now=now, spans=spans)
-    return [_result(lease, rows, said, ended) for lease in leases]
+    ended, entries = await _end(session, tenant_id, list(plain.values()), now=now, spans=spans)
+    if rated.entries or entries:
+        await stream.append(session, tenant_id, [*rated.entries, *entries])
+    return [
+        rated.left[lease.key] if lease.key in rated.left else _result(lease, rows, said, ended)
+        for lease in leases
+    ]
 
 
 async def _said(
@@ -130,10 +143,10 @@ async def _end(
     *,
     now: datetime,
     spans: ExitStack,
-) -> set[UUID]:
-    """The conversations whose turns have ended."""
+) -> tuple[set[UUID], list[Entry]]:
+    """The conversations whose turns have ended, and what there is to tell."""
     if not plain:
-        return set()
+        return set(), []
     if plain[0][0].over_quota:
         decisions = [deciding.OVER_QUOTA] * len(plain)
     else:
@@ -146,10 +159,8 @@ async def _end(
         waited = (now - row.last_message_at).total_seconds()
         STAGE_SECONDS.labels("turn_wait").observe(max(0.0, waited))
         endings.append(ending.ending(row, opened(row, now=now), decision, document))
-    if endings:
-        entries = await ending.write(session, tenant_id, endings, now=now)
-        await stream.append(session, tenant_id, entries)
-    return {one.turn.conversation_id for one in endings}
+    entries = await ending.write(session, tenant_id, endings, now=now) if endings else []
+    return {one.turn.conversation_id for one in endings}, entries
 
 
 def _result(

@@ -16,9 +16,11 @@ from control_plane.conversations.models import Owner
 from control_plane.conversations.ownership import Ownership
 from control_plane.conversations.segments import preview
 from control_plane.conversations.service import Author
+from control_plane.db import leases
 from control_plane.db.session import Session, driver, hint
 from control_plane.delivery.lanes import Outgoing
 from control_plane.stream.log import Entry
+from control_plane.tenants.service import ROUTING
 from control_plane.turns.running import Attempt, Decision, Locked, Running, concluded, outcome
 from instance_agent.document import Document
 
@@ -137,6 +139,8 @@ async def write(
         if one.state == "dropped" and one.asked and one.asked[-1].answer is not None:
             entries.append(Entry(type="turn.suggested", data=_told(one)))
         entries.append(Entry(type="turn.ended", data=_told(one)))
+    if any(one.handed_over for one in endings):
+        await leases.call_key(session, ROUTING, tenant_id)
     return entries
 
 

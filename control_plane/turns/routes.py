@@ -3,20 +3,33 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
-from control_plane.access.http import Call, TransactionRoute, permit
-from control_plane.access.permissions import Permission
+from control_plane.access.http import Call, TransactionRoute, admit, permit
+from control_plane.access.permissions import Actor, Permission
+from control_plane.kit.openapi import fails
 from control_plane.kit.paging import Page, Window, cursor, cut
 from control_plane.turns import answers, history
+from control_plane.turns.assisting import Assisting
 from control_plane.turns.models import Turn
-from control_plane.turns.schemas import AnswerOut, AnswersIn, AskedOut, TurnOut
+from control_plane.turns.schemas import (
+    AnswerOut,
+    AnswersIn,
+    AskedOut,
+    SuggestionsOut,
+    SummaryOut,
+    TurnOut,
+)
 
 router = APIRouter(prefix="/answers", tags=["answers"], route_class=TransactionRoute)
 
 talks_router = APIRouter(
     prefix="/conversations", tags=["conversations"], route_class=TransactionRoute
 )
+# They ask models, and keep no transaction open meanwhile.
+plain = APIRouter(prefix="/conversations", tags=["conversations"])
+
+Answering = Annotated[Actor, admit(Permission.CONVERSATIONS_WRITE)]
 
 
 @router.get("")
@@ -64,6 +77,34 @@ async def list_turns(
     asked = await history.asked(call.session, page)
     items = [_turn(turn, asked[turn.id]) for turn in page]
     return Page(items=items, next=cursor(last.number) if last else None)
+
+
+@plain.post("/{conversation_id}/summary", responses=fails(503))
+async def summarise(conversation_id: UUID, request: Request, actor: Answering) -> SummaryOut:
+    """Have a model of the bot sum the conversation up, for whoever takes it over."""
+    assisting: Assisting = request.app.state.assisting
+    found = await assisting.assist(actor, conversation_id, "summary")
+    return SummaryOut(
+        text=found.texts[0],
+        model=found.model,
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=found.completion_tokens,
+        through_number=found.through_number,
+    )
+
+
+@plain.post("/{conversation_id}/suggestions", responses=fails(503))
+async def suggest(conversation_id: UUID, request: Request, actor: Answering) -> SuggestionsOut:
+    """Have a model of the bot propose what to reply."""
+    assisting: Assisting = request.app.state.assisting
+    found = await assisting.assist(actor, conversation_id, "suggestions")
+    return SuggestionsOut(
+        items=found.texts,
+        model=found.model,
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=found.completion_tokens,
+        through_number=found.through_number,
+    )
 
 
 def _turn(turn: Turn, asked: list[dict[str, Any]]) -> TurnOut:

@@ -15,6 +15,7 @@ class Locked:
     """A conversation that is locked for a transaction, as turns need it.
 
     `desired` is the revision that counts now, `last_state` the state of its newest turn;
+    `rating_id` names the question how it was, while that is open;
     `over_quota`: the tenant had more messages this month than its plan has, None before the first.
     """
 
@@ -37,6 +38,7 @@ class Locked:
     last_state: str | None
     tenant_state: str
     over_quota: bool | None
+    rating_id: UUID | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,3 +74,23 @@ class TurnOut(BaseModel):
     suggestion: Words | None
     created_at: datetime
     ended_at: datetime | None
+
+
+class SummaryOut(BaseModel):
+    """What a model makes of a conversation up to message `through_number`; kept nowhere."""
+
+    text: Words
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    through_number: int
+
+
+class SuggestionsOut(BaseModel):
+    """One to three texts to reply with; nothing is sent."""
+
+    items: list[Words]
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    through_number: int

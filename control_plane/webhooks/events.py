@@ -60,6 +60,18 @@ EVENTS = {
             needs=Permission.CONVERSATIONS_READ,
         ),
         Event(
+            name="conversation.transferred",
+            says="A member handed a conversation to another one, or to whoever has a skill.",
+            fields=("conversation_id", "transfer_id", "number", "member_id", "skill"),
+            needs=Permission.CONVERSATIONS_READ,
+        ),
+        Event(
+            name="conversation.rated",
+            says="A contact said with a number from 1 to 5 how it was.",
+            fields=("conversation_id", "rating_id", "member_id", "score"),
+            needs=Permission.CONVERSATIONS_READ,
+        ),
+        Event(
             name="turn.ended",
             says="The bot has finished with what a contact wrote.",
             fields=("conversation_id", "turn", "state", "through_number"),

@@ -22,6 +22,11 @@ NOT_AUDITED = {
     ),
     ("POST", "/contacts/{contact_id}/notes"): "as in a conversation",
     ("POST", "/canned-replies/{reply_id}/use"): "counted; what is sent with it is kept",
+    ("POST", "/conversations/{conversation_id}/summary"): (
+        "nothing changes; a model is asked, and for whom and at what price is kept"
+    ),
+    ("POST", "/conversations/{conversation_id}/suggestions"): "the same",
+    ("PUT", "/routing/me"): "what somebody says of themselves is shown to all, with since when",
     ("POST", "/media"): "the room is kept, with who asked for it; it goes unless a message uses it",
     ("POST", "/webhooks/{webhook_id}/test"): "nothing changes; a receiver is called once",
     ("POST", "/sign-on/check"): "nothing changes; a provider is asked once",
@@ -32,6 +37,7 @@ NOT_AUDITED = {
 ANSWERS = {"items": [{"question": "When?", "answer": "At nine."}]}
 PROVIDER = {"name": "M", "kind": "openai", "base_url": "https://localhost:9/v1"}
 CANNED = {"code": "a", "title": "A", "text": "A"}
+ROUTING = {"enabled": True, "skills": [{"key": "tea", "name": "Tea"}]}
 NOT_SENT = {"outcome": "not_sent"}
 DOCUMENT = {"document": {"persona": {"name": "Anna"}}, "note": "first"}
 WEBHOOK = {"url": "https://example.com/hook", "events": ["turn.ended"]}
@@ -125,6 +131,15 @@ SCRIPT = (
         keeps="invitation_id",
     ),
     Step("invitation.withdraw", "owner", "DELETE", "/invitations/{invitation_id}"),
+    Step("routing.change_settings", "owner", "PUT", "/routing/settings", ROUTING),
+    Step("routing.change_member", "owner", "PUT", "/routing/members/{member_id}", {"capacity": 3}),
+    Step(
+        "conversation.transfer",
+        "owner",
+        "POST",
+        "/conversations/{conversation_id}/transfer",
+        {"skill": "tea", "note": "Oolong"},
+    ),
     Step("member.change", "owner", "PATCH", "/members/{member_id}", {"role": "viewer"}),
     Step("member.reset_link", "owner", "POST", "/members/{member_id}/reset-link"),
     Step("member.remove", "owner", "DELETE", "/members/{member_id}"),

@@ -42,6 +42,9 @@ async def told(bot: Bot) -> UUID:
     """A conversation in which a name and a word occur on both sides."""
     conversation = await bot.hears(f"my {WORD} one", f"my {WORD} two", key=NAME)
     await bot.says(conversation, f"your {WORD}")
+    note = {"member_id": str(bot.owner.member_id), "note": f"Their {WORD}"}
+    handed = await bot.owner.post(f"/conversations/{conversation}/transfer", note)
+    assert handed.status_code == 200
     return conversation
 
 

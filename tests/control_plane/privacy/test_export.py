@@ -37,6 +37,13 @@ async def contact_of(bot: Bot, conversation_id) -> str:
     return answer.json()["contact"]["id"]
 
 
+async def handed_on(bot: Bot, conversation_id, note: str) -> None:
+    """The owner takes it over, with a note."""
+    body = {"member_id": str(bot.owner.member_id), "note": note}
+    answer = await bot.owner.post(f"/conversations/{conversation_id}/transfer", body)
+    assert answer.status_code == 200, answer.text
+
+
 class TestTenant:
     async def test_has_everything_but_secrets(self, bot, monkeypatch) -> None:
         monkeypatch.setattr(export, "BATCH", 2)
@@ -51,6 +58,9 @@ class TestTenant:
         account = {"name": "Models", "kind": "openai", "base_url": "https://models.example.com/v1"}
         made = await bot.owner.post("/providers", account | {"api_key": MODEL_KEY})
         assert made.status_code == 201
+        await bot.owner.call("PUT", "/routing/settings", json={"capacity": 3})
+        await bot.owner.call("PUT", "/routing/me", json={"state": "busy"})
+        await handed_on(bot, first, "Likes oolong")
 
         await bot.owner.post("/tags", {"name": "VIP"})
         await bot.owner.post("/canned-replies", {"code": "a", "title": "A", "text": "A"})
@@ -72,12 +82,17 @@ class TestTenant:
             "blacklist.json": 0,
             "tags.json": 1,
             "canned_replies.json": 1,
+            "routing_settings.json": 1,
+            "routing_members.json": 1,
+            "transfers.json": 1,
+            "ratings.json": 0,
+            "assists.json": 0,
             "contacts.json": 2,
             "notes.json": 1,
             "conversations.json": 2,
             "messages.json": 5,
             "media.json": 0,
-            "audit.json": 9,
+            "audit.json": 11,
         }
         texts = [row["segments"][0]["text"] for row in files["messages.json"]]
         assert texts == ["one", "two", "three", "five", "four"]
@@ -140,7 +155,8 @@ class TestContact:
     async def test_has_what_was_said_with_them_only(self, bot) -> None:
         theirs = await bot.hears("one", "two")
         await bot.says(theirs, "three")
-        await bot.hears("of another", key="wang")
+        await handed_on(bot, await bot.hears("of another", key="wang"), "Likes tea")
+        await handed_on(bot, theirs, "Likes oolong")
         contact_id = await contact_of(bot, theirs)
 
         answer = await bot.owner.get(f"/contacts/{contact_id}/export")
@@ -148,6 +164,7 @@ class TestContact:
 
         assert [row["id"] for row in files["contact.json"]] == [contact_id]
         assert [row["id"] for row in files["conversations.json"]] == [str(theirs)]
+        assert [row["note"] for row in files["transfers.json"]] == ["Likes oolong"]
         texts = [row["segments"][0]["text"] for row in files["messages.json"]]
         assert texts == ["one", "two", "three"]
 

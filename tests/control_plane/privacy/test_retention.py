@@ -40,6 +40,25 @@ COUNTED = (
     "webchat_visitors",
     "notes",
     "contact_cards",
+    "routing_transfers",
+    "routing_ratings",
+    "assists",
+)
+
+_OF_ROUTING = (
+    (
+        "INSERT INTO routing_transfers (id, tenant_id, conversation_id, number, by_member_id, note,"
+        " created_at) VALUES ($1, $2, $3, 1, $1, 'a note', now())"
+    ),
+    (
+        "INSERT INTO routing_ratings (id, tenant_id, conversation_id, number, asked_at, expires_at)"
+        " VALUES ($1, $2, $3, 1, now(), now())"
+    ),
+    (
+        "INSERT INTO assists (id, tenant_id, conversation_id, kind, provider_id, model,"
+        " prompt_tokens, completion_tokens, latency_ms, created_at)"
+        " VALUES ($1, $2, $3, 'summary', $1, 'm', 1, 1, 1, now())"
+    ),
 )
 
 
@@ -121,6 +140,8 @@ async def talk(bot: Bot, *texts: str) -> UUID:
             turn,
             bot.tenant_id,
         )
+        for table in _OF_ROUTING:
+            await connection.execute(table, new_id(), bot.tenant_id, conversation)
         visitor = await store.ensure_visitor(session, place, "the visitor's secret", now=now)
         await store.add(
             session,

@@ -170,6 +170,16 @@ BODIES: dict[tuple[str, str], Callable[[Tenant], Any]] = {
     ("POST", "/api/v1/canned-replies/own"): lambda _: CANNED,
     ("PATCH", "/api/v1/canned-replies/{reply_id}"): lambda _: {"title": "Newer"},
     ("PATCH", "/api/v1/canned-replies/own/{own_reply_id}"): lambda _: {"title": "Newer"},
+    ("POST", "/api/v1/conversations/{conversation_id}/transfer"): lambda t: {
+        "member_id": str(t.owner.member_id),
+        "note": "New",
+    },
+    ("PUT", "/api/v1/routing/settings"): lambda t: {
+        "skills": [{"key": "tea", "name": "Tea"}],
+        "needs": [{"channel_id": str(t.ids["channel_id"]), "skill": "tea"}],
+    },
+    ("PUT", "/api/v1/routing/members/{member_id}"): lambda _: {"capacity": 3},
+    ("PUT", "/api/v1/routing/me"): lambda _: {"state": "busy"},
     ("POST", "/api/v1/dead-letters/replay"): lambda t: {
         "instance_id": str(t.ids["instance_id"]),
         "channel_id": str(t.ids["channel_id"]),

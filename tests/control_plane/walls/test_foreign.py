@@ -35,6 +35,7 @@ SPOKEN: dict[tuple[str, str], Any] = {
     ("TalkNoteIn", "mentions"): ("POST", "/api/v1/conversations/{conversation_id}/notes"),
     ("NotePatch", "mentions"): ("PATCH", "/api/v1/notes/{note_id}"),
     ("InvitationIn", "role"): ("POST", "/api/v1/invitations"),
+    ("TransferIn", "member_id"): ("POST", "/api/v1/conversations/{conversation_id}/transfer"),
     ("MemberPatch", "role"): ("PATCH", "/api/v1/members/{member_id}"),
 }
 """The ids in bodies, and where each is sent."""

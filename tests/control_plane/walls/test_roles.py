@@ -53,6 +53,12 @@ NOT_NOW = {
     f"{CHAT}/take-over": {"owned_by_other", "conversation_not_found"},
     f"{CHAT}/hand-back": {"owned_by_other", "conversation_closed", "conversation_not_found"},
     f"{CHAT}/close": {"owned_by_other", "conversation_closed", "conversation_not_found"},
+    f"{CHAT}/transfer": {"owned_by_other", "has_it_already", "not_a_member"},
+    f"{CHAT}/summary": {"no_model"},
+    f"{CHAT}/suggestions": {"no_model"},
+    "/api/v1/routing/me": {"not_a_member"},
+    # A viewer is given nothing.
+    "/api/v1/routing/members/{member_id}": {"member_cannot_answer"},
     # An erasure before it is kept: it runs in transactions of its own.
     "/api/v1/blacklist": {"contact_not_found"},
     "/api/v1/deliveries/{delivery_id}/resend": {"not_owner", "contact_erased"},

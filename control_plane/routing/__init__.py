@@ -1,0 +1,1 @@
+"""Who answers next: member states, the waiting queue, transfers, silence, ratings."""
