@@ -1,48 +1,16 @@
-/**
- * Keeps a page up to date by asking again while somebody looks at it. Whoever brings a live stream
- * replaces this one composable.
- */
+/** Keeps a page up to date: it asks again when the stream tells of something that it shows. */
 
-import { onMounted, onScopeDispose } from 'vue'
+import { onScopeDispose } from 'vue'
+import type { EventType } from '../realtime/eventTypes'
+import { useEvents, useReload } from '../realtime/events'
+import { gather } from './gather'
 
-/** The next question comes this long after the last answer. */
-export const ASK_AGAIN_AFTER_MS = 3_000
+/** Events of one moment are answered by one question. */
+const GATHER_MS = 60
 
-export function useChanges(refresh: () => Promise<void>): void {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  let isRunning = false
-  let isDisposed = false
-
-  function schedule(): void {
-    clearTimeout(timer)
-    if (!isDisposed && document.visibilityState === 'visible') {
-      timer = setTimeout(() => void ask(), ASK_AGAIN_AFTER_MS)
-    }
-  }
-
-  async function ask(): Promise<void> {
-    if (isRunning) return
-    isRunning = true
-    try {
-      await refresh()
-    } finally {
-      isRunning = false
-      schedule()
-    }
-  }
-
-  function onVisibility(): void {
-    clearTimeout(timer)
-    if (document.visibilityState === 'visible') void ask()
-  }
-
-  onMounted(() => {
-    document.addEventListener('visibilitychange', onVisibility)
-    schedule()
-  })
-  onScopeDispose(() => {
-    isDisposed = true
-    clearTimeout(timer)
-    document.removeEventListener('visibilitychange', onVisibility)
-  })
+export function useChanges(types: readonly EventType[], refresh: () => Promise<void>): void {
+  const asking = gather(refresh, GATHER_MS)
+  useEvents(types, asking.call)
+  useReload(asking.call)
+  onScopeDispose(asking.end)
 }
