@@ -4,6 +4,7 @@ import { computed, shallowRef } from 'vue'
 import { api } from './api/api'
 import { ApiError } from './api/problem'
 import type { Me } from './api/types'
+import { forgetDrafts } from './drafts'
 import { live } from './realtime/live'
 
 interface Audience {
@@ -54,6 +55,7 @@ export const signedIn = {
 
   async signOut(): Promise<void> {
     await api.signOut()
+    forgetDrafts(localStorage)
     signedIn.forget()
   },
 

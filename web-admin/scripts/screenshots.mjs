@@ -28,6 +28,10 @@ const FLAGS = [
 const DESKTOP = { width: 1280, height: 800 }
 const PHONE = { width: 390, height: 780 }
 const THEMES = ['light', 'dark']
+const LANGUAGES = [
+  ['zh-CN', ''],
+  ['en-US', '-en'],
+]
 
 const firstRun = JSON.parse(readFileSync(firstRunFile, 'utf8'))
 const address = (path) => new URL(path, base).href
@@ -79,23 +83,38 @@ await inBrowser({ viewport: PHONE }, async (page) => {
   await shoot(page, 'widget')
 })
 
-await inBrowser({ viewport: DESKTOP }, async (page) => {
-  await page.goto(address('/app/sign-in'))
-  await page.waitForSelector('[type=submit]')
-  await shoot(page, 'sign-in')
-  await signIn(page, firstRun.demo)
-  await open(page, '/app/overview', 'article')
-  await shoot(page, 'overview')
-  await open(page, '/app/inbox', '.list a')
-  await page.click('.list a')
-  await page.waitForSelector('.message')
-  await shoot(page, 'inbox')
-  await open(page, '/app/answers', 'ol')
-  await shoot(page, 'answers')
-})
+for (const [locale, suffix] of LANGUAGES) {
+  await inBrowser({ viewport: DESKTOP, locale }, async (page) => {
+    await page.goto(address('/app/sign-in'))
+    await page.waitForSelector('[type=submit]')
+    await shoot(page, `sign-in${suffix}`)
+    await signIn(page, firstRun.demo)
+    await open(page, '/app/overview', 'article')
+    await shoot(page, `overview${suffix}`)
+    await open(page, '/app/inbox', '.list .row')
+    await page.click('.list .row')
+    await page.waitForSelector('.message')
+    await shoot(page, `inbox${suffix}`)
+    await page.keyboard.press('?')
+    await page.waitForSelector('dialog dl')
+    await shoot(page, `keys${suffix}`)
+    await page.keyboard.press('Escape')
+    await page.waitForSelector('dialog', { state: 'detached' })
+    await page.keyboard.press('Control+k')
+    await page.waitForSelector('[role=listbox]')
+    await shoot(page, `commands${suffix}`)
+    await page.keyboard.press('Escape')
+    await page.waitForSelector('dialog', { state: 'detached' })
+    await page.setViewportSize(PHONE)
+    await shoot(page, `inbox-phone${suffix}`)
+    await page.setViewportSize(DESKTOP)
+    await open(page, '/app/answers', 'ol')
+    await shoot(page, `answers${suffix}`)
+  })
 
-await inBrowser({ viewport: DESKTOP }, async (page) => {
-  await signIn(page, firstRun.operator)
-  await open(page, '/app/ops/tenants', 'table')
-  await shoot(page, 'tenants')
-})
+  await inBrowser({ viewport: DESKTOP, locale }, async (page) => {
+    await signIn(page, firstRun.operator)
+    await open(page, '/app/ops/tenants', 'table')
+    await shoot(page, `tenants${suffix}`)
+  })
+}

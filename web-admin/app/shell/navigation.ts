@@ -1,8 +1,10 @@
 /** The pages that a person may open, by group, as their routes say. */
 
 import { computed } from 'vue'
-import type { ComputedRef } from 'vue'
+import type { ComputedRef, Ref } from 'vue'
+import { useI18n } from 'vue-i18n'
 import { useRoute, useRouter } from 'vue-router'
+import { useCommands } from '../commands/registry'
 import { signedIn } from '../signedIn'
 
 const GROUPS = [
@@ -44,4 +46,20 @@ export function useNavigation(): ComputedRef<NavigationGroup[]> {
         })),
     })).filter(({ pages }) => pages.length > 0)
   })
+}
+
+/** Every page is a command as well. */
+export function useNavigationCommands(groups: Readonly<Ref<NavigationGroup[]>>): void {
+  const { t } = useI18n()
+  const router = useRouter()
+  useCommands(
+    groups.value.flatMap(({ pages }) =>
+      pages.map(({ name, label, path }) => ({
+        id: `page.${name}`,
+        title: 'commands.open',
+        words: () => ({ page: t(label) }),
+        run: () => void router.push(path),
+      })),
+    ),
+  )
 }
