@@ -3,7 +3,7 @@
  * top stays where it is, whatever is put before it or turns out higher than was thought.
  */
 
-import { computed, nextTick, onScopeDispose, shallowRef, watch } from 'vue'
+import { computed, nextTick, onScopeDispose, shallowRef, triggerRef, watch } from 'vue'
 import type { ComputedRef, Ref } from 'vue'
 import { layOut, rangeOf, rowAt, totalOf } from './layout'
 import type { Layout, Range } from './layout'
@@ -59,8 +59,9 @@ function useViewport(view: View, resized: () => void) {
 
 /** Heights as they are measured, taken together once for each frame. */
 function useHeights(changing: () => void) {
-  const heights = shallowRef<ReadonlyMap<string, number>>(new Map())
-  let fresh = new Map<string, number>()
+  // Changed in place: there may be tens of thousands.
+  const heights = shallowRef(new Map<string, number>())
+  const fresh = new Map<string, number>()
   let frame = 0
 
   function measure(key: string, height: number): void {
@@ -69,8 +70,9 @@ function useHeights(changing: () => void) {
     frame ||= requestAnimationFrame(() => {
       frame = 0
       changing()
-      heights.value = new Map([...heights.value, ...fresh])
-      fresh = new Map()
+      for (const [each, measured] of fresh) heights.value.set(each, measured)
+      fresh.clear()
+      triggerRef(heights)
     })
   }
 
@@ -80,7 +82,12 @@ function useHeights(changing: () => void) {
   return { heights, measure }
 }
 
-export function useScroller(view: View, keys: () => readonly string[], estimate: number): Scroller {
+export function useScroller(
+  view: View,
+  keys: () => readonly string[],
+  estimate: number,
+  settled: () => void,
+): Scroller {
   const isAtEnd = shallowRef(true)
   const viewport = useViewport(view, () => {
     if (isAtEnd.value) scrollToEnd()
@@ -120,7 +127,7 @@ export function useScroller(view: View, keys: () => readonly string[], estimate:
   watch(
     () => [keys(), layout.value] as const,
     ([newKeys], [oldKeys, oldLayout]) => {
-      if (newKeys !== oldKeys) void keepStill(oldLayout, oldKeys)
+      if (newKeys !== oldKeys) void keepStill(oldLayout, oldKeys).then(settled)
     },
   )
   return { layout, range, total, isAtEnd, onScroll, measure, scrollToEnd }
