@@ -47,6 +47,10 @@ async function answer(member, visitor) {
   await member.press('.composer textarea', 'Enter')
   await visitor.waitForSelector('text=您好，我是<b>小王</b>。')
   await member.waitForSelector('.message.human .mark:has-text("已送达平台")')
+  await member.click('.message.human .mark')
+  await member.waitForSelector('.delivery li:has-text("第 1 次")')
+  await member.keyboard.press('Escape')
+  await member.waitForSelector('.delivery', { state: 'hidden' })
   assert.equal(await member.locator('.message b').count(), 0, 'text became HTML')
   assert.equal(await member.inputValue('.composer textarea'), '')
 }

@@ -34,6 +34,12 @@ export const live = {
     link.wake()
   },
 
+  /** At once, also after an end that was final: a tenant may have been resumed. */
+  retry(): void {
+    link.stop()
+    link.wake()
+  },
+
   stop(): void {
     link.stop()
     hub.forget()

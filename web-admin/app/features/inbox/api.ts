@@ -10,6 +10,8 @@ export type Standing = Schemas['ConversationStandingOut']
 export type DeliveryLog = Schemas['DeliveryLogOut']
 export type OwnershipAction = 'take-over' | 'hand-back' | 'close'
 
+/** The server's largest page. */
+const MOST_OF_A_PAGE = 200
 /** Pages of deliveries that are looked through for one. */
 const MAX_PAGES = 5
 
@@ -21,7 +23,9 @@ export function listConversations(
   cursor: string | null,
   signal: AbortSignal,
 ): Promise<Page<Conversation>> {
-  return api.get('/conversations', { query: { owner, cursor }, signal })
+  // Who waits longest stands on the last page.
+  const limit = owner === 'waiting' ? MOST_OF_A_PAGE : 50
+  return api.get('/conversations', { query: { owner, cursor, limit }, signal })
 }
 
 export function getConversation(id: string, signal: AbortSignal): Promise<Standing> {

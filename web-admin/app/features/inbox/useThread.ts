@@ -1,6 +1,6 @@
 /** One conversation: who owns it, what was said, and what is on its way. */
 
-import { computed, onMounted, ref, watch } from 'vue'
+import { computed, onMounted, onScopeDispose, ref, watch } from 'vue'
 import { newUuid } from '../../../kit/uuid'
 import type { Conversation, Message } from '../../api/types'
 import { useChanges } from '../../async/changes'
@@ -9,6 +9,7 @@ import { useResource } from '../../async/resource'
 import { useEvents } from '../../realtime/events'
 import type { StreamEvent } from '../../realtime/frames'
 import { live } from '../../realtime/live'
+import { signedIn } from '../../signedIn'
 import { getConversation, listMessages, sendReply } from './api'
 import { Outbox } from './outbox'
 import { botOwesAnswer, oldestFirst, withDelivery, withMessage } from './thread'
@@ -19,16 +20,26 @@ const outboxes = new Map<string, Outbox>()
 type Accept = (message: Message) => void
 const accepts = new Map<string, Accept>()
 
-function outboxOf(id: string): Outbox {
-  const known = outboxes.get(id)
-  if (known) return known
-  const outbox = new Outbox({
-    send: (reply) => sendReply(id, reply),
-    accepted: (message) => accepts.get(id)?.(message),
-    newKey: newUuid,
-    now: () => new Date().toISOString(),
+/** Held for one member: whoever signs in next sees nothing of it, and sends none of it. */
+function useOutbox(id: string, accept: Accept): Outbox {
+  const key = `${signedIn.me.value?.member_id ?? ''} ${id}`
+  const outbox =
+    outboxes.get(key) ??
+    new Outbox({
+      send: (reply) => sendReply(id, reply),
+      accepted: (message) => accepts.get(key)?.(message),
+      newKey: newUuid,
+      now: () => new Date().toISOString(),
+    })
+  outboxes.set(key, outbox)
+  accepts.set(key, accept)
+  watch(live.state, (state) => {
+    if (state === 'live') void outbox.flush()
   })
-  outboxes.set(id, outbox)
+  onScopeDispose(() => {
+    accepts.delete(key)
+    if (outbox.replies.length === 0) outboxes.delete(key)
+  })
   return outbox
 }
 
@@ -36,7 +47,9 @@ export function useThread(id: string) {
   const conversation = useResource((signal) => getConversation(id, signal))
   const pages = usePages((cursor, signal) => listMessages(id, cursor, signal))
   const messages = computed(() => oldestFirst(pages.data.value))
-  const outbox = outboxOf(id)
+  const outbox = useOutbox(id, (message) => {
+    pages.patch((page) => withMessage(page, message))
+  })
   const endedThrough = ref(0)
   const isBotBusy = computed(() =>
     botOwesAnswer(conversation.data.value?.owner ?? '', messages.value.at(-1), endedThrough.value),
@@ -52,12 +65,6 @@ export function useThread(id: string) {
   })
   useChanges(['message.created', 'delivery.changed', 'asr.completed'], pages.refresh, isHere)
   useChanges(['conversation.owner_changed', 'contact.erased', 'blacklist.changed'], conversation.refresh, isHere)
-  accepts.set(id, (message) => {
-    pages.patch((page) => withMessage(page, message))
-  })
-  watch(live.state, (state) => {
-    if (state === 'live') void outbox.flush()
-  })
   onMounted(reload)
 
   async function reload(): Promise<void> {
