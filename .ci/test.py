@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from screenshots import has_browser
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 WEB = ROOT / "web-admin"
@@ -96,6 +98,12 @@ def ensure_peers(part: str) -> None:
         subprocess.run([tool("python"), "-m", "tests.peers"], cwd=ROOT, check=False)
 
 
+def ensure_browser(part: str) -> None:
+    """Scenes in a browser need Debian's Chromium, with fonts for Chinese."""
+    if not part or "e2e" in Path(part).parts:
+        has_browser()
+
+
 def main(arguments: Sequence[str]) -> int:
     if shutil.which("npm") is None:
         print("Node 20 or newer is needed for the web pages and their checks.")
@@ -108,6 +116,7 @@ def main(arguments: Sequence[str]) -> int:
         ensure_cluster(part)
         ensure_helm(part)
         ensure_peers(part)
+        ensure_browser(part)
         steps = [*steps, *tests(part)]
     failed = run(steps)
     if failed:

@@ -1,20 +1,17 @@
-/** The dashboard's words: one JSON file per language, zh-CN being the one that defines the keys. */
+/** The dashboard's words: a folder for each language, loaded when it is chosen. */
 
 import { createI18n } from 'vue-i18n'
-import zhCN from './locales/zh-CN.json'
 
 export const LANGUAGES = ['zh-CN', 'en'] as const
 export type Language = (typeof LANGUAGES)[number]
 
 const STORAGE_KEY = 'botyard.language'
-const others = { en: () => import('./locales/en.json') }
+const WORDS = {
+  'zh-CN': () => import('./locales/zh-CN'),
+  en: () => import('./locales/en'),
+}
 
-export const i18n = createI18n<[typeof zhCN], Language, false>({
-  legacy: false,
-  locale: 'zh-CN',
-  fallbackLocale: 'zh-CN',
-  messages: { 'zh-CN': zhCN } as Record<Language, typeof zhCN>,
-})
+export const i18n = createI18n({ legacy: false, locale: 'zh-CN' as Language, messages: {} })
 
 export function preferredLanguage(): Language {
   const stored = localStorage.getItem(STORAGE_KEY)
@@ -24,9 +21,7 @@ export function preferredLanguage(): Language {
 
 export async function setLanguage(language: Language): Promise<void> {
   const { global } = i18n
-  if (language !== 'zh-CN' && !global.availableLocales.includes(language)) {
-    global.setLocaleMessage(language, (await others[language]()).default)
-  }
+  global.setLocaleMessage(language, (await WORDS[language]()).default as never)
   global.locale.value = language
   document.documentElement.lang = language
   localStorage.setItem(STORAGE_KEY, language)

@@ -3,23 +3,36 @@
 import { createRouter, createWebHistory } from 'vue-router'
 import type { RouteLocationNormalized, RouteRecordRaw } from 'vue-router'
 import { api } from './api/api'
+import { answersRoutes } from './features/answers/routes'
+import { inboxRoutes } from './features/inbox/routes'
+import { overviewRoutes } from './features/overview/routes'
+import { signInRoutes } from './features/signin/routes'
+import { tenantsRoutes } from './features/tenants/routes'
 import AppShell from './shell/AppShell.vue'
 import NoticePage from './shell/NoticePage.vue'
 import { signedIn } from './signedIn'
 
 declare module 'vue-router' {
   interface RouteMeta {
+    /** Whom it is for; without one: whoever is signed in. */
     audience?: 'everyone' | 'operator' | 'member'
+    /** What a member must be permitted to see it. */
+    permission?: string
+    /** Where it stands in the navigation, by its group and then its order. */
+    nav?: { group: 'inbox' | 'console' | 'platform'; order: number; label: string }
   }
 }
 
+/** Every feature's pages, inside the shell. */
+export const pages: RouteRecordRaw[] = [
+  ...inboxRoutes,
+  ...overviewRoutes,
+  ...answersRoutes,
+  ...tenantsRoutes,
+]
+
 const routes: RouteRecordRaw[] = [
-  {
-    path: '/sign-in',
-    name: 'signIn',
-    component: () => import('./signin/SignInPage.vue'),
-    meta: { audience: 'everyone' },
-  },
+  ...signInRoutes,
   {
     path: '/unreachable',
     name: 'unreachable',
@@ -31,37 +44,8 @@ const routes: RouteRecordRaw[] = [
     component: AppShell,
     children: [
       { path: '', name: 'home', component: NoticePage, props: { notice: 'noTenant' } },
-      {
-        path: 'tenants',
-        name: 'tenants',
-        component: () => import('./tenants/TenantsPage.vue'),
-        meta: { audience: 'operator' },
-      },
-      {
-        path: 'overview',
-        name: 'overview',
-        component: () => import('./overview/OverviewPage.vue'),
-        meta: { audience: 'member' },
-      },
-      {
-        path: 'conversations/:id?',
-        name: 'conversations',
-        component: () => import('./conversations/ConversationsPage.vue'),
-        props: true,
-        meta: { audience: 'member' },
-      },
-      {
-        path: 'answers',
-        name: 'answers',
-        component: () => import('./answers/AnswersPage.vue'),
-        meta: { audience: 'member' },
-      },
-      {
-        path: ':missing(.*)*',
-        name: 'missing',
-        component: NoticePage,
-        props: { notice: 'missing' },
-      },
+      ...pages,
+      { path: ':missing(.*)*', name: 'missing', component: NoticePage, props: { notice: 'missing' } },
     ],
   },
 ]
@@ -86,9 +70,7 @@ api.onSignedOut = () => {
 }
 
 function mayOpen({ name, meta }: RouteLocationNormalized): boolean {
-  if (meta.audience === 'operator') return signedIn.isOperator.value
-  if (meta.audience === 'member') return signedIn.isTenantMember.value
-  return name !== 'home'
+  return name !== 'home' && signedIn.maySee(meta)
 }
 
 /** Home itself is for people who belong to no tenant yet. */

@@ -4,6 +4,13 @@ import { computed, shallowRef } from 'vue'
 import { api } from './api/api'
 import { ApiError } from './api/problem'
 import type { Me } from './api/types'
+import { forgetDrafts } from './drafts'
+import { live } from './realtime/live'
+
+interface Audience {
+  audience?: 'everyone' | 'operator' | 'member'
+  permission?: string
+}
 
 const me = shallowRef<Me | null>(null)
 let restored: Promise<void> | undefined
@@ -19,6 +26,13 @@ export const signedIn = {
   /** For hiding what would be refused; the server decides. */
   may(permission: string): boolean {
     return me.value?.permissions.includes(permission) === true
+  },
+
+  /** Whether a page is for them. */
+  maySee({ audience, permission }: Audience): boolean {
+    if (audience === 'operator' && !signedIn.isOperator.value) return false
+    if (audience === 'member' && !signedIn.isTenantMember.value) return false
+    return permission === undefined || signedIn.may(permission)
   },
 
   /** Continues the sign-in of an earlier visit, once; without one nobody is signed in. */
@@ -41,14 +55,18 @@ export const signedIn = {
 
   async signOut(): Promise<void> {
     await api.signOut()
-    me.value = null
+    forgetDrafts(localStorage)
+    signedIn.forget()
   },
 
   forget(): void {
+    live.stop()
     me.value = null
   },
 }
 
 async function load(): Promise<void> {
-  me.value = await api.get<Me>('/auth/me')
+  me.value = await api.get('/auth/me')
+  // Operators have no stream.
+  if (me.value.tenant_id !== null) live.start()
 }

@@ -17,6 +17,8 @@ export default defineConfig({
     outDir: resolve(import.meta.dirname, '../dist/app'),
     emptyOutDir: true,
     assetsInlineLimit: 0,
+    // Names what each page needs, for scripts/budget.mjs.
+    manifest: 'manifest.json',
     modulePreload: { polyfill: false },
   },
 })

@@ -18,7 +18,7 @@ describe('ApiClient', () => {
 
   beforeEach(() => {
     fetch.mockReset()
-    client = new ApiClient({ fetch, exclusively: (action) => action() })
+    client = new ApiClient({ fetch, now: () => 1_000, exclusively: (action) => action() })
   })
 
   function calls(): string[] {
@@ -31,22 +31,26 @@ describe('ApiClient', () => {
 
   it('sends what it is given and reads the answer', async () => {
     fetch.mockResolvedValueOnce(json(201, { id: 'm1' }))
-    const answer = await client.post('/x', { body: { a: 1 }, idempotencyKey: 'k' })
+    const answer = await client.post('/conversations/{conversation_id}/messages', {
+      path: { conversation_id: 'a/b' },
+      body: { segments: [{ type: 'text', text: 'hi' }] },
+      idempotencyKey: 'k',
+    })
     expect(answer).toEqual({ id: 'm1' })
-    expect(calls()).toEqual(['POST /api/v1/x'])
-    expect(fetch.mock.calls[0]?.[1]?.body).toBe('{"a":1}')
+    expect(calls()).toEqual(['POST /api/v1/conversations/a%2Fb/messages'])
+    expect(fetch.mock.calls[0]?.[1]?.body).toBe('{"segments":[{"type":"text","text":"hi"}]}')
     expect(header(0, 'idempotency-key')).toBe('k')
   })
 
   it('leaves absent parameters out of the address', async () => {
     fetch.mockResolvedValueOnce(json(200, {}))
-    await client.get('/x', { query: { cursor: null, q: '开门 &' } })
-    expect(calls()).toEqual(['GET /api/v1/x?q=%E5%BC%80%E9%97%A8+%26'])
+    await client.get('/messages/search', { query: { cursor: null, text: '开门 &' } })
+    expect(calls()).toEqual(['GET /api/v1/messages/search?text=%E5%BC%80%E9%97%A8+%26'])
   })
 
   it('reads an empty answer as nothing', async () => {
     fetch.mockResolvedValueOnce(new Response(null, { status: 204 }))
-    expect(await client.post('/x')).toBeUndefined()
+    expect(await client.post('/auth/logout')).toBeUndefined()
   })
 
   it('refreshes a token that ran out, once for all callers, and repeats the calls', async () => {
@@ -55,21 +59,22 @@ describe('ApiClient', () => {
       const isNew = new Headers(init?.headers).get('authorization') === 'Bearer new'
       return Promise.resolve(isNew ? json(200, { ok: true }) : problem(401, 'token_expired'))
     })
-    expect(await Promise.all([client.get('/a'), client.get('/b')])).toEqual([{ ok: true }, { ok: true }])
+    expect(await Promise.all([client.get('/auth/me'), client.get('/quota')])).toEqual([{ ok: true }, { ok: true }])
     expect(calls().filter((call) => call.endsWith('refresh'))).toHaveLength(1)
+    expect(client.pass).toEqual({ token: 'new', endsAt: 901_000 })
   })
 
   it('says that the sign-in has ended when the refresh is refused', async () => {
     client.onSignedOut = vi.fn()
     fetch.mockImplementation(() => Promise.resolve(problem(401, 'unauthenticated')))
-    await expect(client.get('/a')).rejects.toMatchObject({ status: 401 })
+    await expect(client.get('/auth/me')).rejects.toMatchObject({ status: 401 })
     expect(client.onSignedOut).toHaveBeenCalledOnce()
   })
 
   it('does not take an unreachable server for a sign-out', async () => {
     client.onSignedOut = vi.fn()
     fetch.mockResolvedValueOnce(problem(401, 'token_expired')).mockRejectedValueOnce(new TypeError())
-    await expect(client.get('/a')).rejects.toMatchObject({ status: 0, code: 'unreachable' })
+    await expect(client.get('/auth/me')).rejects.toMatchObject({ status: 0, code: 'unreachable' })
     expect(client.onSignedOut).not.toHaveBeenCalled()
   })
 
@@ -82,18 +87,18 @@ describe('ApiClient', () => {
   it('uses the token of the sign-in and forgets it on sign-out', async () => {
     fetch.mockResolvedValueOnce(json(200, token)).mockImplementation(() => Promise.resolve(json(200, {})))
     await client.signIn('a@b.example', 'x')
-    await client.get('/a')
+    await client.get('/auth/me')
     await client.signOut()
-    await client.get('/a')
+    await client.get('/auth/me')
     expect(header(1, 'authorization')).toBe('Bearer new')
     expect(header(3, 'authorization')).toBeNull()
   })
 
   it('makes a usable error of a proxy’s page and of an empty body', async () => {
     fetch.mockResolvedValueOnce(new Response('<h1>Bad gateway</h1>', { status: 502 }))
-    await expect(client.get('/a')).rejects.toMatchObject({ status: 502, code: 'unexpected' })
+    await expect(client.get('/auth/me')).rejects.toMatchObject({ status: 502, code: 'unexpected' })
     fetch.mockResolvedValueOnce(new Response(null, { status: 404, statusText: 'Not Found' }))
-    await expect(client.get('/a')).rejects.toMatchObject({ status: 404, detail: 'Not Found' })
+    await expect(client.get('/auth/me')).rejects.toMatchObject({ status: 404, detail: 'Not Found' })
   })
 })
 

@@ -3,21 +3,28 @@
  * cookie gives a new one and the call is repeated once.
  */
 
+import type { Answer, CallArguments, Method, PathOf, Schemas } from './paths'
 import { ApiError, problemOf, unreachable } from './problem'
-import type { AccessToken } from './types'
 
 const ROOT = '/api/v1'
 
-export interface Call {
-  query?: Record<string, string | null>
+/** A call without its types, as it is sent. */
+interface Call {
+  path?: object
+  query?: object | undefined
   body?: unknown
-  /** Makes a repeated POST take effect once. */
   idempotencyKey?: string
   signal?: AbortSignal
 }
 
+export interface Pass {
+  token: string
+  endsAt: number
+}
+
 export interface ApiClientOptions {
   fetch: typeof fetch
+  now: () => number
   /** Runs one refresh at a time in all tabs: each refresh cookie works only once. */
   exclusively: <T>(action: () => Promise<T>) => Promise<T>
 }
@@ -26,29 +33,54 @@ export class ApiClient {
   /** Called when the sign-in has ended and cannot be refreshed. */
   onSignedOut: () => void = () => undefined
   #token: string | null = null
+  #endsAt = 0
   #refreshing: Promise<void> | null = null
 
   constructor(private readonly options: ApiClientOptions) {}
 
-  get<T>(path: string, call: Call = {}): Promise<T> {
-    return this.#call('GET', path, call)
+  /** The access token in force and when it ends by our own clock; for what needs no request. */
+  get pass(): Pass | null {
+    return this.#token === null ? null : { token: this.#token, endsAt: this.#endsAt }
   }
 
-  post<T = undefined>(path: string, call: Call = {}): Promise<T> {
-    return this.#call('POST', path, call)
+  /** A fresh token before the old one ends; a refusal ends the sign-in as it does for any call. */
+  async renew(): Promise<void> {
+    await this.#refreshOrLeave()
   }
 
-  put<T = undefined>(path: string, call: Call = {}): Promise<T> {
-    return this.#call('PUT', path, call)
+  get<P extends PathOf<'get'>>(path: P, ...call: CallArguments<'get', P>): Promise<Answer<'get', P>> {
+    return this.#call('get', path, call)
+  }
+
+  post<P extends PathOf<'post'>>(path: P, ...call: CallArguments<'post', P>): Promise<Answer<'post', P>> {
+    return this.#call('post', path, call)
+  }
+
+  put<P extends PathOf<'put'>>(path: P, ...call: CallArguments<'put', P>): Promise<Answer<'put', P>> {
+    return this.#call('put', path, call)
+  }
+
+  patch<P extends PathOf<'patch'>>(
+    path: P,
+    ...call: CallArguments<'patch', P>
+  ): Promise<Answer<'patch', P>> {
+    return this.#call('patch', path, call)
+  }
+
+  delete<P extends PathOf<'delete'>>(
+    path: P,
+    ...call: CallArguments<'delete', P>
+  ): Promise<Answer<'delete', P>> {
+    return this.#call('delete', path, call)
   }
 
   async signIn(email: string, password: string): Promise<void> {
-    const response = await this.#send('POST', '/auth/login', { body: { email, password } })
-    this.#token = (await read<AccessToken>(response)).access_token
+    const response = await this.#send('post', '/auth/login', { body: { email, password } })
+    this.#take(await read<Schemas['TokenOut']>(response))
   }
 
   async signOut(): Promise<void> {
-    const response = await this.#send('POST', '/auth/logout', {})
+    const response = await this.#send('post', '/auth/logout', {})
     this.#token = null
     await read(response)
   }
@@ -57,8 +89,8 @@ export class ApiClient {
   refresh(): Promise<void> {
     this.#refreshing ??= this.options
       .exclusively(async () => {
-        const response = await this.#send('POST', '/auth/refresh', {})
-        this.#token = (await read<AccessToken>(response)).access_token
+        const response = await this.#send('post', '/auth/refresh', {})
+        this.#take(await read<Schemas['TokenOut']>(response))
       })
       .finally(() => {
         this.#refreshing = null
@@ -66,7 +98,12 @@ export class ApiClient {
     return this.#refreshing
   }
 
-  async #call<T>(method: string, path: string, call: Call): Promise<T> {
+  #take({ access_token: token, expires_in: seconds }: Schemas['TokenOut']): void {
+    this.#token = token
+    this.#endsAt = this.options.now() + seconds * 1_000
+  }
+
+  async #call<T>(method: Method, path: string, [call = {}]: [call?: Call]): Promise<T> {
     const response = await this.#send(method, path, call)
     if (response.status !== 401) return read(response)
     await this.#refreshOrLeave()
@@ -85,15 +122,15 @@ export class ApiClient {
     }
   }
 
-  async #send(method: string, path: string, call: Call): Promise<Response> {
-    const url = ROOT + path + queryOf(call.query ?? {})
+  async #send(method: Method, path: string, call: Call): Promise<Response> {
+    const url = ROOT + filled(path, call.path ?? {}) + queryOf(call.query ?? {})
     const headers = new Headers({ accept: 'application/json' })
     if (this.#token !== null) headers.set('authorization', `Bearer ${this.#token}`)
     if (call.body !== undefined) headers.set('content-type', 'application/json')
     if (call.idempotencyKey !== undefined) headers.set('idempotency-key', call.idempotencyKey)
     try {
       return await this.options.fetch(url, {
-        method,
+        method: method.toUpperCase(),
         headers,
         body: call.body === undefined ? null : JSON.stringify(call.body),
         signal: call.signal ?? null,
@@ -112,7 +149,15 @@ async function read<T>(response: Response): Promise<T> {
   return (text === '' ? undefined : JSON.parse(text)) as T
 }
 
-function queryOf(query: Record<string, string | null>): string {
-  const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] !== null)
+/** The path with its {names} replaced; a value never leads to another path. */
+function filled(path: string, values: object): string {
+  const known = new Map<string, unknown>(Object.entries(values))
+  return path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(known.get(name))))
+}
+
+function queryOf(query: object): string {
+  const given = Object.entries(query).flatMap(([name, value]: [string, unknown]) =>
+    value === null || value === undefined ? [] : [[name, String(value)]],
+  )
   return given.length === 0 ? '' : `?${new URLSearchParams(given).toString()}`
 }

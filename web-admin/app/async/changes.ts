@@ -1,48 +1,23 @@
-/**
- * Keeps a page up to date by asking again while somebody looks at it. Whoever brings a live stream
- * replaces this one composable.
- */
+/** Keeps a page up to date: it asks again when the stream tells of something that it shows. */
 
-import { onMounted, onScopeDispose } from 'vue'
+import { onScopeDispose } from 'vue'
+import type { EventType } from '../realtime/eventTypes'
+import type { StreamEvent } from '../realtime/frames'
+import { useEvents, useReload } from '../realtime/events'
+import { gather } from './gather'
 
-/** The next question comes this long after the last answer. */
-export const ASK_AGAIN_AFTER_MS = 3_000
+/** Events of one moment are answered by one question. */
+const GATHER_MS = 60
 
-export function useChanges(refresh: () => Promise<void>): void {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  let isRunning = false
-  let isDisposed = false
-
-  function schedule(): void {
-    clearTimeout(timer)
-    if (!isDisposed && document.visibilityState === 'visible') {
-      timer = setTimeout(() => void ask(), ASK_AGAIN_AFTER_MS)
-    }
-  }
-
-  async function ask(): Promise<void> {
-    if (isRunning) return
-    isRunning = true
-    try {
-      await refresh()
-    } finally {
-      isRunning = false
-      schedule()
-    }
-  }
-
-  function onVisibility(): void {
-    clearTimeout(timer)
-    if (document.visibilityState === 'visible') void ask()
-  }
-
-  onMounted(() => {
-    document.addEventListener('visibilitychange', onVisibility)
-    schedule()
+export function useChanges(
+  types: readonly EventType[],
+  refresh: () => Promise<void>,
+  concerns: (event: StreamEvent) => boolean = () => true,
+): void {
+  const asking = gather(refresh, GATHER_MS)
+  useEvents(types, (event) => {
+    if (concerns(event)) asking.call()
   })
-  onScopeDispose(() => {
-    isDisposed = true
-    clearTimeout(timer)
-    document.removeEventListener('visibilitychange', onVisibility)
-  })
+  useReload(asking.call)
+  onScopeDispose(asking.end)
 }

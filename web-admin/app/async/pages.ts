@@ -30,8 +30,7 @@ export function usePages<T extends { id: string }>(fetchPage: FetchPage<T>): Pag
     isLoadingMore.value = true
     try {
       const older = await fetchPage(next, new AbortController().signal)
-      const shown = resource.data.value?.items ?? []
-      resource.data.value = { items: merge(shown, older.items), next: older.next }
+      resource.patch((now) => ({ items: merge(now.items, older.items), next: older.next ?? null }))
     } catch (failure) {
       if (!(failure instanceof ApiError)) throw failure
       resource.error.value = failure
@@ -49,18 +48,20 @@ export async function catchUp<T extends { id: string }>(
   shown: () => Page<T> | null,
 ): Promise<Page<T>> {
   const known = new Set(shown()?.items.map(({ id }) => id))
-  let { items, next } = await fetchPage(null)
+  let { items, next = null } = await fetchPage(null)
   if (known.size === 0) return { items, next }
   for (let page = 1; page < MAX_CATCH_UP_PAGES && next !== null; page += 1) {
     if (items.some(({ id }) => known.has(id))) break
     const older = await fetchPage(next)
     items = merge(items, older.items)
-    next = older.next
+    next = older.next ?? null
   }
   // Read again: the older pages may have been asked for meanwhile.
   const latest = shown()
   const joins = next !== null && items.some(({ id }) => known.has(id))
-  return latest && joins ? { items: merge(items, latest.items), next: latest.next } : { items, next }
+  return latest && joins
+    ? { items: merge(items, latest.items), next: latest.next ?? null }
+    : { items, next }
 }
 
 /** `fresh` first, then what only `older` has. */

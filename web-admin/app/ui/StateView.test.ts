@@ -1,10 +1,10 @@
 // @vitest-environment happy-dom
 import { describe, expect, it } from 'vitest'
 import { createApp, h } from 'vue'
-import { ApiError } from '../api/problem'
+import { ApiError, unreachable } from '../api/problem'
 import type { ResourceState } from '../async/resource'
-import { i18n } from '../i18n'
-import zhCN from '../locales/zh-CN.json'
+import { i18n, setLanguage } from '../i18n'
+import ground from '../locales/zh-CN/ground.json'
 import StateView from './StateView.vue'
 
 function render(state: ResourceState, error: ApiError | null, onRetry = () => undefined): HTMLElement {
@@ -14,13 +14,15 @@ function render(state: ResourceState, error: ApiError | null, onRetry = () => un
   return root
 }
 
+await setLanguage('zh-CN')
 const down = new ApiError(503, 'unavailable', '')
 
 describe('StateView', () => {
   it.each([
-    ['loading', null, zhCN.state.loading],
-    ['denied', new ApiError(403, 'forbidden', ''), zhCN.state.denied],
-    ['failed', down, zhCN.problem.server],
+    ['loading', null, ground.state.loading],
+    ['denied', new ApiError(403, 'forbidden', ''), ground.state.denied],
+    ['failed', down, ground.problem.server],
+    ['offline', unreachable(), ground.state.offline],
     ['empty', null, 'nothing yet'],
   ] as const)('says what %s means instead of content', (state, error, text) => {
     const shown = render(state, error).textContent
@@ -32,7 +34,14 @@ describe('StateView', () => {
     expect(render('ready', null).textContent.trim()).toBe('content')
     const stale = render('ready', down).textContent
     expect(stale).toContain('content')
-    expect(stale).toContain(zhCN.state.stale)
+    expect(stale).toContain(ground.state.stale)
+  })
+
+  it('tries again by itself when the network is back', () => {
+    let retries = 0
+    render('offline', unreachable(), () => void (retries += 1))
+    window.dispatchEvent(new Event('online'))
+    expect(retries).toBe(1)
   })
 
   it('offers to try again after a failure', () => {

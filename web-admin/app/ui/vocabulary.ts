@@ -2,12 +2,13 @@
 
 import { useI18n } from 'vue-i18n'
 
-type Vocabulary = 'condition' | 'delivery' | 'owner' | 'phase' | 'reason' | 'tenantState'
+/** Each is an area in the locales. */
+export type Vocabulary = 'condition' | 'delivery' | 'outcome' | 'owner' | 'phase' | 'reason' | 'tenantState'
 
 export function useVocabulary() {
   const { t, te } = useI18n()
   return (vocabulary: Vocabulary, word: string): string => {
     const key = `${vocabulary}.${word}`
-    return te(key) || te(key, 'zh-CN') ? t(key) : word
+    return te(key) ? t(key) : word
   }
 }

@@ -1,0 +1,62 @@
+"""What people do in a real browser, with everything behind it real."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+WEB = Path(__file__).parents[2] / "web-admin"
+BROWSER = Path("/usr/bin/chromium")
+# Seconds; the longest takes one minute on an idle machine.
+SCENE_WITHIN_S = 400
+
+
+def lacking() -> str | None:
+    """What must be there first."""
+    if not BROWSER.exists() or shutil.which("node") is None:
+        return "no browser; apt-get install -y chromium fonts-noto-cjk"
+    if not (WEB / "dist/app/index.html").exists():
+        return "the pages are not built; run make web"
+    return None
+
+
+async def play(scene: str, up) -> None:
+    """Run a scene of web-admin/browser; whatever it says stands in the failure."""
+    if (reason := lacking()) is not None:
+        pytest.skip(reason)
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        "browser/run.mjs",
+        scene,
+        up.first_run["url"],
+        str(up.folder / "first-run.json"),
+        cwd=WEB,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(SCENE_WITHIN_S):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode == 0, said.decode(errors="replace")
+
+
+class TestInbox:
+    async def test_a_killed_socket_loses_nothing_and_repeats_nothing(self, up) -> None:
+        await play("chaos", up)
+
+    async def test_a_member_sees_a_visitor_come_and_answers_and_long_threads_stay_still(
+        self, up
+    ) -> None:
+        await play("reply", up)
+        await play("long", up)
+
+
+class TestPages:
+    async def test_have_no_serious_fault_of_accessibility(self, up) -> None:
+        await play("reply", up)
+        await play("access", up)

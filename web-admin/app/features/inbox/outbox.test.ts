@@ -1,0 +1,74 @@
+import { beforeEach, describe, expect, it, vi } from 'vitest'
+import { ApiError, unreachable } from '../../api/problem'
+import type { Message } from '../../api/types'
+import { message } from './conversation.fixture'
+import { Outbox } from './outbox'
+import type { Reply, Send } from './outbox'
+
+describe('Outbox', () => {
+  const send = vi.fn<Send>()
+  let accepted: Message[]
+  let outbox: Outbox
+
+  beforeEach(() => {
+    send.mockReset()
+    accepted = []
+    let keys = 0
+    outbox = new Outbox({
+      send,
+      accepted: (taken) => accepted.push(taken),
+      newKey: () => `k${(keys += 1)}`,
+      now: () => '2026-11-22T12:00:00Z',
+    })
+  })
+
+  const states = () => outbox.replies.map(({ text, state }) => `${text} ${state}`)
+  const sent = () => send.mock.calls.map(([{ text, key }]: [Reply]) => `${text} ${key}`)
+
+  it('shows a reply at once and gives its place to the message', async () => {
+    let take: (taken: Message) => void = () => undefined
+    send.mockImplementation(() => new Promise((resolve) => (take = resolve)))
+    const done = outbox.add('hello', [])
+    expect(states()).toEqual(['hello sending'])
+    take(message(7))
+    await done
+    expect(states()).toEqual([])
+    expect(accepted).toEqual([message(7)])
+  })
+
+  it('keeps the order: the second waits for the first', async () => {
+    let take: (taken: Message) => void = () => undefined
+    send.mockImplementationOnce(() => new Promise((resolve) => (take = resolve))).mockResolvedValue(message(2))
+    const first = outbox.add('one', [])
+    await outbox.add('two', [])
+    expect(states()).toEqual(['one sending', 'two queued'])
+    take(message(1))
+    await first
+    expect(sent()).toEqual(['one k1', 'two k2'])
+    expect(states()).toEqual([])
+  })
+
+  it('sends what may have arrived again under the same key, before what follows', async () => {
+    send.mockRejectedValueOnce(unreachable())
+    await outbox.add('one', [])
+    expect(states()).toEqual(['one unknown'])
+    send.mockRejectedValueOnce(new ApiError(503, 'unavailable', ''))
+    await outbox.add('two', [])
+    expect(states()).toEqual(['one unknown', 'two queued'])
+    send.mockResolvedValue(message(1))
+    await outbox.flush()
+    expect(sent()).toEqual(['one k1', 'one k1', 'one k1', 'two k2'])
+    expect(states()).toEqual([])
+  })
+
+  it('never sends a refused reply again by itself', async () => {
+    send.mockRejectedValueOnce(new ApiError(409, 'not_owner', 'Take it over.')).mockResolvedValue(message(2))
+    await outbox.add('one', [])
+    await outbox.add('two', [])
+    await outbox.flush()
+    expect(states()).toEqual(['one refused'])
+    expect(sent()).toEqual(['one k1', 'two k2'])
+    expect(outbox.takeBack('k1')?.text).toBe('one')
+    expect(states()).toEqual([])
+  })
+})

@@ -1,0 +1,80 @@
+/** One conversation: who owns it, what was said, and what is on its way. */
+
+import { computed, onMounted, onScopeDispose, ref, watch } from 'vue'
+import { newUuid } from '../../../kit/uuid'
+import type { Conversation, Message } from '../../api/types'
+import { useChanges } from '../../async/changes'
+import { usePages } from '../../async/pages'
+import { useResource } from '../../async/resource'
+import { useEvents } from '../../realtime/events'
+import type { StreamEvent } from '../../realtime/frames'
+import { live } from '../../realtime/live'
+import { signedIn } from '../../signedIn'
+import { getConversation, listMessages, sendReply } from './api'
+import { Outbox } from './outbox'
+import { botOwesAnswer, oldestFirst, withDelivery, withMessage } from './thread'
+import { withOwner } from './views'
+
+/** Outboxes outlive their thread, so that a reply goes out though another conversation is shown. */
+const outboxes = new Map<string, Outbox>()
+type Accept = (message: Message) => void
+const accepts = new Map<string, Accept>()
+
+/** Held for one member: whoever signs in next sees nothing of it, and sends none of it. */
+function useOutbox(id: string, accept: Accept): Outbox {
+  const key = `${signedIn.me.value?.member_id ?? ''} ${id}`
+  const outbox =
+    outboxes.get(key) ??
+    new Outbox({
+      send: (reply) => sendReply(id, reply),
+      accepted: (message) => accepts.get(key)?.(message),
+      newKey: newUuid,
+      now: () => new Date().toISOString(),
+    })
+  outboxes.set(key, outbox)
+  accepts.set(key, accept)
+  watch(live.state, (state) => {
+    if (state === 'live') void outbox.flush()
+  })
+  onScopeDispose(() => {
+    accepts.delete(key)
+    if (outbox.replies.length === 0) outboxes.delete(key)
+  })
+  return outbox
+}
+
+export function useThread(id: string) {
+  const conversation = useResource((signal) => getConversation(id, signal))
+  const pages = usePages((cursor, signal) => listMessages(id, cursor, signal))
+  const messages = computed(() => oldestFirst(pages.data.value))
+  const outbox = useOutbox(id, (message) => {
+    pages.patch((page) => withMessage(page, message))
+  })
+  const endedThrough = ref(0)
+  const isBotBusy = computed(() =>
+    botOwesAnswer(conversation.data.value?.owner ?? '', messages.value.at(-1), endedThrough.value),
+  )
+  const isHere = ({ data }: StreamEvent) => data.conversation_id === id
+
+  useEvents(['delivery.changed', 'conversation.owner_changed', 'turn.ended'], (event) => {
+    if (!isHere(event)) return
+    const { type, data } = event as StreamEvent & { data: never }
+    if (type === 'delivery.changed') pages.patch((page) => withDelivery(page, data))
+    else if (type === 'conversation.owner_changed') conversation.patch((one) => withOwner(one, data))
+    else endedThrough.value = Math.max(endedThrough.value, data['through_number'])
+  })
+  useChanges(['message.created', 'delivery.changed', 'asr.completed'], pages.refresh, isHere)
+  useChanges(['conversation.owner_changed', 'contact.erased', 'blacklist.changed'], conversation.refresh, isHere)
+  onMounted(reload)
+
+  async function reload(): Promise<void> {
+    await Promise.all([conversation.reload(), pages.reload()])
+  }
+
+  /** What an answer said of the owner, ahead of the stream. */
+  function own(changed: Conversation): void {
+    conversation.patch((one) => (changed.owner_version > one.owner_version ? { ...one, ...changed } : one))
+  }
+
+  return { conversation, pages, messages, outbox, isBotBusy, reload, own }
+}

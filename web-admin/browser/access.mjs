@@ -1,0 +1,54 @@
+/** No serious fault of accessibility on any page, in both themes and languages. */
+
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import assert from 'node:assert/strict'
+import { inBrowser, signIn } from './browser.mjs'
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+const MEMBER_PAGES = { '/app/inbox': '.list .row', '/app/overview': 'article', '/app/answers': 'ol' }
+const OPERATOR_PAGES = { '/app/ops/tenants': 'table' }
+
+export async function access(there) {
+  const faults = []
+  for (const locale of ['zh-CN', 'en-US']) {
+    for (const [who, pages] of [['demo', MEMBER_PAGES], ['operator', OPERATOR_PAGES]]) {
+      await inBrowser({ locale }, async (page) => {
+        await page.goto(there.address('/app/sign-in'))
+        await page.waitForSelector('[type=submit]')
+        faults.push(...(await inBothThemes(page, 'sign-in')))
+        await signIn(page, there.address, there.firstRun[who])
+        for (const [path, ready] of Object.entries(pages)) {
+          await page.goto(there.address(path))
+          await page.waitForSelector(ready)
+          if (path === '/app/inbox') await openThread(page)
+          faults.push(...(await inBothThemes(page, path)))
+        }
+        await page.keyboard.press('Control+k')
+        await page.waitForSelector('[role=listbox]')
+        faults.push(...(await inBothThemes(page, 'palette')))
+      })
+    }
+  }
+  assert.deepEqual([...new Set(faults)], [])
+}
+
+async function openThread(page) {
+  await page.click('.list .row >> nth=0')
+  await page.waitForSelector('.message')
+}
+
+async function inBothThemes(page, name) {
+  const faults = []
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
+    await page.evaluate(AXE)
+    const { violations, passes } = await page.evaluate(() => window.axe.run())
+    assert.ok(passes.length > 10, `${name} was not looked at`)
+    for (const { id, impact, nodes } of violations) {
+      if (impact !== 'serious' && impact !== 'critical') continue
+      faults.push(...nodes.map(({ html }) => `${name} ${colorScheme}: ${id}: ${html.slice(0, 160)}`))
+    }
+  }
+  return faults
+}
