@@ -1826,9 +1826,33 @@ export interface paths {
          * List Conversations
          * @description Conversations, newest message first.
          *
+         *     With `order=waiting` only those whose contact waits for a person, longest first.
+         *
          *     Needs the permission `conversations.read`.
          */
         get: operations["list_conversations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/counts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Count Conversations
+         * @description How many conversations are in each view of one's inbox, counted up to 100.
+         *
+         *     Needs the permission `conversations.read`.
+         */
+        get: operations["count_conversations"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1852,6 +1876,28 @@ export interface paths {
          */
         get: operations["get_conversation"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{conversation_id}/seen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Mark Seen
+         * @description Say up to which message one has seen it, and up to which note; the mark never goes back.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        put: operations["mark_seen"];
         post?: never;
         delete?: never;
         options?: never;
@@ -1953,6 +1999,388 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/contacts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Contacts
+         * @description Contacts, newest first. With a text a page may be short although `next` is set.
+         *
+         *     Needs the permission `conversations.read`.
+         */
+        get: operations["list_contacts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/contacts/{contact_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Contact
+         * @description One contact with their history; `/conversations?contact_id=` has all of it.
+         *
+         *     Needs the permission `conversations.read`.
+         */
+        get: operations["get_contact"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change Contact
+         * @description Write down what to call them, and fields; what is left out stays.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        patch: operations["change_contact"];
+        trace?: never;
+    };
+    "/api/v1/contacts/{contact_id}/tags/{tag_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Tag Contact
+         * @description Give them a tag.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        put: operations["tag_contact"];
+        post?: never;
+        /**
+         * Untag Contact
+         * @description Take a tag off them.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        delete: operations["untag_contact"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/contacts/{contact_id}/notes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Contact Notes
+         * @description What members wrote about them, newest first; notes of conversations are with those.
+         *
+         *     Needs the permission `conversations.read`.
+         */
+        get: operations["list_contact_notes"];
+        put?: never;
+        /**
+         * Add Contact Note
+         * @description Write something down about them, for members alone.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        post: operations["add_contact_note"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Tags
+         * @description The tenant's tags, oldest first.
+         *
+         *     Needs the permission `conversations.read`.
+         */
+        get: operations["list_tags"];
+        put?: never;
+        /**
+         * Create Tag
+         * @description One more tag; at most 200.
+         *
+         *     Needs the permission `desk.write`.
+         */
+        post: operations["create_tag"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tags/{tag_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Tag
+         * @description Take it off the list and off whatever wears it.
+         *
+         *     Needs the permission `desk.write`.
+         */
+        delete: operations["remove_tag"];
+        options?: never;
+        head?: never;
+        /**
+         * Change Tag
+         * @description Another name or colour, wherever it is worn.
+         *
+         *     Needs the permission `desk.write`.
+         */
+        patch: operations["change_tag"];
+        trace?: never;
+    };
+    "/api/v1/conversations/{conversation_id}/tags/{tag_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Tag Conversation
+         * @description Give a conversation a tag.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        put: operations["tag_conversation"];
+        post?: never;
+        /**
+         * Untag Conversation
+         * @description Take a tag off a conversation.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        delete: operations["untag_conversation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notes/{note_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Note
+         * @description One note.
+         *
+         *     Needs the permission `conversations.read`.
+         */
+        get: operations["get_note"];
+        put?: never;
+        post?: never;
+        /**
+         * Remove Note
+         * @description Remove one's own note; with `privacy.write` anybody's.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        delete: operations["remove_note"];
+        options?: never;
+        head?: never;
+        /**
+         * Change Note
+         * @description Change one's own note.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        patch: operations["change_note"];
+        trace?: never;
+    };
+    "/api/v1/conversations/{conversation_id}/notes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Notes
+         * @description What members wrote in a conversation, in the order of its thread.
+         *
+         *     `from_number` and `through_number` are of the messages behind which they stand.
+         *
+         *     Needs the permission `conversations.read`.
+         */
+        get: operations["list_notes"];
+        put?: never;
+        /**
+         * Add Note
+         * @description Write behind the last message, for members alone; it is sent to nobody.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        post: operations["add_note"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/canned-replies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Canned Replies
+         * @description Everybody's and one's own, oldest first; `text` is in the code, the title or the text.
+         *
+         *     Needs the permission `conversations.read`.
+         */
+        get: operations["list_canned_replies"];
+        put?: never;
+        /**
+         * Create Canned Reply
+         * @description One more for everybody; at most 500.
+         *
+         *     Needs the permission `desk.write`.
+         */
+        post: operations["create_canned_reply"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/canned-replies/own": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create Own Canned Reply
+         * @description One more for oneself; at most 200.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        post: operations["create_own_canned_reply"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/canned-replies/own/{own_reply_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Own Canned Reply
+         * @description Remove one of one's own.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        delete: operations["remove_own_canned_reply"];
+        options?: never;
+        head?: never;
+        /**
+         * Change Own Canned Reply
+         * @description Change one of one's own.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        patch: operations["change_own_canned_reply"];
+        trace?: never;
+    };
+    "/api/v1/canned-replies/{reply_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Canned Reply
+         * @description Remove one of everybody's.
+         *
+         *     Needs the permission `desk.write`.
+         */
+        delete: operations["remove_canned_reply"];
+        options?: never;
+        head?: never;
+        /**
+         * Change Canned Reply
+         * @description Change one of everybody's.
+         *
+         *     Needs the permission `desk.write`.
+         */
+        patch: operations["change_canned_reply"];
+        trace?: never;
+    };
+    "/api/v1/canned-replies/{reply_id}/use": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Use Canned Reply
+         * @description Count that somebody has written with it.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        post: operations["use_canned_reply"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/messages/search": {
         parameters: {
             query?: never;
@@ -1970,6 +2398,210 @@ export interface paths {
          *     Needs the permission `conversations.read`.
          */
         get: operations["search_messages"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/routing/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Routing Settings
+         * @description What the tenant says of routing.
+         *
+         *     Needs the permission `routing.read`.
+         */
+        get: operations["get_routing_settings"];
+        /**
+         * Replace Routing Settings
+         * @description Put new settings in the place of the old ones; they count at once.
+         *
+         *     Needs the permission `routing.write`.
+         */
+        put: operations["replace_routing_settings"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/routing/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Routing Members
+         * @description Everybody who may answer: are they there, what they can, how much they have.
+         *
+         *     Needs the permission `routing.read`.
+         */
+        get: operations["list_routing_members"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/routing/members/{member_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Change Routing Member
+         * @description Say what a member may be given.
+         *
+         *     Needs the permission `routing.write`.
+         */
+        put: operations["change_routing_member"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/routing/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Say State
+         * @description Say whether you are there; it stays so until you say otherwise, or are gone for long.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        put: operations["say_state"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/routing/queue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Queue
+         * @description What waits for somebody, the next one first.
+         *
+         *     Needs the permission `routing.read`.
+         */
+        get: operations["get_queue"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/routing/ratings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Ratings
+         * @description What customers said of how it was, and who was asked, newest first.
+         *
+         *     Needs the permission `routing.read`.
+         */
+        get: operations["list_ratings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/routing/ratings/average": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Average Ratings
+         * @description Everybody together (no `member_id`), then each; of the last 30 days unless said otherwise.
+         *
+         *     Needs the permission `routing.read`.
+         */
+        get: operations["average_ratings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{conversation_id}/transfer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Transfer
+         * @description Hand it to a colleague or to a skill; you have lost it when this is answered.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        post: operations["transfer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{conversation_id}/transfers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Transfers
+         * @description How it went from hand to hand, newest first.
+         *
+         *     Needs the permission `conversations.read`.
+         */
+        get: operations["list_transfers"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2222,6 +2854,50 @@ export interface paths {
         get: operations["list_turns"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{conversation_id}/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Summarise
+         * @description Have a model of the bot sum the conversation up, for whoever takes it over.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        post: operations["summarise"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{conversation_id}/suggestions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Suggest
+         * @description Have a model of the bot propose what to reply.
+         *
+         *     Needs the permission `conversations.write`.
+         */
+        post: operations["suggest"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2538,6 +3214,19 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AbilityIn
+         * @description What a member may be given; `shift` are hours of their own, null the tenant's.
+         */
+        AbilityIn: {
+            /** Capacity */
+            capacity?: number | null;
+            /** Skills */
+            skills?: {
+                [key: string]: number;
+            };
+            shift?: components["schemas"]["Hours"] | null;
+        };
         /** AbortIn */
         AbortIn: {
             /**
@@ -2766,6 +3455,19 @@ export interface components {
             hash: string;
         };
         /**
+         * AuthorOut
+         * @description Who wrote it, by the name of then.
+         */
+        AuthorOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Name */
+            name: string;
+        };
+        /**
          * BlacklistOut
          * @description Where the list stands: bots that have another `version` are about to get this one.
          */
@@ -2800,6 +3502,62 @@ export interface components {
             removed: number;
             /** Version */
             version: number;
+        };
+        /**
+         * CannedReplyIn
+         * @description `code` is what one types behind the slash.
+         */
+        CannedReplyIn: {
+            /** Code */
+            code: string;
+            /** Title */
+            title: string;
+            /** Text */
+            text: string;
+        };
+        /**
+         * CannedReplyOut
+         * @description `text` may hold `{contact}` and `{member}`; whoever writes with it puts the names there.
+         *
+         *     Without `member_id` it is everybody's.
+         */
+        CannedReplyOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Member Id */
+            member_id: string | null;
+            /** Code */
+            code: string;
+            /** Title */
+            title: string;
+            /** Text */
+            text: string;
+            /** Uses */
+            uses: number;
+            /** Used At */
+            used_at: string | null;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Updated At
+             * Format: date-time
+             */
+            updated_at: string;
+        };
+        /** CannedReplyPatch */
+        CannedReplyPatch: {
+            /** Code */
+            code?: string | null;
+            /** Title */
+            title?: string | null;
+            /** Text */
+            text?: string | null;
         };
         /**
          * ChangeOut
@@ -2874,6 +3632,11 @@ export interface components {
             /** Proof At */
             proof_at: string | null;
             /**
+             * Gaps
+             * @description When nobody heard it and its platform does not deliver again, newest first; the last 20.
+             */
+            gaps: components["schemas"]["GapOut"][];
+            /**
              * Callback Url
              * @description What to enter at the platform, if anything.
              */
@@ -2902,6 +3665,29 @@ export interface components {
             } | null;
         };
         /**
+         * Closing
+         * @description After so many minutes in which the customer does not answer; 0 is never.
+         *
+         *     `warning` is said `warn_before_min` earlier; an empty one is not said.
+         */
+        Closing: {
+            /**
+             * After Min
+             * @default 0
+             */
+            after_min: number;
+            /**
+             * Warning
+             * @default
+             */
+            warning: string;
+            /**
+             * Warn Before Min
+             * @default 5
+             */
+            warn_before_min: number;
+        };
+        /**
          * ConditionOut
          * @description One thing that must hold for the instance to run; `status` is true or false.
          */
@@ -2921,8 +3707,92 @@ export interface components {
             at: string;
         };
         /**
+         * ContactDetailOut
+         * @description With what members wrote down, and the newest of their conversations.
+         */
+        ContactDetailOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Name */
+            name: string | null;
+            /** Remark */
+            remark: string | null;
+            /** Blocked */
+            blocked: boolean;
+            /**
+             * Channel Id
+             * Format: uuid
+             */
+            channel_id: string;
+            /** Channel Kind */
+            channel_kind: string;
+            /** Tags */
+            tags: components["schemas"]["TagOut"][];
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Seen At
+             * Format: date-time
+             */
+            seen_at: string;
+            /** Platform Id */
+            platform_id: string;
+            /** Channel Name */
+            channel_name: string;
+            /** Fields */
+            fields: {
+                [key: string]: string;
+            };
+            /** Conversations */
+            conversations: components["schemas"]["ContactTalkOut"][];
+        };
+        /**
+         * ContactEntryOut
+         * @description A contact in a list; `seen_at` is when they were heard last.
+         */
+        ContactEntryOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Name */
+            name: string | null;
+            /** Remark */
+            remark: string | null;
+            /** Blocked */
+            blocked: boolean;
+            /**
+             * Channel Id
+             * Format: uuid
+             */
+            channel_id: string;
+            /** Channel Kind */
+            channel_kind: string;
+            /** Tags */
+            tags: components["schemas"]["TagOut"][];
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Seen At
+             * Format: date-time
+             */
+            seen_at: string;
+        };
+        /**
          * ContactOut
-         * @description `blocked`: on the blacklist, so that the bot of this conversation does not hear them.
+         * @description `remark` is what members call them; it goes before the name that they gave themselves.
+         *
+         *     `blocked`: on the blacklist, so that the bot of this conversation does not hear them.
          */
         ContactOut: {
             /**
@@ -2932,12 +3802,62 @@ export interface components {
             id: string;
             /** Name */
             name: string | null;
+            /** Remark */
+            remark: string | null;
             /** Blocked */
             blocked: boolean;
         };
         /**
+         * ContactPatch
+         * @description What is left out stays. A `remark` of null, and a field of null, are removed.
+         */
+        ContactPatch: {
+            /** Remark */
+            remark?: string | null;
+            /** Fields */
+            fields?: {
+                [key: string]: string | null;
+            } | null;
+        };
+        /**
+         * ContactTalkOut
+         * @description A conversation of a contact's, in short.
+         */
+        ContactTalkOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Channel Id
+             * Format: uuid
+             */
+            channel_id: string;
+            /** Owner */
+            owner: string;
+            /** Last Number */
+            last_number: number;
+            /**
+             * Last Message At
+             * Format: date-time
+             */
+            last_message_at: string;
+            /** Preview */
+            preview: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+        };
+        /**
          * ConversationOut
          * @description `owner` is who answers; send `owner_version` back to change it safely.
+         *
+         *     `waiting_since`: the contact has waited for a person since then. `unread` are the contact's
+         *     messages behind `seen_number`, one's own mark; only the newest 100 messages are counted.
+         *     `mentioned`: somebody calls one by name in a note that one has not seen.
          */
         ConversationOut: {
             /**
@@ -2955,17 +3875,31 @@ export interface components {
              * Format: uuid
              */
             channel_id: string;
+            /** Channel Kind */
+            channel_kind: string;
             contact: components["schemas"]["ContactOut"];
             /** Owner */
             owner: string;
             /** Owner Member Id */
             owner_member_id: string | null;
+            /** Owner Name */
+            owner_name: string | null;
             /** Owner Version */
             owner_version: number;
             /** Waiting Reason */
             waiting_reason: string | null;
+            /** Waiting Since */
+            waiting_since: string | null;
             /** Last Number */
             last_number: number;
+            /** Seen Number */
+            seen_number: number;
+            /** Unread */
+            unread: number;
+            /** Mentioned */
+            mentioned: boolean;
+            /** Tags */
+            tags: components["schemas"]["TagOut"][];
             /**
              * Last Message At
              * Format: date-time
@@ -2999,17 +3933,31 @@ export interface components {
              * Format: uuid
              */
             channel_id: string;
+            /** Channel Kind */
+            channel_kind: string;
             contact: components["schemas"]["ContactOut"];
             /** Owner */
             owner: string;
             /** Owner Member Id */
             owner_member_id: string | null;
+            /** Owner Name */
+            owner_name: string | null;
             /** Owner Version */
             owner_version: number;
             /** Waiting Reason */
             waiting_reason: string | null;
+            /** Waiting Since */
+            waiting_since: string | null;
             /** Last Number */
             last_number: number;
+            /** Seen Number */
+            seen_number: number;
+            /** Unread */
+            unread: number;
+            /** Mentioned */
+            mentioned: boolean;
+            /** Tags */
+            tags: components["schemas"]["TagOut"][];
             /**
              * Last Message At
              * Format: date-time
@@ -3024,6 +3972,42 @@ export interface components {
             created_at: string;
             /** Notice */
             notice: string | null;
+        };
+        /**
+         * CountsOut
+         * @description How many conversations are in each view; 100 stands for 100 and more.
+         */
+        CountsOut: {
+            /** All */
+            all: number;
+            /** Mine */
+            mine: number;
+            /** Unassigned */
+            unassigned: number;
+            /** Waiting */
+            waiting: number;
+            /** Bot */
+            bot: number;
+            /** Closed */
+            closed: number;
+            /** Mentions */
+            mentions: number;
+            /** Unread Mentions */
+            unread_mentions: number;
+            position: components["schemas"]["PositionOut"];
+        };
+        /**
+         * Day
+         * @description A day that is otherwise: a holiday without intervals, or a Saturday that is worked.
+         */
+        Day: {
+            /**
+             * Date
+             * Format: date
+             */
+            date: string;
+            /** Intervals */
+            intervals?: components["schemas"]["Interval"][];
         };
         /**
          * DeadLetterOut
@@ -3359,6 +4343,8 @@ export interface components {
             media: number;
             /** Blacklisted */
             blacklisted: number;
+            /** Notes */
+            notes: number;
             /**
              * Sha256
              * @description Of the erased messages' ids, 16 bytes each, in order.
@@ -3449,6 +4435,26 @@ export interface components {
             channel_id: string;
             contact: components["schemas"]["ContactOut"];
         };
+        /**
+         * GapOut
+         * @description A time in which nobody was connected, of a platform that says everything once.
+         */
+        GapOut: {
+            /**
+             * From At
+             * Format: date-time
+             */
+            from_at: string;
+            /**
+             * To At
+             * Format: date-time
+             */
+            to_at: string;
+            /** Text */
+            text: string;
+            /** Text Zh */
+            text_zh: string;
+        };
         /** GroupIn */
         GroupIn: {
             /**
@@ -3470,6 +4476,28 @@ export interface components {
              */
             group: "canary" | "";
         };
+        /**
+         * Hours
+         * @description `days` count instead of the week.
+         */
+        Hours: {
+            /** Time Zone */
+            time_zone: string;
+            /**
+             * @default {
+             *       "monday": [],
+             *       "tuesday": [],
+             *       "wednesday": [],
+             *       "thursday": [],
+             *       "friday": [],
+             *       "saturday": [],
+             *       "sunday": []
+             *     }
+             */
+            week: components["schemas"]["Week"];
+            /** Days */
+            days?: components["schemas"]["Day"][];
+        };
         /** IdentityOut */
         IdentityOut: {
             /**
@@ -3481,6 +4509,17 @@ export interface components {
             email: string;
             /** Operator */
             operator: boolean;
+        };
+        /**
+         * InboxOut
+         * @description What follows in the stream behind `position` may change this page; before it, nothing.
+         */
+        InboxOut: {
+            /** Items */
+            items: components["schemas"]["ConversationOut"][];
+            /** Next */
+            next?: string | null;
+            position: components["schemas"]["PositionOut"];
         };
         /** InformationIn */
         InformationIn: {
@@ -3533,6 +4572,16 @@ export interface components {
              * Format: date-time
              */
             updated_at: string;
+        };
+        /**
+         * Interval
+         * @description From `begins` until just before `ends`, of one day; `24:00` is its end.
+         */
+        Interval: {
+            /** Begins */
+            begins: string;
+            /** Ends */
+            ends: string;
         };
         /** InvitationIn */
         InvitationIn: {
@@ -3753,7 +4802,11 @@ export interface components {
             /** Role */
             role: string;
         };
-        /** MessageIn */
+        /**
+         * MessageIn
+         * @description `seen_number` is the last message that the writer has seen: with it, nothing is sent when a
+         *     colleague has answered behind it.
+         */
         MessageIn: {
             /** Segments */
             segments: {
@@ -3761,6 +4814,8 @@ export interface components {
                 type: "text";
                 text: string;
             }[];
+            /** Seen Number */
+            seen_number?: number | null;
         };
         /**
          * MessageOut
@@ -3801,6 +4856,66 @@ export interface components {
          */
         MessageState: "pending" | "sent" | "dead";
         /**
+         * Need
+         * @description What comes in on a channel asks for a skill.
+         */
+        Need: {
+            /**
+             * Channel Id
+             * Format: uuid
+             */
+            channel_id: string;
+            /** Skill */
+            skill: string;
+        };
+        /** NoteIn */
+        NoteIn: {
+            /** Text */
+            text: string;
+        };
+        /**
+         * NoteOut
+         * @description For members alone. In a conversation it stands behind message `after_number`.
+         */
+        NoteOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Contact Id
+             * Format: uuid
+             */
+            contact_id: string;
+            /** Conversation Id */
+            conversation_id: string | null;
+            /** After Number */
+            after_number: number | null;
+            author: components["schemas"]["AuthorOut"];
+            /** Text */
+            text: string;
+            /** Mentions */
+            mentions: string[];
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Edited At */
+            edited_at: string | null;
+        };
+        /**
+         * NotePatch
+         * @description `mentions` only in a conversation; left out, they stay.
+         */
+        NotePatch: {
+            /** Text */
+            text: string;
+            /** Mentions */
+            mentions?: string[] | null;
+        };
+        /**
          * Owner
          * @description Who answers: ownership changes by compare-and-set on `owner_version`.
          * @enum {string}
@@ -3835,6 +4950,13 @@ export interface components {
             /** Next */
             next?: string | null;
         };
+        /** Page[CannedReplyOut] */
+        Page_CannedReplyOut_: {
+            /** Items */
+            items: components["schemas"]["CannedReplyOut"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[ChannelOut] */
         Page_ChannelOut_: {
             /** Items */
@@ -3842,10 +4964,10 @@ export interface components {
             /** Next */
             next?: string | null;
         };
-        /** Page[ConversationOut] */
-        Page_ConversationOut_: {
+        /** Page[ContactEntryOut] */
+        Page_ContactEntryOut_: {
             /** Items */
-            items: components["schemas"]["ConversationOut"][];
+            items: components["schemas"]["ContactEntryOut"][];
             /** Next */
             next?: string | null;
         };
@@ -3905,10 +5027,24 @@ export interface components {
             /** Next */
             next?: string | null;
         };
+        /** Page[NoteOut] */
+        Page_NoteOut_: {
+            /** Items */
+            items: components["schemas"]["NoteOut"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[ProviderOut] */
         Page_ProviderOut_: {
             /** Items */
             items: components["schemas"]["ProviderOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[RatingOut] */
+        Page_RatingOut_: {
+            /** Items */
+            items: components["schemas"]["RatingOut"][];
             /** Next */
             next?: string | null;
         };
@@ -3940,6 +5076,13 @@ export interface components {
             /** Next */
             next?: string | null;
         };
+        /** Page[RoutingMemberOut] */
+        Page_RoutingMemberOut_: {
+            /** Items */
+            items: components["schemas"]["RoutingMemberOut"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[SessionOut] */
         Page_SessionOut_: {
             /** Items */
@@ -3954,6 +5097,13 @@ export interface components {
             /** Next */
             next?: string | null;
         };
+        /** Page[TagOut] */
+        Page_TagOut_: {
+            /** Items */
+            items: components["schemas"]["TagOut"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[TenantOut] */
         Page_TenantOut_: {
             /** Items */
@@ -3965,6 +5115,13 @@ export interface components {
         Page_TimelineOut_: {
             /** Items */
             items: components["schemas"]["TimelineOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[TransferOut] */
+        Page_TransferOut_: {
+            /** Items */
+            items: components["schemas"]["TransferOut"][];
             /** Next */
             next?: string | null;
         };
@@ -4017,7 +5174,7 @@ export interface components {
          * @description One thing that a route may ask for; what ends in `.read` changes nothing.
          * @enum {string}
          */
-        Permission: "tenants.list" | "tenants.decide" | "tenant.read" | "tenant.inform" | "tenant.write" | "tenant.delete" | "plans.write" | "support.grant" | "support.end" | "members.read" | "members.write" | "roles.write" | "instances.read" | "instances.write" | "instances.operate" | "channels.read" | "channels.write" | "blacklist.read" | "blacklist.write" | "revisions.read" | "revisions.write" | "conversations.read" | "conversations.write" | "answers.read" | "answers.write" | "providers.read" | "providers.write" | "audit.read" | "export.read" | "privacy.read" | "privacy.write" | "api_keys.read" | "api_keys.write" | "webhooks.read" | "webhooks.write" | "sign_on.read" | "sign_on.write" | "rollouts.read" | "rollouts.write";
+        Permission: "tenants.list" | "tenants.decide" | "tenant.read" | "tenant.inform" | "tenant.write" | "tenant.delete" | "plans.write" | "support.grant" | "support.end" | "members.read" | "members.write" | "roles.write" | "instances.read" | "instances.write" | "instances.operate" | "channels.read" | "channels.write" | "blacklist.read" | "blacklist.write" | "revisions.read" | "revisions.write" | "conversations.read" | "conversations.write" | "desk.write" | "answers.read" | "answers.write" | "providers.read" | "providers.write" | "audit.read" | "export.read" | "privacy.read" | "privacy.write" | "api_keys.read" | "api_keys.write" | "webhooks.read" | "webhooks.write" | "sign_on.read" | "sign_on.write" | "routing.read" | "routing.write" | "rollouts.read" | "rollouts.write";
         /** PlanIn */
         PlanIn: {
             /** Name */
@@ -4061,6 +5218,16 @@ export interface components {
              * @description How long what was said is kept; null: as long as the platform keeps anything.
              */
             retention_days?: number | null;
+        };
+        /**
+         * PositionOut
+         * @description A position in the tenant's stream.
+         */
+        PositionOut: {
+            /** Epoch */
+            epoch: number;
+            /** Seq */
+            seq: number;
         };
         /**
          * ProviderCheckOut
@@ -4141,6 +5308,16 @@ export interface components {
             question: string;
         };
         /**
+         * QueueOut
+         * @description The oldest that wait, in the order in which they are given out; `more` if there are.
+         */
+        QueueOut: {
+            /** Items */
+            items: components["schemas"]["WaitOut"][];
+            /** More */
+            more: boolean;
+        };
+        /**
          * QuotaOut
          * @description `items` are counted; `quotas` is all that the plan and its exceptions give.
          */
@@ -4217,6 +5394,68 @@ export interface components {
              * @default 0
              */
             hibernate_after: number;
+        };
+        /**
+         * Rating
+         * @description Asked behind a close; an empty `question` is not asked. The answer is a number, 1 to 5.
+         */
+        Rating: {
+            /**
+             * Question
+             * @default
+             */
+            question: string;
+            /**
+             * Thanks
+             * @default
+             */
+            thanks: string;
+            /**
+             * Within H
+             * @default 24
+             */
+            within_h: number;
+        };
+        /**
+         * RatingAverageOut
+         * @description Of the questions asked in a period: how many, how many answered, and the average of those.
+         */
+        RatingAverageOut: {
+            /** Member Id */
+            member_id: string | null;
+            /** Asked */
+            asked: number;
+            /** Answered */
+            answered: number;
+            /** Average */
+            average: number | null;
+        };
+        /**
+         * RatingOut
+         * @description What a customer said of how it was; `member_id` is who answered last.
+         */
+        RatingOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Conversation Id
+             * Format: uuid
+             */
+            conversation_id: string;
+            /** Member Id */
+            member_id: string | null;
+            /**
+             * Asked At
+             * Format: date-time
+             */
+            asked_at: string;
+            /** Score */
+            score: number | null;
+            /** Scored At */
+            scored_at: string | null;
         };
         /**
          * RawOut
@@ -4528,7 +5767,7 @@ export interface components {
             /** Name */
             name: string;
             /** Permissions */
-            permissions: ("answers.read" | "answers.write" | "api_keys.read" | "api_keys.write" | "audit.read" | "blacklist.read" | "blacklist.write" | "channels.read" | "channels.write" | "conversations.read" | "conversations.write" | "export.read" | "instances.operate" | "instances.read" | "instances.write" | "members.read" | "members.write" | "privacy.read" | "privacy.write" | "providers.read" | "providers.write" | "revisions.read" | "revisions.write" | "roles.write" | "sign_on.read" | "sign_on.write" | "support.end" | "tenant.delete" | "tenant.inform" | "tenant.read" | "tenant.write" | "webhooks.read" | "webhooks.write")[];
+            permissions: ("answers.read" | "answers.write" | "api_keys.read" | "api_keys.write" | "audit.read" | "blacklist.read" | "blacklist.write" | "channels.read" | "channels.write" | "conversations.read" | "conversations.write" | "desk.write" | "export.read" | "instances.operate" | "instances.read" | "instances.write" | "members.read" | "members.write" | "privacy.read" | "privacy.write" | "providers.read" | "providers.write" | "revisions.read" | "revisions.write" | "roles.write" | "routing.read" | "routing.write" | "sign_on.read" | "sign_on.write" | "support.end" | "tenant.delete" | "tenant.inform" | "tenant.read" | "tenant.write" | "webhooks.read" | "webhooks.write")[];
         };
         /** RoleOut */
         RoleOut: {
@@ -4557,7 +5796,7 @@ export interface components {
             /** Name */
             name?: string | null;
             /** Permissions */
-            permissions?: ("answers.read" | "answers.write" | "api_keys.read" | "api_keys.write" | "audit.read" | "blacklist.read" | "blacklist.write" | "channels.read" | "channels.write" | "conversations.read" | "conversations.write" | "export.read" | "instances.operate" | "instances.read" | "instances.write" | "members.read" | "members.write" | "privacy.read" | "privacy.write" | "providers.read" | "providers.write" | "revisions.read" | "revisions.write" | "roles.write" | "sign_on.read" | "sign_on.write" | "support.end" | "tenant.delete" | "tenant.inform" | "tenant.read" | "tenant.write" | "webhooks.read" | "webhooks.write")[] | null;
+            permissions?: ("answers.read" | "answers.write" | "api_keys.read" | "api_keys.write" | "audit.read" | "blacklist.read" | "blacklist.write" | "channels.read" | "channels.write" | "conversations.read" | "conversations.write" | "desk.write" | "export.read" | "instances.operate" | "instances.read" | "instances.write" | "members.read" | "members.write" | "privacy.read" | "privacy.write" | "providers.read" | "providers.write" | "revisions.read" | "revisions.write" | "roles.write" | "routing.read" | "routing.write" | "sign_on.read" | "sign_on.write" | "support.end" | "tenant.delete" | "tenant.inform" | "tenant.read" | "tenant.write" | "webhooks.read" | "webhooks.write")[] | null;
         };
         /**
          * RollbackIn
@@ -4681,6 +5920,220 @@ export interface components {
             updated_at: string;
             /** Ended At */
             ended_at: string | null;
+        };
+        /**
+         * RoutingIn
+         * @description The whole document; with `version` only if it is still the one that was read.
+         */
+        RoutingIn: {
+            /**
+             * Enabled
+             * @default false
+             */
+            enabled: boolean;
+            /**
+             * Capacity
+             * @default 5
+             */
+            capacity: number;
+            /**
+             * Away After Min
+             * @default 10
+             */
+            away_after_min: number;
+            /**
+             * Patience Min
+             * @default 5
+             */
+            patience_min: number;
+            /**
+             * Busy Takes
+             * @default false
+             */
+            busy_takes: boolean;
+            /**
+             * @default {
+             *       "skill": 3,
+             *       "load": 3,
+             *       "hours": 1,
+             *       "state": 2,
+             *       "known": 2
+             *     }
+             */
+            weights: components["schemas"]["Weights"];
+            /** Skills */
+            skills?: components["schemas"]["Skill"][];
+            /** Needs */
+            needs?: components["schemas"]["Need"][];
+            hours?: components["schemas"]["Hours"] | null;
+            /**
+             * Closed Text
+             * @default
+             */
+            closed_text: string;
+            /**
+             * Place Text
+             * @default
+             */
+            place_text: string;
+            /**
+             * Place Every Min
+             * @default 5
+             */
+            place_every_min: number;
+            /**
+             * @default {
+             *       "after_min": 0,
+             *       "warning": "",
+             *       "warn_before_min": 5
+             *     }
+             */
+            closing: components["schemas"]["Closing"];
+            /**
+             * @default {
+             *       "question": "",
+             *       "thanks": "",
+             *       "within_h": 24
+             *     }
+             */
+            rating: components["schemas"]["Rating"];
+            /** Version */
+            version?: number | null;
+        };
+        /**
+         * RoutingMemberOut
+         * @description `state` is how they are now, `said` what they said; `capacity` is what counts for them.
+         */
+        RoutingMemberOut: {
+            /**
+             * Member Id
+             * Format: uuid
+             */
+            member_id: string;
+            /** Name */
+            name: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "online" | "busy" | "away" | "offline";
+            /**
+             * Said
+             * @enum {string}
+             */
+            said: "online" | "busy" | "away" | "offline";
+            /** State At */
+            state_at: string | null;
+            /** Load */
+            load: number;
+            /** Capacity */
+            capacity: number;
+            /** Skills */
+            skills: {
+                [key: string]: number;
+            };
+            shift: components["schemas"]["Hours"] | null;
+        };
+        /**
+         * RoutingOut
+         * @description `open`: whether it is within the working hours now.
+         */
+        RoutingOut: {
+            /**
+             * Enabled
+             * @default false
+             */
+            enabled: boolean;
+            /**
+             * Capacity
+             * @default 5
+             */
+            capacity: number;
+            /**
+             * Away After Min
+             * @default 10
+             */
+            away_after_min: number;
+            /**
+             * Patience Min
+             * @default 5
+             */
+            patience_min: number;
+            /**
+             * Busy Takes
+             * @default false
+             */
+            busy_takes: boolean;
+            /**
+             * @default {
+             *       "skill": 3,
+             *       "load": 3,
+             *       "hours": 1,
+             *       "state": 2,
+             *       "known": 2
+             *     }
+             */
+            weights: components["schemas"]["Weights"];
+            /** Skills */
+            skills?: components["schemas"]["Skill"][];
+            /** Needs */
+            needs?: components["schemas"]["Need"][];
+            hours?: components["schemas"]["Hours"] | null;
+            /**
+             * Closed Text
+             * @default
+             */
+            closed_text: string;
+            /**
+             * Place Text
+             * @default
+             */
+            place_text: string;
+            /**
+             * Place Every Min
+             * @default 5
+             */
+            place_every_min: number;
+            /**
+             * @default {
+             *       "after_min": 0,
+             *       "warning": "",
+             *       "warn_before_min": 5
+             *     }
+             */
+            closing: components["schemas"]["Closing"];
+            /**
+             * @default {
+             *       "question": "",
+             *       "thanks": "",
+             *       "within_h": 24
+             *     }
+             */
+            rating: components["schemas"]["Rating"];
+            /** Version */
+            version: number;
+            /** Updated At */
+            updated_at: string | null;
+            /** Open */
+            open: boolean;
+        };
+        /**
+         * SeenIn
+         * @description The last message that was seen, 0 for none, and the last note.
+         */
+        SeenIn: {
+            /** Number */
+            number: number;
+            /** Note Id */
+            note_id?: string | null;
+        };
+        /**
+         * SeenOut
+         * @description Where one's mark is now: never before where it was, nor behind the last message.
+         */
+        SeenOut: {
+            /** Number */
+            number: number;
         };
         /**
          * SenderOut
@@ -4807,6 +6260,16 @@ export interface components {
             updated_at: string;
         };
         /**
+         * Skill
+         * @description `key` is what members and channels name; `name` is what people read.
+         */
+        Skill: {
+            /** Key */
+            key: string;
+            /** Name */
+            name: string;
+        };
+        /**
          * StandingOut
          * @description Revision numbers; 0 is the built-in default, null means never.
          */
@@ -4825,6 +6288,49 @@ export interface components {
             errors: components["schemas"]["WrongOut"][];
             /** Pending Restart */
             pending_restart: boolean;
+        };
+        /**
+         * StateIn
+         * @description Who does not show themselves on a socket is `away` after a while, whatever they said.
+         */
+        StateIn: {
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "online" | "busy" | "away" | "offline";
+        };
+        /**
+         * SuggestionsOut
+         * @description One to three texts to reply with; nothing is sent.
+         */
+        SuggestionsOut: {
+            /** Items */
+            items: string[];
+            /** Model */
+            model: string;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Completion Tokens */
+            completion_tokens: number;
+            /** Through Number */
+            through_number: number;
+        };
+        /**
+         * SummaryOut
+         * @description What a model makes of a conversation up to message `through_number`; kept nowhere.
+         */
+        SummaryOut: {
+            /** Text */
+            text: string;
+            /** Model */
+            model: string;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Completion Tokens */
+            completion_tokens: number;
+            /** Through Number */
+            through_number: number;
         };
         /** SupportIn */
         SupportIn: {
@@ -4874,6 +6380,57 @@ export interface components {
              * Format: uuid
              */
             tenant_id: string;
+        };
+        /** TagIn */
+        TagIn: {
+            /** Name */
+            name: string;
+            /**
+             * Colour
+             * @default grey
+             * @enum {string}
+             */
+            colour: "grey" | "red" | "orange" | "yellow" | "green" | "teal" | "blue" | "purple" | "pink";
+        };
+        /**
+         * TagListOut
+         * @description The tags that a contact or a conversation has now, by name.
+         */
+        TagListOut: {
+            /** Items */
+            items: components["schemas"]["TagOut"][];
+        };
+        /**
+         * TagOut
+         * @description `colour` is a name; what it looks like is the theme's affair.
+         */
+        TagOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Name */
+            name: string;
+            /** Colour */
+            colour: string;
+        };
+        /** TagPatch */
+        TagPatch: {
+            /** Name */
+            name?: string | null;
+            /** Colour */
+            colour?: ("grey" | "red" | "orange" | "yellow" | "green" | "teal" | "blue" | "purple" | "pink") | null;
+        };
+        /**
+         * TalkNoteIn
+         * @description `mentions` are the members who are called; their inbox shows it.
+         */
+        TalkNoteIn: {
+            /** Text */
+            text: string;
+            /** Mentions */
+            mentions?: string[];
         };
         /**
          * TenantOut
@@ -5017,6 +6574,59 @@ export interface components {
             recovery_code?: string | null;
         };
         /**
+         * TransferIn
+         * @description To a member or to whoever has a skill, one of both; with the version that was seen.
+         */
+        TransferIn: {
+            /** Member Id */
+            member_id?: string | null;
+            /** Skill */
+            skill?: string | null;
+            /**
+             * Note
+             * @default
+             */
+            note: string;
+            /** Owner Version */
+            owner_version?: number | null;
+        };
+        /**
+         * TransferOut
+         * @description A hand-over between people; it stands behind message `number` of the thread.
+         */
+        TransferOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Conversation Id
+             * Format: uuid
+             */
+            conversation_id: string;
+            /** Number */
+            number: number;
+            /** From Member Id */
+            from_member_id: string | null;
+            /**
+             * By Member Id
+             * Format: uuid
+             */
+            by_member_id: string;
+            /** To Member Id */
+            to_member_id: string | null;
+            /** Skill */
+            skill: string | null;
+            /** Note */
+            note: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+        };
+        /**
          * TurnOut
          * @description What the bot did about the messages `from_number` to `through_number`.
          *
@@ -5052,6 +6662,39 @@ export interface components {
             ended_at: string | null;
         };
         /**
+         * View
+         * @description Which conversations: one's own, nobody's, where a contact waits, the bot's, and so on.
+         * @enum {string}
+         */
+        View: "all" | "mine" | "unassigned" | "waiting" | "bot" | "closed" | "mentions";
+        /**
+         * WaitOut
+         * @description `member_id` is whom it was handed to, if that is why it waits.
+         */
+        WaitOut: {
+            /**
+             * Conversation Id
+             * Format: uuid
+             */
+            conversation_id: string;
+            /**
+             * Channel Id
+             * Format: uuid
+             */
+            channel_id: string;
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /** Priority */
+            priority: number;
+            /** Skill */
+            skill: string | null;
+            /** Member Id */
+            member_id: string | null;
+        };
+        /**
          * WebhookIn
          * @description A new endpoint; `GET /webhook-events` lists what `events` can name.
          */
@@ -5064,7 +6707,7 @@ export interface components {
              */
             description: string;
             /** Events */
-            events: ("asr.completed" | "asr.started" | "blacklist.changed" | "channel.changed" | "channel.status" | "config.applied" | "config.rejected" | "contact.erased" | "conversation.owner_changed" | "delivery.changed" | "instance.changed" | "instance.phase" | "member.changed" | "message.answered" | "message.blocked" | "message.received" | "quota.changed" | "revision.published" | "tenant.changed" | "turn.ended" | "webhook.disabled")[];
+            events: ("asr.completed" | "asr.started" | "blacklist.changed" | "channel.changed" | "channel.status" | "config.applied" | "config.rejected" | "contact.erased" | "conversation.owner_changed" | "conversation.rated" | "conversation.transferred" | "delivery.changed" | "instance.changed" | "instance.phase" | "member.changed" | "message.answered" | "message.blocked" | "message.received" | "quota.changed" | "revision.published" | "tenant.changed" | "turn.ended" | "webhook.disabled")[];
         };
         /**
          * WebhookMade
@@ -5182,7 +6825,7 @@ export interface components {
             /** Description */
             description?: string | null;
             /** Events */
-            events?: ("asr.completed" | "asr.started" | "blacklist.changed" | "channel.changed" | "channel.status" | "config.applied" | "config.rejected" | "contact.erased" | "conversation.owner_changed" | "delivery.changed" | "instance.changed" | "instance.phase" | "member.changed" | "message.answered" | "message.blocked" | "message.received" | "quota.changed" | "revision.published" | "tenant.changed" | "turn.ended" | "webhook.disabled")[] | null;
+            events?: ("asr.completed" | "asr.started" | "blacklist.changed" | "channel.changed" | "channel.status" | "config.applied" | "config.rejected" | "contact.erased" | "conversation.owner_changed" | "conversation.rated" | "conversation.transferred" | "delivery.changed" | "instance.changed" | "instance.phase" | "member.changed" | "message.answered" | "message.blocked" | "message.received" | "quota.changed" | "revision.published" | "tenant.changed" | "turn.ended" | "webhook.disabled")[] | null;
             /** Enabled */
             enabled?: boolean | null;
         };
@@ -5192,6 +6835,57 @@ export interface components {
          * @enum {string}
          */
         WebhookState: "enabled" | "disabled";
+        /**
+         * Week
+         * @description A weekday that is left out is free.
+         */
+        Week: {
+            /** Monday */
+            monday?: components["schemas"]["Interval"][];
+            /** Tuesday */
+            tuesday?: components["schemas"]["Interval"][];
+            /** Wednesday */
+            wednesday?: components["schemas"]["Interval"][];
+            /** Thursday */
+            thursday?: components["schemas"]["Interval"][];
+            /** Friday */
+            friday?: components["schemas"]["Interval"][];
+            /** Saturday */
+            saturday?: components["schemas"]["Interval"][];
+            /** Sunday */
+            sunday?: components["schemas"]["Interval"][];
+        };
+        /**
+         * Weights
+         * @description How much each counts: the skill's level, room, working hours, online, known to them.
+         */
+        Weights: {
+            /**
+             * Skill
+             * @default 3
+             */
+            skill: number;
+            /**
+             * Load
+             * @default 3
+             */
+            load: number;
+            /**
+             * Hours
+             * @default 1
+             */
+            hours: number;
+            /**
+             * State
+             * @default 2
+             */
+            state: number;
+            /**
+             * Known
+             * @default 2
+             */
+            known: number;
+        };
         /**
          * WrongOut
          * @description One thing wrong; `path` is a JSON pointer into the document.
@@ -8837,9 +10531,14 @@ export interface operations {
     list_conversations: {
         parameters: {
             query?: {
-                owner?: components["schemas"]["Owner"] | null;
+                order?: "newest" | "waiting";
                 limit?: number;
                 cursor?: string | null;
+                view?: components["schemas"]["View"];
+                owner?: components["schemas"]["Owner"] | null;
+                tag_id?: string | null;
+                channel_id?: string | null;
+                contact_id?: string | null;
             };
             header?: {
                 /** @description Where an operator with support access looks. */
@@ -8856,7 +10555,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_ConversationOut_"];
+                    "application/json": components["schemas"]["InboxOut"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -8864,6 +10563,34 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    count_conversations: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CountsOut"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
         };
@@ -8895,6 +10622,41 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    mark_seen: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SeenIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SeenOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
@@ -9088,6 +10850,872 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    list_contacts: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string | null;
+                text?: string | null;
+                tag_id?: string | null;
+                channel_id?: string | null;
+            };
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ContactEntryOut_"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_contact: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path: {
+                contact_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContactDetailOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    change_contact: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                contact_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ContactPatch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContactDetailOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    tag_contact: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                contact_id: string;
+                tag_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TagListOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    untag_contact: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                contact_id: string;
+                tag_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TagListOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_contact_notes: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path: {
+                contact_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_NoteOut_"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    add_contact_note: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat under the same key gets the first answer and does nothing. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                contact_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NoteIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NoteOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_tags: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_TagOut_"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    create_tag: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat under the same key gets the first answer and does nothing. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TagIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TagOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    remove_tag: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                tag_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    change_tag: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                tag_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TagPatch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TagOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    tag_conversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation_id: string;
+                tag_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TagListOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    untag_conversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation_id: string;
+                tag_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TagListOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_note: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path: {
+                note_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NoteOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    remove_note: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                note_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    change_note: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                note_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NotePatch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NoteOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_notes: {
+        parameters: {
+            query?: {
+                from_number?: number;
+                through_number?: number;
+                order?: "asc" | "desc";
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_NoteOut_"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    add_note: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat under the same key gets the first answer and does nothing. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TalkNoteIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NoteOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_canned_replies: {
+        parameters: {
+            query?: {
+                text?: string | null;
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_CannedReplyOut_"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    create_canned_reply: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat under the same key gets the first answer and does nothing. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CannedReplyIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CannedReplyOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    create_own_canned_reply: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat under the same key gets the first answer and does nothing. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CannedReplyIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CannedReplyOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    remove_own_canned_reply: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                own_reply_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    change_own_canned_reply: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                own_reply_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CannedReplyPatch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CannedReplyOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    remove_canned_reply: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                reply_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    change_canned_reply: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                reply_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CannedReplyPatch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CannedReplyOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    use_canned_reply: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat under the same key gets the first answer and does nothing. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                reply_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     search_messages: {
         parameters: {
             query: {
@@ -9117,6 +11745,335 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_FoundMessageOut_"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_routing_settings: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoutingOut"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    replace_routing_settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RoutingIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoutingOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_routing_members: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RoutingMemberOut_"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    change_routing_member: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                member_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AbilityIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoutingMemberOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    say_state: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StateIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoutingMemberOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_queue: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueueOut"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_ratings: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RatingOut_"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    average_ratings: {
+        parameters: {
+            query?: {
+                since?: string | null;
+                until?: string | null;
+            };
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RatingAverageOut"][];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    transfer: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat under the same key gets the first answer and does nothing. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TransferIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_transfers: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_TransferOut_"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -9526,6 +12483,66 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    summarise: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SummaryOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    suggest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuggestionsOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
