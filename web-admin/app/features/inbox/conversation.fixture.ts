@@ -6,7 +6,7 @@ export function conversation(given: Partial<Conversation> = {}): Conversation {
     id: 'c',
     instance_id: 'i',
     channel_id: 'ch',
-    contact: { id: 'p', name: null, blocked: false },
+    contact: { id: 'p', name: null, remark: null, blocked: false },
     owner: 'bot',
     owner_member_id: null,
     owner_version: 1,
