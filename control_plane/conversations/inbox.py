@@ -198,7 +198,10 @@ async def counts(session: AsyncSession, actor: Actor) -> Any:
 
 async def position(session: AsyncSession, tenant_id: UUID) -> tuple[int, int]:
     """Where the tenant's stream stands. Asked before what is shown with it, which holds no less."""
-    return (await stream.heads(session, [tenant_id]))[tenant_id]
+    heads = await stream.heads(session, [tenant_id])
+    if tenant_id not in heads:
+        raise not_found("tenant")
+    return heads[tenant_id]
 
 
 async def see(

@@ -7,9 +7,9 @@
 4. `finish` gives the lease back; a call that came meanwhile makes the row due at once.
 
 All times are the database's own, so that workers with wrong clocks agree.
-Lock order everywhere: conversations, members, search positions, deliveries, work, stream heads,
-audit heads; kinds of work in the order turn, speech, lane, routing, callback, instance, webhook,
-and rows of one kind by tenant, then key.
+Lock order everywhere: contacts, conversations, members, search positions, deliveries, work, stream
+heads, audit heads; kinds of work in the order turn, speech, lane, routing, callback, instance,
+webhook, and rows of one kind by tenant, then key.
 """
 
 from collections.abc import Collection, Iterable, Sequence

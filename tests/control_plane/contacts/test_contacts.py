@@ -1,5 +1,6 @@
 """/contacts: found, looked at, written about; and what the audit does not say."""
 
+import asyncio
 from uuid import UUID
 
 import asyncpg
@@ -9,7 +10,7 @@ from control_plane.access.permissions import Role
 from control_plane.contacts import service
 from control_plane.contacts.schemas import MAX_FIELDS
 from tests.conftest import Person
-from tests.control_plane.conversations.scene import Bot, make_bot
+from tests.control_plane.conversations.scene import Bot, make_bot, until_blocked
 
 PHONE = "13812345678"
 
@@ -169,3 +170,39 @@ class TestChange:
             await bot.owner.call("PUT", f"/contacts/{contact}/tags/{tag}"),
         ):
             assert (answer.status_code, answer.json()["code"]) == (409, "contact_erased")
+
+
+class TestErasedMeanwhile:
+    async def test_nothing_is_written_about_them_behind_it(
+        self, bot: Bot, contact, ground, database_name: str, superuser: asyncpg.Connection
+    ) -> None:
+        async with ground.connection(None, database_name) as eraser:
+            erasing = eraser.transaction()
+            await erasing.start()
+            await eraser.execute("SELECT FROM contacts WHERE id = $1 FOR UPDATE", UUID(contact))
+            attempts = [
+                asyncio.create_task(bot.owner.patch(f"/contacts/{contact}", {"remark": "x"})),
+                asyncio.create_task(bot.owner.post(f"/contacts/{contact}/notes", {"text": "x"})),
+            ]
+            await until_blocked(superuser, len(attempts))
+            await eraser.execute(
+                "UPDATE contacts SET platform_id = 'erased:' || id WHERE id = $1", UUID(contact)
+            )
+            await erasing.commit()
+            answers = await asyncio.gather(*attempts)
+
+        assert [answer.json()["code"] for answer in answers] == ["contact_erased"] * 2
+        for table in ("contact_cards", "notes"):
+            assert await superuser.fetchval(f"SELECT count(*) FROM {table}") == 0  # noqa: S608
+
+    async def test_what_they_write_waits_for_no_note(
+        self, bot: Bot, contact, ground, database_name: str
+    ) -> None:
+        async with ground.connection(None, database_name) as writer:
+            writing = writer.transaction()
+            await writing.start()
+            await writer.execute(service._STANDING, UUID(contact))
+
+            await bot.hears("again")
+
+            await writing.rollback()

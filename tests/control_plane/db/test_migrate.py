@@ -176,3 +176,32 @@ class TestAudit:
             for tenant_id in tenants:
                 found = await superuser.fetchrow("SELECT * FROM audit_verify($1)", tenant_id)
                 assert tuple(found) == (2, None)
+
+
+class TestWaiting:
+    async def test_who_waited_before_waits_since_they_last_wrote(
+        self, ground, empty_name: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        upgrade = command.upgrade
+        with monkeypatch.context() as patch:
+            patch.setattr(command, "upgrade", lambda config, _head: upgrade(config, FORMER))
+            await migrate(empty_url, grant_to=ground.app)
+        database = Database(ground.url(ground.app, empty_name), pool_size=1)
+        try:
+            async with ground.connection(None, empty_name) as superuser:
+                for number, owner in enumerate(("waiting", "bot"), start=1):
+                    planted = await plant(database, await read_tables(superuser), number)
+                    await superuser.execute(
+                        "UPDATE conversations SET owner = $2 WHERE tenant_id = $1",
+                        planted.tenant_id,
+                        owner,
+                    )
+
+                await migrate(empty_url, grant_to=ground.app)
+
+                rows = await superuser.fetch(
+                    "SELECT owner, waiting_since = last_message_at AS since FROM conversations"
+                )
+                assert {tuple(row) for row in rows} == {("waiting", True), ("bot", None)}
+        finally:
+            await database.close()
