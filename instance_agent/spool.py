@@ -17,8 +17,9 @@ Change = Callable[[sqlite3.Connection], tuple[int, int]]
 
 # Rejected events kept for a person to look at; the oldest make room.
 MAX_DEAD_LETTERS = 1000
-# Batches read at once, so that few commits serve many posts.
-AHEAD = 10
+# Batches read at once, so that few commits serve many posts: as many as take longer to post than
+# a disk takes for the commit, or the posts would wait for it.
+AHEAD = 30
 
 _SUPERSEDED = "FROM spool WHERE subject = ?"
 _SETTLED = "FROM spool WHERE seq <= ?"

@@ -30,6 +30,9 @@ POOL_SIZE = 16
 PLAIN_POOL_SIZE = 8
 # And for lone statements, such as taking leases.
 LONE_POOL_SIZE = 2
+# For lone statements with a durable commit: twice as many as ingest has writers, or writers that
+# are busy would look like a shortage of connections.
+DURABLE_POOL_SIZE = 4
 # Seconds to wait for a free connection before the request fails as unavailable.
 POOL_TIMEOUT_S = 10.0
 # Seconds that transactions may still take when the pools close.
@@ -59,6 +62,7 @@ _SERVER_SETTINGS = {
 _POOLS: dict[str, tuple[int, dict[str, str]]] = {
     "plain": (PLAIN_POOL_SIZE, {}),
     "lone": (LONE_POOL_SIZE, {"synchronous_commit": "off"}),
+    "durable": (DURABLE_POOL_SIZE, {}),
 }
 
 _USED = Gauge("botyard_database_connections_used", "Connections in a transaction.", ["pool"])
@@ -133,6 +137,7 @@ class Database:
         for name, (size, _) in _POOLS.items():
             _MOST.labels(name).set(size)
         self._pools: dict[str, asyncpg.Pool] = {}
+        self._at_hand: dict[str, list[Any]] = {kind: [] for kind in _POOLS}
         self._opening = asyncio.Lock()
 
     @asynccontextmanager
@@ -176,13 +181,37 @@ class Database:
         its commit does not wait for the disk: a crash of PostgreSQL may undo it, together with
         whatever came after it.
         """
-        kind = "plain" if durable else "lone"
+        kind = "durable" if durable else "lone"
         pool = await self._pool(kind)
-        async with pool.acquire(timeout=POOL_TIMEOUT_S) as connection:
+        connection = await self._taken(pool, kind)
+        try:
             transaction = Transaction(bind=self.engine, connection=connection)
             with _measured(kind):
                 yield transaction
+        except BaseException:
+            await pool.release(connection)
+            raise
+        if self._pools.get(kind) is pool:
+            self._at_hand[kind].append(connection)
+        else:
+            # Closed meanwhile, and waiting for us.
+            await pool.release(connection)
         self._told(transaction)
+
+    async def _taken(self, pool: asyncpg.Pool, kind: str) -> Any:
+        """A connection for a lone statement: at once, where one is at hand.
+
+        A pool's give and take are turns of the loop, in which everything else comes first, while
+        PostgreSQL has nothing to do.
+        """
+        while self._at_hand[kind]:
+            connection = self._at_hand[kind].pop()
+            # One that was cut is the pool's again, and says so by an error.
+            with contextlib.suppress(asyncpg.InterfaceError):
+                if not connection.is_closed():
+                    return connection
+                await pool.release(connection)
+        return await pool.acquire(timeout=POOL_TIMEOUT_S)
 
     def _told(self, transaction: Transaction) -> None:
         topics: set[str] = transaction.info.get("hints", set())
@@ -206,9 +235,11 @@ class Database:
 
     async def close(self) -> None:
         while self._pools:
-            _, pool = self._pools.popitem()
+            kind, pool = self._pools.popitem()
             try:
                 async with asyncio.timeout(CLOSE_WITHIN_S):
+                    while self._at_hand[kind]:
+                        await pool.release(self._at_hand[kind].pop())
                     await pool.close()
             except TimeoutError:
                 pool.terminate()

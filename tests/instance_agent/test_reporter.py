@@ -262,7 +262,7 @@ class TestPostSpool:
         async with posting(reporter):
             await asyncio.wait_for(spool.empty.wait(), 10)
         assert [event_id for batch in ingest.batches for event_id in batch] == events
-        assert [len(batch) for batch in ingest.batches] == [MAX_BATCH_EVENTS] * 11 + [7]
+        assert [len(batch) for batch in ingest.batches] == [MAX_BATCH_EVENTS] * (AHEAD + 1) + [7]
 
     async def test_what_comes_meanwhile_goes_behind_it(self, reporter, ingest, spool):
         ingest.hold = True

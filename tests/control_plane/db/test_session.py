@@ -95,7 +95,7 @@ class TestPlain:
 
         assert told == []
 
-    @pytest.mark.parametrize("way", ["plain", "session"])
+    @pytest.mark.parametrize("way", ["plain", "session", "lone"])
     async def test_a_connection_that_the_server_cut_is_not_used_again(
         self, database: Database, superuser: asyncpg.Connection, way: str
     ) -> None:
@@ -108,6 +108,53 @@ class TestPlain:
             await superuser.execute("SELECT 1")
 
         assert pids[0] != pids[1]
+
+
+class TestLone:
+    @pytest.mark.parametrize("durable", [True, False])
+    async def test_the_next_statement_goes_out_before_anything_else_has_its_turn(
+        self, database: Database, durable: bool
+    ) -> None:
+        async with database.lone(durable=durable):
+            pass
+        turns: list[str] = []
+        asyncio.get_running_loop().call_soon(turns.append, "somebody else's")
+        async with database.lone(durable=durable):
+            assert turns == []
+
+    @pytest.mark.parametrize(("durable", "commit"), [(True, "on"), (False, "off")])
+    async def test_waits_for_the_disk_where_it_has_to(
+        self, database: Database, durable: bool, commit: str
+    ) -> None:
+        for _ in range(2):
+            async with database.lone(durable=durable) as session:
+                connection = await driver(session)
+                assert await connection.fetchval("SHOW synchronous_commit") == commit
+
+    async def test_an_error_tells_nobody_and_the_next_goes_on(self, database: Database) -> None:
+        told: list[set[str]] = []
+        database.on_hints = told.append
+        for fails in (True, False):
+            with contextlib.suppress(asyncpg.DivisionByZeroError):
+                async with database.lone() as session:
+                    hint(session, "fails" if fails else "goes on")
+                    await (await driver(session)).execute(f"SELECT 1 / {0 if fails else 1}")
+
+        assert told == [{"goes on"}]
+
+    @pytest.mark.parametrize("under_way", [True, False])
+    async def test_what_is_at_hand_keeps_nobody_from_closing(
+        self, app_url: str, monkeypatch: pytest.MonkeyPatch, under_way: bool
+    ) -> None:
+        monkeypatch.setattr(module, "CLOSE_WITHIN_S", 600)
+        database = Database(app_url)
+        async with database.lone(durable=True):
+            closing = asyncio.create_task(database.close())
+            if under_way:
+                # The pool's end has begun, and waits for what is in use.
+                await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            await closing
 
 
 class TestSession:

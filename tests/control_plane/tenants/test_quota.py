@@ -8,8 +8,9 @@ import pytest
 
 from control_plane.access.permissions import Role
 from control_plane.db.session import Database, Scope, driver
+from control_plane.kit.ids import new_id
 from control_plane.tenants import plans
-from control_plane.tenants.quota import Level, month_of
+from control_plane.tenants.quota import COUNTING, Level, month_of
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
 from tests.conftest import People, Person
@@ -26,6 +27,10 @@ PLAN = {
     "egress_allow": ["api.example.com"],
     "hibernate_after": 0,
 }
+_COUNTING_PLAN = f"""
+EXPLAIN WITH arrived AS (SELECT $1::uuid AS tenant_id, 202611 AS month, 1 AS n), {COUNTING}
+SELECT * FROM level
+"""  # noqa: S608 - our own constant
 
 
 def code(answer) -> tuple[int, str]:
@@ -234,6 +239,14 @@ class TestMessages:
         # The owner's sign-in is of last month.
         viewer = await people.member(bot.tenant_id, Role.VIEWER)
         assert (await level(viewer, "messages_month"))[0] == 1
+
+
+class TestCounting:
+    async def test_looks_each_limit_up_once(self, database: Database) -> None:
+        """Every message that comes in pays for it."""
+        async with database.plain() as session:
+            plan = await (await driver(session)).fetch(_COUNTING_PLAN, new_id())
+        assert sum("on plans" in line for (line,) in plan) == 1
 
 
 class TestQuota:
