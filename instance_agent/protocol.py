@@ -534,8 +534,7 @@ TRANSCRIBE_S = 60.0
 LISTEN_S = 60.0
 # Characters of one transcript: as many as one text of a message holds.
 MAX_TRANSCRIPT = 20_000
-# Characters of the name of a language.
-MAX_LANGUAGE = 40
+MAX_LANGUAGE = 40  # characters of the name of a language
 # Seconds of a voice; more is nonsense.
 MAX_DURATION_S = 24 * 3600.0
 
