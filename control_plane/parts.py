@@ -47,6 +47,7 @@ from control_plane.media import service as media_service
 from control_plane.media.removal import Removal
 from control_plane.media.storage import Storage
 from control_plane.media.transfer import Transfers
+from control_plane.media.voices import Voices
 from control_plane.privacy import retention
 from control_plane.privacy.retention import RETENTION_MAX_DAYS, Retention
 from control_plane.realtime.connections import Connections
@@ -127,11 +128,13 @@ class Parts:
         hearing = Speech(house.database, house.keys, house.clock, self.agents)
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
         webhook = Webhooks(house.database, house.keys, house.clock, house.outbound)
+        voices = Voices(house.database, self.storage, house.clock)
         removal = Removal(house.database, self.storage, house.clock)
         listed = BlacklistPush(house.database, house.keys, self.agents)
         return [
             Queues(house.database),
             self._loop(media_service.WORK, removal.remove, LoopSettings(concurrency=2)),
+            self._loop(media_service.VOICE, voices.convert, LoopSettings(concurrency=2)),
             self._loop(life.REMOVAL, removal.sweep, LoopSettings(concurrency=1)),
             self._loop(turns.WORK, turn.run, LoopSettings(concurrency=self.at_once.turns)),
             self._loop(speech.WORK, hearing.run, LoopSettings(concurrency=VOICES_AT_ONCE)),

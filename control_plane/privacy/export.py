@@ -77,9 +77,9 @@ _TENANT_FILES = {
 _MEDIA = """
 SELECT id, attempt, size, content_type, jsonb_build_object('id', id, 'name', name, 'size', size,
     'content_type', content_type, 'sha256', encode(sha256, 'hex'), 'source', source,
-    'source_id', source_id, 'created_at', created_at)::text AS row
+    'source_id', source_id, 'original_id', original_id, 'created_at', created_at)::text AS row
 FROM media WHERE tenant_id = $1 AND state = 'stored' AND id > $2 AND ($4::uuid[] IS NULL
-    OR id = ANY ($4))
+    OR id = ANY ($4) OR original_id = ANY ($4))
 ORDER BY id LIMIT $3
 """
 _MEDIA_OF = f"""

@@ -42,6 +42,8 @@ WORK = tasks.WORK
 RETRY_AFTER = (timedelta(seconds=2), timedelta(seconds=10))
 # While an agent starts, or gets its configuration, a task waits so long, looking this often.
 AGENT_PATIENCE = timedelta(minutes=5)
+# So long a task waits for what is made of its voice, and then goes on with the voice itself.
+CONVERSION_PATIENCE = timedelta(minutes=2)
 _LOOK_AGAIN = timedelta(seconds=2)
 # Voices that one tenant has written down at a time, of all that this process waits for: who talks
 # much must not keep the others waiting.
@@ -82,6 +84,8 @@ class Speech:
             tracing.follow(task.trace)
             if (rest := tenants.rest_in(task.tenant_state)) is not None:
                 return rest
+            if task.awaited and self._waited(task) < CONVERSION_PATIENCE:
+                return _LOOK_AGAIN
             agent = await sessions.active_agent(session, self._keys, task.instance_id)
             await leases.hold(session, lease)
             if agent is None:
@@ -104,7 +108,7 @@ class Speech:
             return "agent_away"
         request = TranscribeRequest(
             task_id=task.id,
-            media_id=task.media_id,
+            media_id=task.played_id,
             provider=speech.provider,
             model=speech.model,
             language=speech.language,
@@ -121,9 +125,11 @@ class Speech:
         if isinstance(outcome, Transcript) or outcome in _FINAL or outcome == "not_configured":
             return None
         if outcome == "agent_away":
-            waited = self._clock.now() - task.created_at
-            return _LOOK_AGAIN if waited < AGENT_PATIENCE else None
+            return _LOOK_AGAIN if self._waited(task) < AGENT_PATIENCE else None
         return RETRY_AFTER[task.failures] if task.failures < len(RETRY_AFTER) else None
+
+    def _waited(self, task: Task) -> timedelta:
+        return self._clock.now() - task.created_at
 
     @contextmanager
     def _counted(self, tenant_id: UUID) -> Iterator[None]:
