@@ -25,6 +25,7 @@ from control_plane.channels import blacklist_routes as blacklist
 from control_plane.channels import routes as channels
 from control_plane.channels.check import Checks
 from control_plane.conversations import delivery_routes as deliveries
+from control_plane.conversations import raw_routes as raw_messages
 from control_plane.conversations import routes as conversations
 from control_plane.conversations import search_routes as search
 from control_plane.fleet import routes as fleet
@@ -89,6 +90,7 @@ ROUTERS = (
     revisions.router,
     conversations.router,
     search.router,
+    raw_messages.router,
     deliveries.router,
     dead_letters.router,
     dead_letters.plain,

@@ -45,6 +45,11 @@ class ChannelPatch(Body):
 
     name: Name | None = None
     settings: dict[str, Any] | None = None
+    keep_raw: bool | None = Field(
+        default=None,
+        description="Whether what the platform sent is kept for support, of messages that cannot be"
+        " carried whole.",
+    )
 
 
 class ChannelOut(BaseModel):
@@ -59,6 +64,7 @@ class ChannelOut(BaseModel):
     state: str
     state_reason: str | None
     proof_at: datetime | None
+    keep_raw: bool
     callback_url: str | None = Field(description="What to enter at the platform, if anything.")
     webchat_url: str | None = Field(description="The page to chat on, for web chat.")
     created_at: datetime

@@ -11,7 +11,7 @@ import msgspec
 from control_plane.channels import blacklist
 from control_plane.db import leases
 from control_plane.db.session import Database, Scope, Session, driver
-from control_plane.ingest import rejected
+from control_plane.ingest import raw, rejected
 from control_plane.ingest.arrivals import Arrival, Results
 from control_plane.ingest.batch import AnyEvent, said
 from control_plane.ingest.commit import Pending
@@ -165,6 +165,7 @@ class Dispatcher:
             async with self._database.plain(Scope(tenants=tenants)) as session:
                 await self._store(session, group, results, arrivals)
                 # Last of all: whoever deletes one of these holds nothing else.
+                await raw.keep(session, arrivals)
                 await rejected.keep(session, group, results)
         return [[item for item in result if item is not None] for result in results]
 
@@ -179,7 +180,9 @@ class Dispatcher:
 
         What is left to do then may be lost with us: whoever hears no answer sends all of it again.
         """
-        if not all(map(_only_messages, group)) or any(arrival.media for arrival in arrivals):
+        if not all(map(_only_messages, group)) or any(
+            arrival.media or arrival.message.raw for arrival in arrivals
+        ):
             return False
         first = once(arrivals)
         try:

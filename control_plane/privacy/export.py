@@ -73,6 +73,11 @@ _TENANT_FILES = {
             'platform_id', platform_id, 'name', name, 'created_at', created_at)::text AS row
         FROM contacts WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
     """,
+    "raw_messages.json": """
+        SELECT message_id AS id, jsonb_build_object('message_id', message_id, 'body', body,
+            'received_at', received_at)::text AS row
+        FROM raw_messages WHERE tenant_id = $1 AND message_id > $2 ORDER BY message_id LIMIT $3
+    """,
 }
 _MEDIA = """
 SELECT id, attempt, size, content_type, jsonb_build_object('id', id, 'name', name, 'size', size,
@@ -103,6 +108,12 @@ FROM contacts AS c JOIN channels AS h ON h.id = c.channel_id
 JOIN blacklist_entries AS e ON e.tenant_id = c.tenant_id AND e.platform_id = c.platform_id
     AND e.kind IN ('', h.kind)
 WHERE c.tenant_id = $1 AND e.id > $2 AND c.id = $4 ORDER BY e.id LIMIT $3
+"""
+_SENT = """
+SELECT r.message_id AS id, jsonb_build_object('message_id', r.message_id, 'body', r.body,
+    'received_at', r.received_at)::text AS row
+FROM raw_messages AS r JOIN messages AS m ON m.id = r.message_id AND m.tenant_id = r.tenant_id
+WHERE r.tenant_id = $1 AND r.message_id > $2 AND m.sender_id = $4 ORDER BY r.message_id LIMIT $3
 """
 # Of a contact ($4): their own conversations, and the groups of their channel where they spoke.
 CONVERSATIONS = """
@@ -147,6 +158,7 @@ def of_contact(database: Database, tenant_id: UUID, contact_id: UUID) -> Mapping
         "messages.json": _messages(database, tenant_id, contact_id),
         "media.json": _texts(_media(database, tenant_id, contact_id)),
         "blacklist.json": _texts(_pages(database, tenant_id, _LISTED, contact_id)),
+        "raw_messages.json": _texts(_pages(database, tenant_id, _SENT, contact_id)),
     }
 
 
