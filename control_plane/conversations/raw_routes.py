@@ -29,12 +29,12 @@ class RawMessageOut(BaseModel):
     received_at: datetime
 
 
-@router.get("/{message_id}/raw")
+@router.get("/{raw_message_id}/raw")
 async def get_raw_message(
-    message_id: UUID, call: Annotated[Call, permit(Permission.RAW_READ)]
+    raw_message_id: UUID, call: Annotated[Call, permit(Permission.RAW_READ)]
 ) -> RawMessageOut:
     """What the platform sent; every look is audited."""
-    row = await (await driver(call.session)).fetchrow(_RAW, message_id)
+    row = await (await driver(call.session)).fetchrow(_RAW, raw_message_id)
     if row is None:
         raise not_found("raw_message")
     audit.record(
@@ -42,8 +42,8 @@ async def get_raw_message(
         actor=call.actor,
         tenant_id=call.actor.tenant,
         action="message.raw_read",
-        target=("message", message_id),
+        target=("message", raw_message_id),
         now=call.now,
     )
     body = None if call.actor.masked else row["body"]
-    return RawMessageOut(message_id=message_id, body=body, received_at=row["received_at"])
+    return RawMessageOut(message_id=raw_message_id, body=body, received_at=row["received_at"])

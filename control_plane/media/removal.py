@@ -38,13 +38,13 @@ _EXPIRE = """
 UPDATE media SET state = 'gone', expires_at = NULL
 WHERE tenant_id = $1 AND state <> 'gone' AND expires_at <= $2
 """
-# What was made from an object goes with it.
+# What was made from an object goes with it, or after it.
 _FOLLOW = """
 UPDATE media AS m SET state = 'gone', expires_at = NULL FROM (
-    SELECT v.id FROM media AS v JOIN media AS o
-        ON o.id = v.original_id AND o.tenant_id = v.tenant_id
-    WHERE v.tenant_id = $1 AND v.state <> 'gone' AND o.state = 'gone'
-    ORDER BY v.id FOR UPDATE OF v
+    SELECT id FROM media AS v
+    WHERE tenant_id = $1 AND original_id IS NOT NULL AND state <> 'gone'
+      AND NOT EXISTS (SELECT FROM media AS o WHERE o.id = v.original_id AND o.state <> 'gone')
+    ORDER BY id FOR UPDATE
 ) AS made WHERE m.id = made.id
 """
 _GONE = "SELECT id, attempt FROM media WHERE tenant_id = $1 AND state = 'gone' ORDER BY id LIMIT $2"

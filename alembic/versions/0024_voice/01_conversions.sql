@@ -5,8 +5,6 @@ ALTER TABLE media
     ADD COLUMN original_id uuid,
     ADD COLUMN conversion text CHECK (conversion IN ('pending', 'ready', 'failed')),
     ADD COLUMN conversion_error text,
-    ADD CHECK ((conversion = 'failed') = (conversion_error IS NOT NULL)),
-    ADD FOREIGN KEY (tenant_id, original_id) REFERENCES media (tenant_id, id)
-        ON DELETE SET NULL (original_id);
+    ADD CHECK ((conversion = 'failed') = (conversion_error IS NOT NULL));
 CREATE UNIQUE INDEX media_made_from ON media (tenant_id, original_id)
     WHERE original_id IS NOT NULL;

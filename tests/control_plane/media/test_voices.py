@@ -307,6 +307,19 @@ class TestLife:
 
         assert (kept, await ward.objects(), await ward.rows()) == (2, 0, [])
 
+    async def test_goes_after_a_voice_that_went_before_it(
+        self, ward: Ward, worker: Worker, parts: Parts
+    ) -> None:
+        media_id = await ward.hears()
+        await worker.once()
+        # As if it was forgotten just when a worker had looked for what goes with it.
+        await ward.superuser.execute("DELETE FROM media WHERE id = $1", UUID(media_id))
+        removal = Removal(parts.house.database, parts.storage, parts.house.clock)
+
+        await Worker(parts.house.database, WORK, removal.remove).again(ward.owner.tenant_id)
+
+        assert await ward.rows() == []
+
     async def test_is_named_by_its_row_for_the_sweep(
         self, ward: Ward, worker: Worker, parts: Parts, clock: Any
     ) -> None:

@@ -164,7 +164,7 @@ class Builder:
         ids["visitor_id"] = visitor
         conversation = await bot.hears(f"Is this {tenant.name}?", key=str(visitor))
         ids["conversation_id"] = conversation
-        ids["message_id"] = await self.superuser.fetchval(
+        ids["raw_message_id"] = await self.superuser.fetchval(
             RAW_MESSAGE, conversation, json.dumps({"to": tenant.name})
         )
         await bot.says(conversation, f"This is {tenant.name}.")

@@ -31,7 +31,7 @@ MAY: dict[str, frozenset[Permission]] = {
     "custom without permissions": frozenset(),
     "key with every scope": OWNER - NOT_FOR_KEYS,
     "key without scopes": frozenset(),
-    "support access": ROLE_PERMISSIONS[Role.VIEWER],
+    "support access": ROLE_PERMISSIONS[Role.VIEWER] | {Permission.RAW_READ},
     "suspended owner": OWNER & WORKS_IN_STATE["suspended"],
     "operator": OPERATOR_PERMISSIONS,
     "nobody": frozenset(),
@@ -55,6 +55,7 @@ NOT_NOW = {
     f"{CHAT}/close": {"owned_by_other", "conversation_closed", "conversation_not_found"},
     # An erasure before it is kept: it runs in transactions of its own.
     "/api/v1/blacklist": {"contact_not_found"},
+    "/api/v1/messages/{raw_message_id}/raw": {"raw_message_not_found"},
     "/api/v1/deliveries/{delivery_id}/resend": {"not_owner", "contact_erased"},
     "/api/v1/deliveries/{delivery_id}/settle": {"not_owner", "not_unconfirmed"},
     # A key is no member, and an invitation holds only while its inviter is one.
