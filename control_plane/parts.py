@@ -56,6 +56,7 @@ from control_plane.rollouts import worker as rollouts
 from control_plane.rollouts.figures import Figures
 from control_plane.rollouts.worker import Rollouts
 from control_plane.speech import worker as speech
+from control_plane.speech.offline import LANGUAGE, Offline
 from control_plane.speech.worker import Speech
 from control_plane.tenants import life
 from control_plane.turns import worker as turns
@@ -115,6 +116,7 @@ class Parts:
     storage: Storage
     transfers: Transfers
     at_once: AtOnce
+    offline_speech: bool = False
     provisioner: Provisioner | None = None
 
     def api(self) -> list[Stoppable]:
@@ -125,7 +127,8 @@ class Parts:
         """Turns, deliveries, callbacks that wait, webhooks."""
         house = self.house
         turn = Turns(house.database, house.keys, house.clock, self.agents)
-        hearing = Speech(house.database, house.keys, house.clock, self.agents)
+        offline = Offline(house.database, self.storage) if self.offline_speech else None
+        hearing = Speech(house.database, house.keys, house.clock, self.agents, offline)
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
         webhook = Webhooks(house.database, house.keys, house.clock, house.outbound)
         voices = Voices(house.database, self.storage, house.clock)
@@ -210,6 +213,7 @@ def build(
     retention_max_days: int = RETENTION_MAX_DAYS,
     sockets: SocketLimits | None = None,
     at_once: AtOnce | None = None,
+    offline_speech: bool = False,
 ) -> Parts:
     """Wire the parts over one database; with Redis, hints and rate limits go through it."""
     database = Database(database_url)
@@ -241,12 +245,15 @@ def build(
         sockets=Sockets(house, incoming),
         realtime=Connections(house, sockets or SocketLimits()),
         verifier=Verifier(database, keys, clock),
-        commits=GroupCommit(Dispatcher(database).write),
+        commits=GroupCommit(
+            Dispatcher(database, offline=LANGUAGE if offline_speech else None).write
+        ),
         bootstraps=Bootstraps(database, keys, clock),
         retention=Retention(database, clock, at_most=timedelta(days=retention_max_days)),
         storage=media,
         transfers=Transfers(database, media, keys, clock),
         at_once=at_once or AtOnce(),
+        offline_speech=offline_speech,
     )
 
 

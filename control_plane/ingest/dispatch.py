@@ -153,8 +153,10 @@ SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::
 class Dispatcher:
     """Writes groups; the `write` of a GroupCommit."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, offline: str | None = None) -> None:
+        """`offline`: the language of voices that are heard without a provider."""
         self._database = database
+        self._offline = offline
 
     async def write(self, group: Sequence[Pending]) -> list[list[EventResult]]:
         """One transaction stores the whole group, speaking for exactly its tenants."""
@@ -211,7 +213,7 @@ class Dispatcher:
     ) -> None:
         await _remember(session, group)
         entries = defaultdict(list, await store(session, arrivals))
-        for tenant, entry in await tasks.begin(session, _voices(arrivals)):
+        for tenant, entry in await tasks.begin(session, _voices(arrivals), offline=self._offline):
             entries[tenant].append(entry)
         await _save_checkpoints(session, group)
         for pending, result in zip(group, results, strict=True):

@@ -10,7 +10,10 @@ import os
 import resource
 import sys
 from contextlib import suppress
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+if TYPE_CHECKING:
+    from av import AudioFrame
 
 # Exit codes; a signal means that a limit ended it, too.
 UNDECODABLE = 3
@@ -28,7 +31,8 @@ _PROCESSOR_S = 30
 RATE = 24_000
 # Bits a second: speech in one channel.
 _BIT_RATE = 32_000
-_SAMPLE = 2
+# Bytes of one sample.
+SAMPLE = 2
 _SILK = (b"\x02#!SILK_V3", b"#!SILK_V3")
 # A voice of ours, 20 ms long: what the libraries load as they go, they load for it.
 _FIRST = b"#!AMR\n\x3c" + bytes(31)
@@ -39,18 +43,20 @@ class TooLong(Exception):
 
 
 class Sound(io.RawIOBase):
-    """Samples of one channel, 16 bits each, as many as a voice may have."""
+    """Samples of one channel, 16 bits each, of so many seconds at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: int, rate: int) -> None:
         super().__init__()
         self.samples = bytearray()
+        self.rate = rate
+        self._most = seconds * rate * SAMPLE
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: object, /) -> int:
         piece = bytes(cast(bytes, data))
-        if len(self.samples) + len(piece) > MAX_SECONDS * RATE * _SAMPLE:
+        if len(self.samples) + len(piece) > self._most:
             raise TooLong
         self.samples += piece
         return len(piece)
@@ -58,39 +64,45 @@ class Sound(io.RawIOBase):
 
 def decoded(voice: bytes) -> bytes:
     """The samples of a voice, at RATE; raises TooLong, ValueError or what the libraries raise."""
-    sound = Sound()
+    import pysilk
+
+    sound = Sound(MAX_SECONDS, RATE)
     if voice.startswith(_SILK):
         pysilk.decode(io.BytesIO(voice), sound, RATE)
     else:
-        _amr(voice, sound)
+        pour(voice, "amr", sound)
     if not sound.samples:
         raise ValueError("there is no sound")
     return bytes(sound.samples)
 
 
-def _amr(voice: bytes, sound: Sound) -> None:
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-    # Named, or the bytes would choose among some hundred readers.
-    with av.open(io.BytesIO(voice), "r", format="amr") as container:
+def pour(voice: bytes, reader: str, sound: Sound) -> None:
+    """What FFmpeg's reader of this name finds; named, or the bytes would choose among hundreds."""
+    import av
+
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=sound.rate)
+    with av.open(io.BytesIO(voice), "r", format=reader) as container:
         for frame in container.decode(audio=0):
             _write(resampler.resample(frame), sound)
     _write(resampler.resample(None), sound)
 
 
-def _write(frames: "list[av.AudioFrame]", sound: Sound) -> None:
+def _write(frames: "list[AudioFrame]", sound: Sound) -> None:
     for frame in frames:
         # Planes are padded.
-        sound.write(bytes(frame.planes[0])[: frame.samples * _SAMPLE])
+        sound.write(bytes(frame.planes[0])[: frame.samples * SAMPLE])
 
 
 def encoded(samples: bytes) -> bytes:
     """Samples as an MP3."""
+    import av
+
     made = io.BytesIO()
     with av.open(made, "w", format="mp3") as container:
         stream = container.add_stream("libmp3lame", rate=RATE)
         stream.layout = "mono"
         stream.bit_rate = _BIT_RATE
-        frame = av.AudioFrame(format="s16", layout="mono", samples=len(samples) // _SAMPLE)
+        frame = av.AudioFrame(format="s16", layout="mono", samples=len(samples) // SAMPLE)
         frame.sample_rate = RATE
         frame.planes[0].update(samples.ljust(frame.planes[0].buffer_size, b"\0"))
         planar = av.AudioResampler(
@@ -101,12 +113,12 @@ def encoded(samples: bytes) -> bytes:
     return made.getvalue()
 
 
-def give_up_rights() -> None:
+def give_up_rights(processor_s: int = _PROCESSOR_S) -> None:
     """From here on: no new file, socket or process with libraries, little memory and time."""
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_CPU: _PROCESSOR_S,
+        resource.RLIMIT_CPU: processor_s,
         # Descriptors above the two pipes and the sink of errors.
         resource.RLIMIT_NOFILE: 3,
         resource.RLIMIT_AS: _MEMORY,
@@ -118,7 +130,10 @@ def give_up_rights() -> None:
 
 
 def main() -> int:
-    encoded(decoded(_FIRST))
+    try:
+        encoded(decoded(_FIRST))
+    except ImportError:
+        return NO_DECODER
     give_up_rights()
     stdin = cast(BinaryIO, sys.stdin.buffer)
     try:
@@ -135,10 +150,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        import av
-        import pysilk
-    except ImportError:
-        os._exit(NO_DECODER)
     # No clean-up of libraries that have seen such bytes.
     os._exit(main())

@@ -41,6 +41,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[])
     JOIN config_states AS s ON s.instance_id = c.instance_id
     JOIN revisions AS r ON r.instance_id = s.instance_id AND r.number = s.desired
 WHERE r.document -> 'speech' ->> 'provider' IS NOT NULL
+    OR r.document -> 'speech' ->> 'language' = $5
 RETURNING t.id, t.tenant_id, t.conversation_id, t.message_id,
     (SELECT number FROM messages AS m WHERE m.id = t.message_id) AS number
 """
@@ -108,8 +109,13 @@ class Task:
     tenant_state: str
 
 
-async def begin(session: Session, voices: Sequence[Voiced]) -> list[tuple[UUID, Entry]]:
-    """Begin a task for each voice whose bot has somebody who hears; what there is to tell."""
+async def begin(
+    session: Session, voices: Sequence[Voiced], *, offline: str | None = None
+) -> list[tuple[UUID, Entry]]:
+    """Begin a task for each voice whose bot has somebody who hears; what there is to tell.
+
+    `offline` is the language that is heard without a provider, if one is.
+    """
     if not voices:
         return []
     rows = await (await driver(session)).fetch(
@@ -118,6 +124,7 @@ async def begin(session: Session, voices: Sequence[Voiced]) -> list[tuple[UUID, 
         [voice.tenant_id for voice in voices],
         [voice.message_id for voice in voices],
         [voice.media_id for voice in voices],
+        offline,
     )
     await leases.call(session, WORK, [(row["id"], row["tenant_id"]) for row in rows])
     return [(row["tenant_id"], Entry(type="asr.started", data=_named(row))) for row in rows]

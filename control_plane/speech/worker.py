@@ -26,6 +26,7 @@ from control_plane.kit import tracing
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.speech import tasks
+from control_plane.speech.offline import LANGUAGE, Offline
 from control_plane.speech.tasks import Task
 from control_plane.tenants import service as tenants
 from instance_agent.document import Speech as Section
@@ -61,12 +62,18 @@ class Speech:
     """Works on tasks of speech."""
 
     def __init__(
-        self, database: Database, keys: Keyring, clock: Clock, agents: AgentClient
+        self,
+        database: Database,
+        keys: Keyring,
+        clock: Clock,
+        agents: AgentClient,
+        offline: Offline | None = None,
     ) -> None:
         self._database = database
         self._keys = keys
         self._clock = clock
         self._agents = agents
+        self._offline = offline
         self._calls: Counter[UUID] = Counter()
 
     async def run(self, lease: Lease) -> timedelta | None:
@@ -86,11 +93,16 @@ class Speech:
                 return rest
             if task.awaited and self._waited(task) < CONVERSION_PATIENCE:
                 return _LOOK_AGAIN
-            agent = await sessions.active_agent(session, self._keys, task.instance_id)
+            offline, agent = self._offline_for(task), None
+            if offline is None:
+                agent = await sessions.active_agent(session, self._keys, task.instance_id)
             await leases.hold(session, lease)
-            if agent is None:
+            if offline is None and agent is None:
                 await instances.wake(session, task.instance_id, now=self._clock.now())
-        outcome = await self._ask(task, agent)
+        if offline is None:
+            outcome = await self._ask(task, agent)
+        else:
+            outcome = await offline.hear(task.tenant_id, task.played_id)
         pause = self._pause(task, outcome)
         async with self._transaction(lease) as session:
             if pause is None:
@@ -119,6 +131,13 @@ class Speech:
             error_class = _class_of(error)
             log.info("a voice was not written down", error_class=error_class, model=speech.model)
             return error_class
+
+    def _offline_for(self, task: Task) -> Offline | None:
+        """Who hears without a provider, where none is named and the language is the one."""
+        section = task.speech
+        if section.get("provider") is not None or section.get("language") != LANGUAGE:
+            return None
+        return self._offline
 
     def _pause(self, task: Task, outcome: Transcript | str) -> timedelta | None:
         """When to ask again; None where this was the end."""

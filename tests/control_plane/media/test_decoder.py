@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import av
-import pysilk
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,13 +36,6 @@ print(json.dumps({{
     "said": len(sys.stdin.buffer.read()),
 }}))
 """
-
-
-@pytest.fixture(autouse=True)
-def libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it loads as a script, for calls of its functions."""
-    monkeypatch.setattr(decoder, "av", av, raising=False)
-    monkeypatch.setattr(decoder, "pysilk", pysilk, raising=False)
 
 
 async def made(voice: bytes) -> child.Ended:
@@ -121,7 +113,6 @@ class TestDecoded:
     @settings(max_examples=40, deadline=None)
     @given(st.binary(max_size=400))
     def test_of_any_amr_is_sound_or_refused(self, tail: bytes) -> None:
-        decoder.av = av  # type: ignore[attr-defined]
         try:
             samples = decoder.decoded(b"#!AMR\n" + tail)
         except (av.FFmpegError, ValueError):
