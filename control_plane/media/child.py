@@ -29,6 +29,7 @@ async def run(program: Path, given: bytes, *, within_s: float, at_most: int) -> 
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",
+        "-B",
         str(program),
         stdin=PIPE,
         stdout=PIPE,
