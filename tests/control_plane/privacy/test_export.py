@@ -66,6 +66,7 @@ class TestTenant:
             "webhooks.json": 1,
             "providers.json": 1,
             "blacklist.json": 0,
+            "raw_messages.json": 0,
             "contacts.json": 2,
             "conversations.json": 2,
             "messages.json": 5,
