@@ -226,7 +226,8 @@ class Inbound(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `dedupe_key` is the platform's own notion of sameness: a redelivery repeats it.
     `occurred_at` is in Unix seconds. `reply_handle` is whatever a passive reply needs. `app` names
-    the receiving application where one credential serves several; it stays in the agent.
+    the receiving application where one credential serves several; it stays in the agent. `raw` is
+    what the platform sent, without secrets, where we cannot carry all of it (`adapters.raw`).
     """
 
     dedupe_key: str
@@ -238,6 +239,7 @@ class Inbound(Struct, frozen=True, kw_only=True, omit_defaults=True):
     mentions_bot: bool = True
     reply_handle: dict[str, str] = field(default_factory=dict)
     app: dict[str, str] = field(default_factory=dict)
+    raw: str = ""
 
 
 class RawCallback(Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from control_plane.contacts import note_routes as notes
 from control_plane.contacts import routes as contacts
 from control_plane.contacts import tag_routes as tags
 from control_plane.conversations import delivery_routes as deliveries
+from control_plane.conversations import raw_routes as raw_messages
 from control_plane.conversations import routes as conversations
 from control_plane.conversations import search_routes as search
 from control_plane.fleet import routes as fleet
@@ -103,6 +104,7 @@ ROUTERS = (
     search.router,
     routing.router,
     routing.talks_router,
+    raw_messages.router,
     deliveries.router,
     dead_letters.router,
     dead_letters.plain,

@@ -413,6 +413,7 @@ def _parts(settings: Settings) -> Parts:
         media=settings.media_storage,
         sockets=settings.sockets,
         at_once=AtOnce(turns=settings.turns_at_once, lanes=settings.lanes_at_once),
+        offline_speech=settings.offline_speech,
     )
 
 

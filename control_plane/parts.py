@@ -47,6 +47,7 @@ from control_plane.media import service as media_service
 from control_plane.media.removal import Removal
 from control_plane.media.storage import Storage
 from control_plane.media.transfer import Transfers
+from control_plane.media.voices import Voices
 from control_plane.privacy import retention
 from control_plane.privacy.retention import RETENTION_MAX_DAYS, Retention
 from control_plane.realtime.connections import Connections
@@ -57,6 +58,7 @@ from control_plane.rollouts.worker import Rollouts
 from control_plane.routing import worker as routing
 from control_plane.routing.worker import Router
 from control_plane.speech import worker as speech
+from control_plane.speech.offline import LANGUAGE, Offline
 from control_plane.speech.worker import Speech
 from control_plane.tenants import life
 from control_plane.turns import worker as turns
@@ -116,6 +118,7 @@ class Parts:
     storage: Storage
     transfers: Transfers
     at_once: AtOnce
+    offline_speech: bool = False
     provisioner: Provisioner | None = None
 
     def api(self) -> list[Stoppable]:
@@ -126,15 +129,18 @@ class Parts:
         """Turns, deliveries, callbacks that wait, webhooks."""
         house = self.house
         turn = Turns(house.database, house.keys, house.clock, self.agents)
-        hearing = Speech(house.database, house.keys, house.clock, self.agents)
+        offline = Offline(house.database, self.storage) if self.offline_speech else None
+        hearing = Speech(house.database, house.keys, house.clock, self.agents, offline)
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
         webhook = Webhooks(house.database, house.keys, house.clock, house.outbound)
+        voices = Voices(house.database, self.storage, house.clock)
         removal = Removal(house.database, self.storage, house.clock)
         router = Router(house.database, house.clock)
         listed = BlacklistPush(house.database, house.keys, self.agents)
         return [
             Queues(house.database),
             self._loop(media_service.WORK, removal.remove, LoopSettings(concurrency=2)),
+            self._loop(media_service.VOICE, voices.convert, LoopSettings(concurrency=2)),
             self._loop(life.REMOVAL, removal.sweep, LoopSettings(concurrency=1)),
             self._loop(turns.WORK, turn.run, LoopSettings(concurrency=self.at_once.turns)),
             self._loop(speech.WORK, hearing.run, LoopSettings(concurrency=VOICES_AT_ONCE)),
@@ -211,6 +217,7 @@ def build(
     retention_max_days: int = RETENTION_MAX_DAYS,
     sockets: SocketLimits | None = None,
     at_once: AtOnce | None = None,
+    offline_speech: bool = False,
 ) -> Parts:
     """Wire the parts over one database; with Redis, hints and rate limits go through it."""
     database = Database(database_url)
@@ -242,12 +249,15 @@ def build(
         sockets=Sockets(house, incoming),
         realtime=Connections(house, sockets or SocketLimits()),
         verifier=Verifier(database, keys, clock),
-        commits=GroupCommit(Dispatcher(database).write),
+        commits=GroupCommit(
+            Dispatcher(database, offline=LANGUAGE if offline_speech else None).write
+        ),
         bootstraps=Bootstraps(database, keys, clock),
         retention=Retention(database, clock, at_most=timedelta(days=retention_max_days)),
         storage=media,
         transfers=Transfers(database, media, keys, clock),
         at_once=at_once or AtOnce(),
+        offline_speech=offline_speech,
     )
 
 

@@ -123,6 +123,10 @@ class Settings(BaseSettings):
         default="",
         description="Private networks by comma that tenants' addresses may lead to: 10.2.0.0/16.",
     )
+    offline_speech: bool = Field(
+        default=False,
+        description="Write down English voices of bots that name no provider, beside the worker.",
+    )
     retention_max_days: int = Field(
         default=RETENTION_MAX_DAYS,
         ge=31,

@@ -86,6 +86,7 @@ async def up(settings: Settings, screen: Screen) -> None:
                 media=settings.media_storage,
                 sockets=settings.sockets,
                 at_once=AtOnce(turns=settings.turns_at_once, lanes=settings.lanes_at_once),
+                offline_speech=settings.offline_speech,
             )
             stop_on_signals(stopping, parts.house.draining)
             if postgres is not None:

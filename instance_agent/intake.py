@@ -245,6 +245,7 @@ def received(channel_id: UUID, message: Inbound, *, trace: str = "") -> Event:
         segments=message.segments,
         mentions_bot=message.mentions_bot,
         reply_handle=message.reply_handle,
+        raw=message.raw,
     )
     return new_event(
         "message.received",

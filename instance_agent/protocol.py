@@ -223,6 +223,7 @@ class MessageReceived(Struct, frozen=True, kw_only=True, omit_defaults=True):
     segments: list[Segment]
     mentions_bot: bool = True
     reply_handle: dict[str, str] = field(default_factory=dict)
+    raw: str = ""
 
 
 class BlockedHits(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -23,6 +23,7 @@ from adapters.model import (
     Video,
     Voice,
 )
+from adapters.raw import kept
 
 MEDIA = "dingtalk.downloadCode"
 # The names within a reply handle.
@@ -81,13 +82,13 @@ def decode(data: bytes | str) -> Said | Own | Rejected:
         return Rejected(reason="not a DingTalk message: too large")
     try:
         found = msgspec.json.decode(data, type=_Message, strict=False)
-        return _said(found)
+        return _said(found, data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         # The library's words may quote what was said.
         return Rejected(reason="not a DingTalk message")
 
 
-def _said(found: _Message) -> Said | Own:
+def _said(found: _Message, data: bytes | str) -> Said | Own:
     sender = found.sender_staff_id or found.sender_id
     names = f"{found.conversation_id}{found.msg_id}{sender}{found.sender_nick}"
     if not sender or "\0" in names or len(sender) > 500:
@@ -95,6 +96,7 @@ def _said(found: _Message) -> Said | Own:
     if found.chatbot_user_id and found.sender_id == found.chatbot_user_id:
         return Own()
     in_group = str(found.conversation_type) == "2"
+    segments = _segments(found)
     message = Inbound(
         dedupe_key=found.msg_id,
         message_id=found.msg_id,
@@ -103,10 +105,11 @@ def _said(found: _Message) -> Said | Own:
             type="group" if in_group else "direct", id=found.conversation_id
         ),
         sender=Sender(id=sender, name=found.sender_nick or None),
-        segments=_segments(found),
+        segments=segments,
         mentions_bot=found.is_in_at_list is not False if in_group else True,
         reply_handle=_handle(found),
         app={"robot_code": found.robot_code} if found.robot_code else {},
+        raw=kept(segments, data),
     )
     ids = {"senderId": found.sender_id, "senderStaffId": found.sender_staff_id}
     return Said(message=message, ids={name: value for name, value in ids.items() if value})

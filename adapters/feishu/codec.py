@@ -35,6 +35,7 @@ from adapters.model import (
     Voice,
     in_words,
 )
+from adapters.raw import kept
 
 RESOURCE = "feishu.resource"
 STICKER = "feishu.sticker"
@@ -229,6 +230,7 @@ def _said(header: _Header, received: _Received, bot_open_id: str) -> Said | Noti
     message_id, chat_id = _id(message.message_id), _id(message.chat_id)
     direct = message.chat_type == "p2p"
     place = _Place(message_id, _mentions(message.mentions, bot_open_id))
+    said = segments(message.message_type, message.content, place)
     return Said(
         event_id=header.event_id,
         sender_ids=ids,
@@ -239,10 +241,11 @@ def _said(header: _Header, received: _Received, bot_open_id: str) -> Said | Noti
             occurred_at=_time(message.create_time),
             conversation=ConversationKey(type="direct" if direct else "group", id=chat_id),
             sender=Sender(id=_id(sender_id)),
-            segments=_quote(message) + segments(message.message_type, message.content, place),
+            segments=_quote(message) + said,
             mentions_bot=direct or any(at.is_self for at in place.mentions.values()),
             reply_handle=_handle(message),
             app={"app_id": header.app_id} if header.app_id else {},
+            raw=kept(said, message),
         ),
     )
 

@@ -33,6 +33,7 @@ from adapters.model import (
     Voice,
     in_words,
 )
+from adapters.raw import kept
 
 URL = "http.url"
 RECEIVED, SEND, PING = "message.received", "message.send", "ping"
@@ -141,6 +142,7 @@ def decode(body: bytes, *, received_at: float) -> Inbound | Rejected:
         segments=[*quotes, *(each for each in segments if not isinstance(each, Reply))],
         mentions_bot=found.mentions_bot,
         reply_handle={LAST_ID: found.id},
+        raw=kept(segments, body),
     )
 
 

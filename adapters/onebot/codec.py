@@ -36,6 +36,7 @@ from adapters.model import (
     in_words,
 )
 from adapters.onebot import cq
+from adapters.raw import kept
 
 FILE = "onebot.file"
 FORWARD = "onebot.forward"
@@ -245,6 +246,7 @@ def _message(fields: Fields) -> Inbound | Ignored:
         segments=found,
         mentions_bot=direct or any(isinstance(each, At) and each.is_self for each in found),
         reply_handle=_temporary(fields, sender) if direct else {},
+        raw=kept(found, fields),
     )
 
 

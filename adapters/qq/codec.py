@@ -28,6 +28,7 @@ from adapters.model import (
     Voice,
 )
 from adapters.qq.callback import Call
+from adapters.raw import kept
 
 URL = "qq.url"
 # A private talk within a guild has the guild's number and a way of its own.
@@ -149,6 +150,7 @@ def _message(event: str, said: dict[str, Any], self_id: str) -> Inbound | Ignore
         mentions_bot=meant or event not in _OVERHEARD,
         reply_handle={"msg_id": message_id},
         app={"guild_id": guild} if guild else {},
+        raw=kept(segments, said),
     )
 
 

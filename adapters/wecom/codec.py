@@ -41,6 +41,7 @@ from adapters.model import (
     Voice,
     in_words,
 )
+from adapters.raw import kept
 
 MEDIA = "wecom.media_id"
 TEMPLATE_CARD = "wecom.template_card"
@@ -110,6 +111,7 @@ def decode(plain: bytes) -> Decoded | Rejected:
 def _message(kind: str, fields: Fields) -> Inbound:
     sender, message_id = _filled(fields, "FromUserName"), _filled(fields, "MsgId")
     read = _SEGMENTS.get(kind)
+    segments: list[Segment] = read(fields) if read else [Unsupported(platform_type=kind)]
     return Inbound(
         dedupe_key=message_id,
         message_id=message_id,
@@ -117,8 +119,9 @@ def _message(kind: str, fields: Fields) -> Inbound:
         # An application talks with one person at a time: the platform brings it no groups.
         conversation=ConversationKey(type="direct", id=sender),
         sender=Sender(id=sender),
-        segments=read(fields) if read else [Unsupported(platform_type=kind)],
+        segments=segments,
         app={"agent_id": fields["AgentID"]} if fields.get("AgentID") else {},
+        raw=kept(segments, fields),
     )
 
 

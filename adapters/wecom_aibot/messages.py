@@ -22,6 +22,7 @@ from adapters.model import (
     Video,
     Voice,
 )
+from adapters.raw import kept
 
 MEDIA = "wecom.aibot_url"
 # Messages carry addresses of media, never bytes.
@@ -125,6 +126,7 @@ def _message(kind: str, fields: Fields, at: float, req_id: str) -> Inbound:
         sender=Sender(id=_filled(_inner(fields, "from"), "userid")),
         segments=segments,
         reply_handle={name: value for name, value in handle.items() if value},
+        raw=kept(segments, fields),
     )
 
 

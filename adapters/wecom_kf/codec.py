@@ -37,6 +37,7 @@ from adapters.model import (
     Video,
     Voice,
 )
+from adapters.raw import kept
 from adapters.wecom.codec import MEDIA, Body, Fields, words
 
 MENU = "wecom_kf.msgmenu"
@@ -122,14 +123,16 @@ def decode(raw: bytes) -> Decoded | Rejected:
         customer = _filled(row, "external_userid")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         return Rejected(reason=f"not a row of customer service: {type(error).__name__}")
+    segments = _segments(kind, row.get(kind))
     return Inbound(
         dedupe_key=message_id,
         message_id=message_id,
         occurred_at=at,
         conversation=_conversation(open_kfid, customer),
         sender=Sender(id=customer),
-        segments=_segments(kind, row.get(kind)),
+        segments=segments,
         app={"open_kfid": open_kfid},
+        raw=kept(segments, row),
     )
 
 

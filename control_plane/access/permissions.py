@@ -33,6 +33,7 @@ class Permission(StrEnum):
     CONVERSATIONS_READ = "conversations.read"
     CONVERSATIONS_WRITE = "conversations.write"
     DESK_WRITE = "desk.write"
+    RAW_READ = "raw.read"
     ANSWERS_READ = "answers.read"
     ANSWERS_WRITE = "answers.write"
     PROVIDERS_READ = "providers.read"
@@ -76,10 +77,13 @@ _DISCREET = frozenset(
         Permission.WEBHOOKS_READ,
         Permission.SIGN_ON_READ,
         Permission.PROVIDERS_READ,
+        Permission.RAW_READ,
         Permission.ROLLOUTS_READ,
     }
 )
 _VIEWER = frozenset(permission for permission in Permission if permission.reads) - _DISCREET
+# An operator who was let in to find out what is wrong.
+_SUPPORT = _VIEWER | {Permission.RAW_READ}
 _MEMBER = _VIEWER | {Permission.CONVERSATIONS_WRITE, Permission.BLACKLIST_WRITE}
 _ADMIN = _MEMBER | {
     Permission.TENANT_INFORM,
@@ -90,6 +94,7 @@ _ADMIN = _MEMBER | {
     Permission.INSTANCES_WRITE,
     Permission.INSTANCES_OPERATE,
     Permission.CHANNELS_WRITE,
+    Permission.RAW_READ,
     Permission.REVISIONS_WRITE,
     Permission.DESK_WRITE,
     Permission.ANSWERS_WRITE,
@@ -179,7 +184,7 @@ class Actor:
     @property
     def permissions(self) -> frozenset[Permission]:
         if self.support_id is not None:
-            return _VIEWER
+            return _SUPPORT
         if self.role is not None:
             return ROLE_PERMISSIONS.get(self.role, frozenset()) | self.granted
         if self.scopes is not None:

@@ -13,7 +13,7 @@ class Channel(Row, table=True):
     """One IM account bound to an instance. `secrets` are the sealed secret settings.
 
     `public_token` is in the address that the platform calls; it says which channel, and proves
-    nothing.
+    nothing. `keep_raw`: whether support may see what came of messages that we cannot carry whole.
     """
 
     __tablename__ = "channels"
@@ -34,6 +34,7 @@ class Channel(Row, table=True):
     checkpoint: str | None = None
     callback_at: datetime | None = Field(default=None, sa_type=Timestamp)
     callback_refused_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    keep_raw: bool = True
     created_at: datetime = Field(sa_type=Timestamp)
     deleted_at: datetime | None = Field(default=None, sa_type=Timestamp)
 

@@ -166,6 +166,7 @@ def _out(call: Call, channel: Channel) -> ChannelOut:
         state_reason=channel.state_reason,
         proof_at=channel.proof_at,
         gaps=[_gap(channel.kind, each) for each in channel.gaps],
+        keep_raw=channel.keep_raw,
         callback_url=callback_url(base, channel),
         webchat_url=f"{base}/webchat/{channel.public_token}" if ours else None,
         created_at=channel.created_at,

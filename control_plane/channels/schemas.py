@@ -45,6 +45,11 @@ class ChannelPatch(Body):
 
     name: Name | None = None
     settings: dict[str, Any] | None = None
+    keep_raw: bool | None = Field(
+        default=None,
+        description="Whether what the platform sent is kept for support, of messages that cannot be"
+        " carried whole.",
+    )
 
 
 class GapOut(BaseModel):
@@ -72,6 +77,7 @@ class ChannelOut(BaseModel):
         description="When nobody heard it and its platform does not deliver again, newest first; "
         "the last 20."
     )
+    keep_raw: bool
     callback_url: str | None = Field(description="What to enter at the platform, if anything.")
     webchat_url: str | None = Field(description="The page to chat on, for web chat.")
     created_at: datetime

@@ -113,6 +113,8 @@ async def change(
     before = _shown(channel)
     if body.name is not None:
         channel.name = body.name
+    if body.keep_raw is not None:
+        channel.keep_raw = body.keep_raw
     if body.settings is not None:
         kind = settings.kind_of(channel.kind)
         old = channel.settings | settings.unseal(keys, channel.secrets)
@@ -184,7 +186,12 @@ async def _add_route(session: AsyncSession, channel: Channel, kind: str, token: 
 def _shown(channel: Channel) -> dict[str, Any]:
     """As the audit has it: that there is a secret, and never which."""
     kept = dict.fromkeys(settings.secret_names(settings.kind_of(channel.kind)), audit.MASK)
-    return {"kind": channel.kind, "name": channel.name, "settings": channel.settings | kept}
+    return {
+        "kind": channel.kind,
+        "name": channel.name,
+        "keep_raw": channel.keep_raw,
+        "settings": channel.settings | kept,
+    }
 
 
 async def _changed(

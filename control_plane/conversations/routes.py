@@ -35,6 +35,7 @@ from control_plane.conversations.schemas import (
 from control_plane.kit.errors import not_found
 from control_plane.kit.paging import Page, Window, cursor, cut
 from control_plane.media import links
+from control_plane.media import service as media
 
 router = APIRouter(prefix="/conversations", tags=["conversations"], route_class=TransactionRoute)
 
@@ -128,7 +129,7 @@ async def list_messages(
         limit=window.limit,
     )
     page, last = cut(rows, window.limit)
-    items = [shown_message(call, row) for row in page]
+    items = await shown_messages(call, page)
     return Page(items=items, next=cursor(last["number"]) if last else None)
 
 
@@ -143,7 +144,8 @@ async def send_message(conversation_id: UUID, body: MessageIn, call: Writer) -> 
         now=call.now,
         seen_number=body.seen_number,
     )
-    return shown_message(call, row)
+    [shown] = await shown_messages(call, [row])
+    return shown
 
 
 @router.post("/{conversation_id}/take-over")
@@ -223,9 +225,27 @@ def shown_tags(tags: Sequence[Any]) -> list[TagOut]:
     return [TagOut(id=tag["id"], name=tag["name"], colour=tag["colour"]) for tag in tags]
 
 
-def shown_message(call: Call, row: Any) -> MessageOut:
-    """A message with its delivery, as this call's reader gets it."""
-    segments = json.loads(row["segments"])
+async def shown_messages(call: Call, rows: Sequence[Any]) -> list[MessageOut]:
+    """Messages with their deliveries, as this call's reader gets them."""
+    said = [json.loads(row["segments"]) for row in rows]
+    voices = {media_id for segments in said for media_id in links.voices(segments)}
+    playback = await media.conversions(call.session, voices)
+    return [
+        _message(
+            row,
+            links.dressed(
+                call.keys,
+                segments,
+                tenant_id=row["tenant_id"],
+                now=call.now,
+                playback=playback,
+            ),
+        )
+        for row, segments in zip(rows, said, strict=True)
+    ]
+
+
+def _message(row: Any, segments: list[dict[str, Any]]) -> MessageOut:
     delivery = None
     if row["state"] is not None:
         delivery = DeliveryOut(
@@ -235,7 +255,7 @@ def shown_message(call: Call, row: Any) -> MessageOut:
         id=row["id"],
         number=row["number"],
         sender=SenderOut(kind=row["sender_kind"], id=row["sender_id"], name=row["sender_name"]),
-        segments=links.dressed(call.keys, segments, tenant_id=row["tenant_id"], now=call.now),
+        segments=segments,
         occurred_at=row["occurred_at"],
         created_at=row["created_at"],
         delivery=delivery,

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from control_plane.access.http import Call, TransactionRoute, permit
 from control_plane.access.permissions import Permission
 from control_plane.conversations import search, service
-from control_plane.conversations.routes import WindowDep, shown_message
+from control_plane.conversations.routes import WindowDep, shown_messages
 from control_plane.conversations.schemas import ContactOut, FoundMessageOut
 from control_plane.conversations.search import MAX_TEXT, MIN_TEXT, Wanted
 from control_plane.kit.given import Moment
@@ -50,9 +50,10 @@ async def search_messages(
     )
     contacts = [row["contact_id"] for row in found.rows]
     blocked = await service.blocked(call.session, contacts, call.now)
+    shown = await shown_messages(call, found.rows)
     items = [
         FoundMessageOut(
-            **dict(shown_message(call, row)),
+            **dict(message),
             conversation_id=row["conversation_id"],
             channel_id=row["channel_id"],
             contact=ContactOut(
@@ -62,6 +63,6 @@ async def search_messages(
                 blocked=row["contact_id"] in blocked,
             ),
         )
-        for row in found.rows
+        for row, message in zip(found.rows, shown, strict=True)
     ]
     return Page(items=items, next=cursor(found.next_id) if found.next_id else None)

@@ -105,6 +105,17 @@ _SHOWN = {
             "properties": {
                 "url": {"type": "string", "description": "Where the bytes of `ref` are, a while."},
                 "thumb_url": {"type": "string", "description": "The same of `thumb`."},
+                "playback": {
+                    "type": "object",
+                    "description": "Of a voice that no browser plays as it came: behind `url` is an"
+                    " MP3 once it is `ready`; `error_class` says why there is none.",
+                    "required": ["state", "error_class", "original_url"],
+                    "properties": {
+                        "state": {"enum": ["pending", "ready", "failed"]},
+                        "error_class": {"type": ["string", "null"]},
+                        "original_url": {"type": "string", "description": "Where the voice is."},
+                    },
+                },
             },
         },
     ]

@@ -13,7 +13,7 @@ from control_plane.channels.gaps import Back, Gap
 from control_plane.db import leases
 from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.delivery import late
-from control_plane.ingest import rejected
+from control_plane.ingest import raw, rejected
 from control_plane.ingest.arrivals import Arrival, Results
 from control_plane.ingest.batch import AnyEvent, said
 from control_plane.ingest.commit import Pending
@@ -159,8 +159,10 @@ SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::
 class Dispatcher:
     """Writes groups; the `write` of a GroupCommit."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, offline: str | None = None) -> None:
+        """`offline`: the language of voices that are heard without a provider."""
         self._database = database
+        self._offline = offline
 
     async def write(self, group: Sequence[Pending]) -> list[list[EventResult]]:
         """One transaction stores the whole group, speaking for exactly its tenants."""
@@ -171,6 +173,7 @@ class Dispatcher:
             async with self._database.plain(Scope(tenants=tenants)) as session:
                 await self._store(session, group, results, arrivals)
                 # Last of all: whoever deletes one of these holds nothing else.
+                await raw.keep(session, arrivals)
                 await rejected.keep(session, group, results)
                 found = session.info.get("gaps", ())
             gaps.count(found)
@@ -187,7 +190,9 @@ class Dispatcher:
 
         What is left to do then may be lost with us: whoever hears no answer sends all of it again.
         """
-        if not all(map(_only_messages, group)) or any(arrival.media for arrival in arrivals):
+        if not all(map(_only_messages, group)) or any(
+            arrival.media or arrival.message.raw for arrival in arrivals
+        ):
             return False
         first = once(arrivals)
         try:
@@ -216,7 +221,7 @@ class Dispatcher:
     ) -> None:
         await _remember(session, group)
         entries = defaultdict(list, await store(session, arrivals))
-        for tenant, entry in await tasks.begin(session, _voices(arrivals)):
+        for tenant, entry in await tasks.begin(session, _voices(arrivals), offline=self._offline):
             entries[tenant].append(entry)
         await _save_checkpoints(session, group)
         for pending, result in zip(group, results, strict=True):

@@ -24,8 +24,11 @@ _ENDINGS = {
     "application/pdf": ".pdf",
     "application/zip": ".zip",
 }
+# Voices that no browser plays; a worker makes something of them that it does.
+UNPLAYABLE = frozenset({"audio/amr", "audio/silk"})
+PLAYABLE = "audio/mpeg"
 # What a browser may show beside the page; the rest is only ever saved.
-INLINE = frozenset(_ENDINGS) - {"application/pdf", "application/zip", "audio/silk", "audio/amr"}
+INLINE = frozenset(_ENDINGS) - {"application/pdf", "application/zip"} - UNPLAYABLE
 
 _ALIASES = {
     "audio/wave": "audio/wav",

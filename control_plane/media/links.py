@@ -7,8 +7,10 @@ they have fetched already. Paths are relative to wherever the API was reached.
 import base64
 import hashlib
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Literal
 from uuid import UUID
 
@@ -16,6 +18,7 @@ from itsdangerous import BadData, URLSafeSerializer
 
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.errors import Forbidden, not_found
+from control_plane.media.service import Playback
 
 # How long a link works at least: a page is open, a large file is on its way.
 LINK_LIFE = timedelta(minutes=10)
@@ -23,6 +26,8 @@ LINK_LIFE = timedelta(minutes=10)
 _STEP_S = 300
 
 Purpose = Literal["upload", "download"]
+
+_NOBODY = UUID(int=0)
 
 _FORM = struct.Struct(">Q16s16s")
 
@@ -58,19 +63,39 @@ def read(keys: Keyring, purpose: Purpose, token: str, *, now: datetime) -> tuple
     return UUID(bytes=tenant), UUID(bytes=media)
 
 
+def voices(segments: Iterable[dict[str, Any]]) -> Iterator[UUID]:
+    """The ids of the voices that are ours, quoted ones too."""
+    for segment in segments:
+        if segment["type"] == "voice" and (media_id := _ours(segment.get("ref"))):
+            yield media_id
+        yield from voices(segment.get("quoted") or ())
+
+
 def dressed(
-    keys: Keyring, segments: list[dict[str, Any]], *, tenant_id: UUID, now: datetime
+    keys: Keyring,
+    segments: list[dict[str, Any]],
+    *,
+    tenant_id: UUID,
+    now: datetime,
+    playback: Mapping[UUID, Playback] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
-    """Segments as people get them: beside each of our refs the link to its bytes."""
+    """Segments as people get them: beside each of our refs the link to its bytes.
+
+    A voice that no browser plays as it came says how far the one is that it does play.
+    """
 
     def link(ref: Any) -> str | None:
-        if not isinstance(ref, dict) or ref.get("via") != "media":
-            return None
-        try:
-            media_id = UUID(ref["id"])
-        except ValueError:
+        media_id = _ours(ref)
+        if media_id is None:
             return None
         return make(keys, "download", tenant_id=tenant_id, media_id=media_id, now=now).path
+
+    def played(segment: dict[str, Any]) -> dict[str, Any]:
+        known = playback.get(_ours(segment.get("ref")) or _NOBODY)
+        if segment["type"] != "voice" or known is None:
+            return {}
+        original = f"{link(segment['ref'])}?original=true"
+        return {"playback": asdict(known) | {"original_url": original}}
 
     shown = []
     for segment in segments:
@@ -80,9 +105,21 @@ def dressed(
             if (path := link(ref)) is not None
         }
         if segment.get("quoted"):
-            more["quoted"] = dressed(keys, segment["quoted"], tenant_id=tenant_id, now=now)
-        shown.append(segment | more)
+            more["quoted"] = dressed(
+                keys, segment["quoted"], tenant_id=tenant_id, now=now, playback=playback
+            )
+        shown.append(segment | more | played(segment))
     return shown
+
+
+def _ours(ref: Any) -> UUID | None:
+    """The id of an object of ours; None for what a platform keeps."""
+    if not isinstance(ref, dict) or ref.get("via") != "media":
+        return None
+    try:
+        return UUID(ref["id"])
+    except ValueError:
+        return None
 
 
 def _serializer(keys: Keyring, purpose: Purpose) -> URLSafeSerializer:

@@ -38,6 +38,15 @@ _EXPIRE = """
 UPDATE media SET state = 'gone', expires_at = NULL
 WHERE tenant_id = $1 AND state <> 'gone' AND expires_at <= $2
 """
+# What was made from an object goes with it, or after it.
+_FOLLOW = """
+UPDATE media AS m SET state = 'gone', expires_at = NULL FROM (
+    SELECT id FROM media AS v
+    WHERE tenant_id = $1 AND original_id IS NOT NULL AND state <> 'gone'
+      AND NOT EXISTS (SELECT FROM media AS o WHERE o.id = v.original_id AND o.state <> 'gone')
+    ORDER BY id FOR UPDATE
+) AS made WHERE m.id = made.id
+"""
 _GONE = "SELECT id, attempt FROM media WHERE tenant_id = $1 AND state = 'gone' ORDER BY id LIMIT $2"
 _DELETE = "DELETE FROM media WHERE id = ANY ($1::uuid[]) AND state = 'gone'"
 _NEXT = "SELECT min(expires_at) FROM media WHERE tenant_id = $1 AND state <> 'gone'"
@@ -64,7 +73,9 @@ class Removal:
     async def remove(self, lease: Lease) -> timedelta | None:
         """Work handler: what has run out or was forgotten; when the next thing runs out."""
         async with self._database.session(Scope(tenants=(lease.key,))) as session:
-            await (await driver(session)).execute(_EXPIRE, lease.key, self._clock.now())
+            connection = await driver(session)
+            await connection.execute(_EXPIRE, lease.key, self._clock.now())
+            await connection.execute(_FOLLOW, lease.key)
             await leases.hold(session, lease)
         while rows := await self._gone(lease):
             await self._storage.delete(

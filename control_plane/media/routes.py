@@ -22,6 +22,7 @@ from control_plane.media.transfer import Transfers
 
 # No script of a stored file ever runs in our origin, whatever it is taken for.
 _POLICY = "sandbox; default-src 'none'; frame-ancestors 'none'"
+_LASTING = f"private, max-age={LINK_LIFE // timedelta(seconds=1)}, immutable"
 
 router = APIRouter(prefix="/media", tags=["media"], route_class=TransactionRoute)
 # Links stand outside the API: whoever holds one needs no other proof.
@@ -91,10 +92,16 @@ async def upload_media(token: str, request: Request, transfers: TransfersDep) ->
         **fails(403, 404, 416),
     },
 )
-async def download_media(token: str, request: Request, transfers: TransfersDep) -> Response:
-    """The bytes behind a link, or one range of them."""
-    media = await transfers.find(token)
-    headers = _headers(media)
+async def download_media(
+    token: str, request: Request, transfers: TransfersDep, original: bool = False
+) -> Response:
+    """The bytes behind a link, or one range of them.
+
+    Of a voice that no browser plays these are an MP3, as soon as there is one; with `original` they
+    are what was stored.
+    """
+    media = await transfers.find(token, original=original)
+    headers = _headers(media, lasting=original or media.conversion is None)
     asked = request.headers
     if asked.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
@@ -121,7 +128,8 @@ async def download_media(token: str, request: Request, transfers: TransfersDep) 
     )
 
 
-def _headers(media: Media) -> dict[str, str]:
+def _headers(media: Media, *, lasting: bool) -> dict[str, str]:
+    """What goes with the bytes; `lasting` where the link will lead to no others."""
     inline = media.content_type in kinds.INLINE
     return {
         "content-disposition": names.disposition(media.name, inline=inline),
@@ -129,7 +137,7 @@ def _headers(media: Media) -> dict[str, str]:
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
         "cross-origin-resource-policy": "same-origin",
-        "cache-control": f"private, max-age={LINK_LIFE // timedelta(seconds=1)}, immutable",
+        "cache-control": _LASTING if lasting else "private, no-cache",
         "accept-ranges": "bytes",
         "etag": f'"{(media.sha256 or b"").hex()}"',
     }

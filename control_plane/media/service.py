@@ -12,8 +12,8 @@ from control_plane.db import leases
 from control_plane.db.session import Session, driver
 from control_plane.kit.errors import Conflict, TooLarge, not_found
 from control_plane.kit.ids import new_id
-from control_plane.media import names
-from control_plane.media.models import Media, MediaState
+from control_plane.media import kinds, names
+from control_plane.media.models import Conversion, Media, MediaState
 from control_plane.media.refs import IN_SEGMENTS
 from control_plane.stream import log as stream
 from control_plane.tenants import quota
@@ -21,6 +21,7 @@ from control_plane.tenants.life import REMOVAL
 from instance_agent.protocol import MAX_MEDIA_BYTES
 
 WORK = "media"
+VOICE = "voice"
 # How long a reservation holds its bytes: the link's life and the longest upload, and some more.
 PENDING_LIFE = timedelta(minutes=30)
 # How long an object waits for the message that uses it; then it is removed.
@@ -29,10 +30,19 @@ UNUSED_LIFE = timedelta(days=1)
 SWEEP_EVERY = timedelta(days=1)
 
 _SETTLE = """
-UPDATE media SET state = 'stored', attempt = $2, sha256 = $3, content_type = $4, expires_at = $5
-WHERE id = $1 AND state = 'pending' RETURNING id
+UPDATE media SET state = 'stored', attempt = $2, sha256 = $3, content_type = $4, expires_at = $5,
+    conversion = CASE WHEN $6 THEN 'pending' END
+WHERE id = $1 AND state = 'pending' RETURNING tenant_id
 """
-_STORED = "SELECT id FROM media WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) AND state = 'stored'"
+# What was made from another object is found through that one only.
+_STORED = """
+SELECT id FROM media
+WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) AND state = 'stored' AND original_id IS NULL
+"""
+_CONVERSIONS = """
+SELECT id, conversion, conversion_error FROM media
+WHERE id = ANY ($1::uuid[]) AND state = 'stored' AND conversion IS NOT NULL
+"""
 _USE = """
 UPDATE media AS m SET expires_at = NULL FROM (
     SELECT id FROM media WHERE id = ANY ($1::uuid[]) AND state = 'stored' AND expires_at IS NOT NULL
@@ -56,6 +66,14 @@ class Source:
 
     kind: str
     id: UUID
+
+
+@dataclass(frozen=True, kw_only=True)
+class Playback:
+    """How far a voice that no browser plays is; `error_class` says why it failed."""
+
+    state: str
+    error_class: str | None
 
 
 async def reserve(
@@ -127,10 +145,35 @@ async def settle(
     now: datetime,
 ) -> bool:
     """The bytes of this attempt are stored; False when another one was first, or it is gone."""
-    settled = await (await driver(session)).fetchval(
-        _SETTLE, media_id, attempt, sha256, content_type, now + UNUSED_LIFE
+    convert = content_type in kinds.UNPLAYABLE
+    tenant_id = await (await driver(session)).fetchval(
+        _SETTLE, media_id, attempt, sha256, content_type, now + UNUSED_LIFE, convert
     )
-    return settled is not None
+    if tenant_id is not None and convert:
+        await leases.call(session, VOICE, [(media_id, tenant_id)])
+    return tenant_id is not None
+
+
+async def played(session: AsyncSession, media_id: UUID) -> Media:
+    """What a browser plays in the place of an object: what was made from it, if anything was."""
+    media = await get_stored(session, media_id)
+    if media.conversion != Conversion.READY:
+        return media
+    found = await session.exec(
+        select(Media).where(Media.original_id == media_id, Media.state == MediaState.STORED)
+    )
+    return found.one_or_none() or media
+
+
+async def conversions(session: Session, ids: Collection[UUID]) -> dict[UUID, Playback]:
+    """Those of the objects that had to be converted, and how far each is."""
+    if not ids:
+        return {}
+    rows = await (await driver(session)).fetch(_CONVERSIONS, list(ids))
+    return {
+        row["id"]: Playback(state=row["conversion"], error_class=row["conversion_error"])
+        for row in rows
+    }
 
 
 async def stored(session: Session, tenant_id: UUID, ids: Collection[UUID]) -> set[UUID]:

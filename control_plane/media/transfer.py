@@ -98,11 +98,12 @@ class Transfers:
             raise Conflict("already_stored", "Other bytes were stored under this reservation.")
         return media
 
-    async def find(self, token: str) -> Media:
-        """The stored object behind a link."""
+    async def find(self, token: str, *, original: bool = False) -> Media:
+        """The stored object behind a link, or what a browser plays instead of it."""
         tenant_id, media_id = links.read(self._keys, "download", token, now=self._clock.now())
         async with self._database.session(Scope(tenants=(tenant_id,))) as session:
-            return await service.get_stored(session, media_id)
+            find = service.get_stored if original else service.played
+            return await find(session, media_id)
 
     async def give(self, media: Media, start: int, end: int) -> AsyncIterator[bytes]:
         """Its bytes from `start` to before `end`."""

@@ -90,6 +90,7 @@ UPDATE deliveries SET segments = $2, key = 'erased:' || conversation_id, reply_h
     state = CASE WHEN state = 'queued' THEN 'withheld' ELSE state END
 WHERE message_id = ANY ($1::uuid[])
 """
+_SENT = "DELETE FROM raw_messages WHERE message_id = ANY ($1::uuid[])"
 _STEPS = """
 DELETE FROM turn_steps WHERE turn_id IN (SELECT id FROM turns WHERE conversation_id = $1)
 """
@@ -222,6 +223,7 @@ async def _blank(
             await search.forget(session, case.tenant_id, ids)
             await connection.execute(_BLANK, ids, BLANK)
             await connection.execute(_DELIVERIES, ids, BLANK)
+            await connection.execute(_SENT, ids)
             if own:
                 await connection.execute(_STEPS, conversation_id)
                 for remove in (_EXTERNAL, _NOTES, _RATINGS):

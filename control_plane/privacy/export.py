@@ -97,6 +97,11 @@ _TENANT_FILES = {
         SELECT id, jsonb_build_object('id', id, 'name', name, 'colour', colour)::text AS row
         FROM tags WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3
     """,
+    "raw_messages.json": """
+        SELECT message_id AS id, jsonb_build_object('message_id', message_id, 'body', body,
+            'received_at', received_at)::text AS row
+        FROM raw_messages WHERE tenant_id = $1 AND message_id > $2 ORDER BY message_id LIMIT $3
+    """,
     "routing_settings.json": """
         SELECT tenant_id AS id, jsonb_build_object('version', version, 'document', document,
             'updated_at', updated_at)::text AS row
@@ -138,9 +143,9 @@ _TENANT_FILES = {
 _MEDIA = """
 SELECT id, attempt, size, content_type, jsonb_build_object('id', id, 'name', name, 'size', size,
     'content_type', content_type, 'sha256', encode(sha256, 'hex'), 'source', source,
-    'source_id', source_id, 'created_at', created_at)::text AS row
+    'source_id', source_id, 'original_id', original_id, 'created_at', created_at)::text AS row
 FROM media WHERE tenant_id = $1 AND state = 'stored' AND id > $2 AND ($4::uuid[] IS NULL
-    OR id = ANY ($4))
+    OR id = ANY ($4) OR original_id = ANY ($4))
 ORDER BY id LIMIT $3
 """
 _MEDIA_OF = f"""
@@ -178,6 +183,12 @@ ORDER BY t.id LIMIT $3
 """
 _TRANSFERS_OF = _OF_CONTACT.format(shown=_TRANSFER, table="routing_transfers")
 _RATINGS_OF = _OF_CONTACT.format(shown=_RATING, table="routing_ratings")
+_SENT = """
+SELECT r.message_id AS id, jsonb_build_object('message_id', r.message_id, 'body', r.body,
+    'received_at', r.received_at)::text AS row
+FROM raw_messages AS r JOIN messages AS m ON m.id = r.message_id AND m.tenant_id = r.tenant_id
+WHERE r.tenant_id = $1 AND r.message_id > $2 AND m.sender_id = $4 ORDER BY r.message_id LIMIT $3
+"""
 # Of a contact ($4): their own conversations, and the groups of their channel where they spoke.
 CONVERSATIONS = """
 SELECT c.id, c.key_type = 'direct' AND c.contact_id = $4 AS own,
@@ -226,6 +237,7 @@ def of_contact(database: Database, tenant_id: UUID, contact_id: UUID) -> Mapping
         "notes.json": _texts(_pages(database, tenant_id, _NOTES_OF, contact_id)),
         "transfers.json": _texts(_pages(database, tenant_id, _TRANSFERS_OF, contact_id)),
         "ratings.json": _texts(_pages(database, tenant_id, _RATINGS_OF, contact_id)),
+        "raw_messages.json": _texts(_pages(database, tenant_id, _SENT, contact_id)),
     }
 
 

@@ -95,6 +95,12 @@ _KINDS = {
             SELECT id FROM assists
             WHERE tenant_id = $1 AND id < uuid7_floor($2) ORDER BY id LIMIT $3)
     """,
+    "raw_messages": """
+        DELETE FROM raw_messages WHERE message_id IN (
+            SELECT message_id FROM raw_messages
+            WHERE tenant_id = $1 AND message_id < uuid7_floor($2)
+            ORDER BY message_id LIMIT $3 FOR UPDATE SKIP LOCKED)
+    """,
     "previews": """
         UPDATE conversations SET preview = '', reply_handle = '{}' WHERE id IN (
             SELECT id FROM conversations

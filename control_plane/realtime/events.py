@@ -24,6 +24,7 @@ SEEN_WITH: dict[str, Permission] = {
     "instance.changed": Permission.INSTANCES_READ,
     "instance.phase": Permission.INSTANCES_READ,
     "invitation.changed": Permission.MEMBERS_READ,
+    "media.converted": Permission.CONVERSATIONS_READ,
     "member.changed": Permission.MEMBERS_READ,
     "message.blocked": Permission.BLACKLIST_READ,
     "message.created": Permission.CONVERSATIONS_READ,

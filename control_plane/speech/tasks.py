@@ -41,6 +41,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[])
     JOIN config_states AS s ON s.instance_id = c.instance_id
     JOIN revisions AS r ON r.instance_id = s.instance_id AND r.number = s.desired
 WHERE r.document -> 'speech' ->> 'provider' IS NOT NULL
+    OR r.document -> 'speech' ->> 'language' = $5
 RETURNING t.id, t.tenant_id, t.conversation_id, t.message_id,
     (SELECT number FROM messages AS m WHERE m.id = t.message_id) AS number
 """
@@ -52,6 +53,7 @@ FROM speech_tasks AS t WHERE t.conversation_id = $1 HAVING count(*) > 0
 """
 _TASK = """
 SELECT t.id, t.tenant_id, t.conversation_id, t.message_id, t.media_id, t.failures, t.created_at,
+    coalesce(v.id, t.media_id) AS played_id, coalesce(o.conversion = 'pending', false) AS awaited,
     c.instance_id, m.number, m.trace, r.document -> 'speech' AS speech,
     (SELECT state FROM tenants AS n WHERE n.id = t.tenant_id) AS tenant_state
 FROM speech_tasks AS t
@@ -59,6 +61,9 @@ FROM speech_tasks AS t
     JOIN messages AS m ON m.id = t.message_id
     JOIN config_states AS s ON s.instance_id = c.instance_id
     LEFT JOIN revisions AS r ON r.instance_id = s.instance_id AND r.number = s.desired
+    LEFT JOIN media AS o ON o.id = t.media_id
+    LEFT JOIN media AS v ON v.original_id = o.id AND v.tenant_id = o.tenant_id
+        AND v.state = 'stored'
 WHERE t.id = $1
 """
 _FAILED = "UPDATE speech_tasks SET failures = failures + 1 WHERE id = $1"
@@ -82,13 +87,19 @@ class Voiced:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One voice; `speech` is the section of the document that counts now."""
+    """One voice; `speech` is the section of the document that counts now.
+
+    `played_id` is what was made of a voice that no browser plays, nor many a provider; it is
+    `awaited` while that may still come.
+    """
 
     id: UUID
     tenant_id: UUID
     conversation_id: UUID
     message_id: UUID
     media_id: UUID
+    played_id: UUID
+    awaited: bool
     failures: int
     created_at: datetime
     instance_id: UUID
@@ -98,8 +109,13 @@ class Task:
     tenant_state: str
 
 
-async def begin(session: Session, voices: Sequence[Voiced]) -> list[tuple[UUID, Entry]]:
-    """Begin a task for each voice whose bot has somebody who hears; what there is to tell."""
+async def begin(
+    session: Session, voices: Sequence[Voiced], *, offline: str | None = None
+) -> list[tuple[UUID, Entry]]:
+    """Begin a task for each voice whose bot has somebody who hears; what there is to tell.
+
+    `offline` is the language that is heard without a provider, if one is.
+    """
     if not voices:
         return []
     rows = await (await driver(session)).fetch(
@@ -108,6 +124,7 @@ async def begin(session: Session, voices: Sequence[Voiced]) -> list[tuple[UUID, 
         [voice.tenant_id for voice in voices],
         [voice.message_id for voice in voices],
         [voice.media_id for voice in voices],
+        offline,
     )
     await leases.call(session, WORK, [(row["id"], row["tenant_id"]) for row in rows])
     return [(row["tenant_id"], Entry(type="asr.started", data=_named(row))) for row in rows]

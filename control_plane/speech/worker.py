@@ -26,6 +26,7 @@ from control_plane.kit import tracing
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
 from control_plane.speech import tasks
+from control_plane.speech.offline import LANGUAGE, Offline
 from control_plane.speech.tasks import Task
 from control_plane.tenants import service as tenants
 from instance_agent.document import Speech as Section
@@ -42,6 +43,8 @@ WORK = tasks.WORK
 RETRY_AFTER = (timedelta(seconds=2), timedelta(seconds=10))
 # While an agent starts, or gets its configuration, a task waits so long, looking this often.
 AGENT_PATIENCE = timedelta(minutes=5)
+# So long a task waits for what is made of its voice, and then goes on with the voice itself.
+CONVERSION_PATIENCE = timedelta(minutes=2)
 _LOOK_AGAIN = timedelta(seconds=2)
 # Voices that one tenant has written down at a time, of all that this process waits for: who talks
 # much must not keep the others waiting.
@@ -59,12 +62,18 @@ class Speech:
     """Works on tasks of speech."""
 
     def __init__(
-        self, database: Database, keys: Keyring, clock: Clock, agents: AgentClient
+        self,
+        database: Database,
+        keys: Keyring,
+        clock: Clock,
+        agents: AgentClient,
+        offline: Offline | None = None,
     ) -> None:
         self._database = database
         self._keys = keys
         self._clock = clock
         self._agents = agents
+        self._offline = offline
         self._calls: Counter[UUID] = Counter()
 
     async def run(self, lease: Lease) -> timedelta | None:
@@ -82,11 +91,18 @@ class Speech:
             tracing.follow(task.trace)
             if (rest := tenants.rest_in(task.tenant_state)) is not None:
                 return rest
-            agent = await sessions.active_agent(session, self._keys, task.instance_id)
+            if task.awaited and self._waited(task) < CONVERSION_PATIENCE:
+                return _LOOK_AGAIN
+            offline, agent = self._offline_for(task), None
+            if offline is None:
+                agent = await sessions.active_agent(session, self._keys, task.instance_id)
             await leases.hold(session, lease)
-            if agent is None:
+            if offline is None and agent is None:
                 await instances.wake(session, task.instance_id, now=self._clock.now())
-        outcome = await self._ask(task, agent)
+        if offline is None:
+            outcome = await self._ask(task, agent)
+        else:
+            outcome = await offline.hear(task.tenant_id, task.played_id)
         pause = self._pause(task, outcome)
         async with self._transaction(lease) as session:
             if pause is None:
@@ -104,7 +120,7 @@ class Speech:
             return "agent_away"
         request = TranscribeRequest(
             task_id=task.id,
-            media_id=task.media_id,
+            media_id=task.played_id,
             provider=speech.provider,
             model=speech.model,
             language=speech.language,
@@ -116,14 +132,23 @@ class Speech:
             log.info("a voice was not written down", error_class=error_class, model=speech.model)
             return error_class
 
+    def _offline_for(self, task: Task) -> Offline | None:
+        """Who hears without a provider, where none is named and the language is the one."""
+        section = task.speech
+        if section.get("provider") is not None or section.get("language") != LANGUAGE:
+            return None
+        return self._offline
+
     def _pause(self, task: Task, outcome: Transcript | str) -> timedelta | None:
         """When to ask again; None where this was the end."""
         if isinstance(outcome, Transcript) or outcome in _FINAL or outcome == "not_configured":
             return None
         if outcome == "agent_away":
-            waited = self._clock.now() - task.created_at
-            return _LOOK_AGAIN if waited < AGENT_PATIENCE else None
+            return _LOOK_AGAIN if self._waited(task) < AGENT_PATIENCE else None
         return RETRY_AFTER[task.failures] if task.failures < len(RETRY_AFTER) else None
+
+    def _waited(self, task: Task) -> timedelta:
+        return self._clock.now() - task.created_at
 
     @contextmanager
     def _counted(self, tenant_id: UUID) -> Iterator[None]:

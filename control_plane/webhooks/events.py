@@ -90,6 +90,12 @@ EVENTS = {
             needs=Permission.CONVERSATIONS_READ,
         ),
         Event(
+            name="media.converted",
+            says="There is something to play of a voice that no browser plays, or not, and why.",
+            fields=("media_id", "state", "error_class"),
+            needs=Permission.CONVERSATIONS_READ,
+        ),
+        Event(
             name="contact.erased",
             says="What a contact said was erased; erase your copies too.",
             fields=("contact_id",),

@@ -24,6 +24,7 @@ DISCREET = {
     Permission.WEBHOOKS_READ,
     Permission.SIGN_ON_READ,
     Permission.PROVIDERS_READ,
+    Permission.RAW_READ,
     Permission.ROLLOUTS_READ,
 }
 READS = {each for each in Permission if each.value.endswith(".read")} - DISCREET
@@ -44,6 +45,7 @@ CONFIGURES = {
     Permission.SIGN_ON_READ,
     Permission.PROVIDERS_READ,
     Permission.PROVIDERS_WRITE,
+    Permission.RAW_READ,
 }
 ADMINISTERS = {
     Permission.TENANT_INFORM,
@@ -118,10 +120,10 @@ class TestRoles:
 
         assert someone.permissions == {Permission.ANSWERS_READ}
 
-    def test_an_operator_who_is_lent_a_tenant_sees_what_a_viewer_sees(self) -> None:
+    def test_an_operator_who_is_lent_a_tenant_sees_what_a_viewer_sees_and_what_came(self) -> None:
         lent = replace(actor(None, operator=True), support_id=new_id())
 
-        assert lent.permissions == READS
+        assert lent.permissions == READS | {Permission.RAW_READ}
 
     def test_who_is_neither_may_do_nothing(self) -> None:
         assert actor(None).permissions == frozenset()

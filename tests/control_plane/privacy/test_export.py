@@ -87,6 +87,7 @@ class TestTenant:
             "transfers.json": 1,
             "ratings.json": 0,
             "assists.json": 0,
+            "raw_messages.json": 0,
             "contacts.json": 2,
             "notes.json": 1,
             "conversations.json": 2,

@@ -14,11 +14,15 @@ from control_plane.conversations.search_index import SearchIndex
 from control_plane.db import leases
 from control_plane.db.leases import LeaseLost
 from control_plane.kit.ids import new_id
-from control_plane.speech.worker import AGENT_PATIENCE, RETRY_AFTER
+from control_plane.media import service as media_service
+from control_plane.media.voices import Voices
+from control_plane.parts import Parts
+from control_plane.speech.worker import AGENT_PATIENCE, CONVERSION_PATIENCE, RETRY_AFTER
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
 from control_plane.webhooks.events import public
 from tests.control_plane.conversations.scene import PATIENCE_S, Gated, Worker
+from tests.control_plane.media import sound
 from tests.control_plane.media.conftest import add
 from tests.control_plane.speech.conftest import VOICE, Shop
 
@@ -91,11 +95,57 @@ class TestEnd:
         }
         assert await shop.left() == (0, 0)
         [asked] = shop.provider.asked
-        assert asked.file == ("voice.amr", VOICE)
+        assert asked.file == ("voice.mp3", VOICE)
         assert (asked.body["model"], asked.body["language"]) == ("whisper-1", "zh")
         assert [ask.task_id for ask in shop.hearing.asked] == [task]
         [listed] = (await shop.owner.get("/conversations")).json()["items"]
         assert listed["preview"] == HEARD
+
+    async def test_a_voice_that_few_read_is_heard_as_what_is_made_of_it(
+        self, shop: Shop, worker: Worker, parts: Parts
+    ) -> None:
+        house = parts.house
+        voices = Voices(house.database, parts.storage, house.clock)
+        media_id = await add(shop.agent, sound.amr(), "一.amr")
+        conversation = await shop.hears(segments=[Voice(ref=Ref(via="media", id=media_id))])
+
+        early = await worker.once()
+        asked_early = list(shop.provider.asked)
+        await Worker(house.database, media_service.VOICE, voices.convert).once()
+        await worker.again(await shop.task())
+
+        assert (early, asked_early) == (timedelta(seconds=2), [])
+        [asked] = shop.provider.asked
+        assert asked.file[0] == "voice.mp3"
+        assert sound.heard(asked.file[1])[1] == pytest.approx(1, abs=0.2)
+        assert await shop.said(conversation) == [HEARD]
+
+    async def test_a_voice_of_which_nothing_can_be_made_is_heard_as_it_came(
+        self, shop: Shop, worker: Worker, parts: Parts
+    ) -> None:
+        house = parts.house
+        noise = b"#!AMR\n" + bytes(range(256))
+        media_id = await add(shop.agent, noise, "一.amr")
+        await shop.hears(segments=[Voice(ref=Ref(via="media", id=media_id))])
+        voices = Voices(house.database, parts.storage, house.clock)
+        await Worker(house.database, media_service.VOICE, voices.convert).once()
+
+        await worker.once()
+
+        [asked] = shop.provider.asked
+        assert asked.file == ("voice.amr", noise)
+
+    async def test_a_voice_whose_conversion_does_not_come_is_heard_as_it_came(
+        self, shop: Shop, worker: Worker, clock: Any
+    ) -> None:
+        media_id = await add(shop.agent, sound.amr(), "一.amr")
+        await shop.hears(segments=[Voice(ref=Ref(via="media", id=media_id))])
+        clock.advance(CONVERSION_PATIENCE)
+
+        await worker.once()
+
+        [asked] = shop.provider.asked
+        assert asked.file == ("voice.amr", sound.amr())
 
     async def test_of_two_voices_each_gets_its_own(self, shop: Shop, worker: Worker) -> None:
         one, two = [await add(shop.agent, VOICE + mark) for mark in (b"1", b"2")]

@@ -31,6 +31,11 @@ INSERT INTO webhook_messages (id, tenant_id, webhook_id, epoch, seq, type, body,
 VALUES (gen_random_uuid(), $1, $2, 1, 1, 'turn.ended', '{}', 'dead', now(), now(), now())
 RETURNING id
 """
+RAW_MESSAGE = """
+INSERT INTO raw_messages (message_id, tenant_id, body, received_at)
+SELECT id, tenant_id, $2, created_at FROM messages WHERE conversation_id = $1
+RETURNING message_id
+"""
 
 Headers = dict[str, str]
 """What a request says about who sends it."""
@@ -160,6 +165,9 @@ class Builder:
         ids["visitor_id"] = visitor
         conversation = await bot.hears(f"Is this {tenant.name}?", key=str(visitor))
         ids["conversation_id"] = conversation
+        ids["raw_message_id"] = await self.superuser.fetchval(
+            RAW_MESSAGE, conversation, json.dumps({"to": tenant.name})
+        )
         await bot.says(conversation, f"This is {tenant.name}.")
         taken = await owner.post(f"/conversations/{conversation}/take-over")
         [delivery] = (await owner.get("/deliveries")).json()["items"]

@@ -31,7 +31,7 @@ MAY: dict[str, frozenset[Permission]] = {
     "custom without permissions": frozenset(),
     "key with every scope": OWNER - NOT_FOR_KEYS,
     "key without scopes": frozenset(),
-    "support access": ROLE_PERMISSIONS[Role.VIEWER],
+    "support access": ROLE_PERMISSIONS[Role.VIEWER] | {Permission.RAW_READ},
     "suspended owner": OWNER & WORKS_IN_STATE["suspended"],
     "operator": OPERATOR_PERMISSIONS,
     "nobody": frozenset(),
@@ -61,6 +61,7 @@ NOT_NOW = {
     "/api/v1/routing/members/{member_id}": {"member_cannot_answer"},
     # An erasure before it is kept: it runs in transactions of its own.
     "/api/v1/blacklist": {"contact_not_found"},
+    "/api/v1/messages/{raw_message_id}/raw": {"raw_message_not_found"},
     "/api/v1/deliveries/{delivery_id}/resend": {"not_owner", "contact_erased"},
     "/api/v1/deliveries/{delivery_id}/settle": {"not_owner", "not_unconfirmed"},
     # A key has neither marks nor notes; an erasure before it is kept, and removes them.
