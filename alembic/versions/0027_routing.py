@@ -1,12 +1,12 @@
-"""Which agents have surely ended, and when nobody heard a channel."""
+"""Who answers next: what members say of themselves, who waits, transfers, ratings."""
 
 from pathlib import Path
 
 from alembic import op
 from sqlalchemy.util import await_only
 
-revision = "0026"
-down_revision = "0023"
+revision = "0027"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 

@@ -1,12 +1,12 @@
-"""Who answers next: what members say of themselves, who waits, transfers, ratings."""
+"""Which agents have surely ended, and when nobody heard a channel."""
 
 from pathlib import Path
 
 from alembic import op
 from sqlalchemy.util import await_only
 
-revision = "0029"
-down_revision = "0023"
+revision = "0025"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
 
