@@ -2610,6 +2610,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/messages/{raw_message_id}/raw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Raw Message
+         * @description What the platform sent; every look is audited.
+         *
+         *     Needs the permission `raw.read`.
+         */
+        get: operations["get_raw_message"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/deliveries": {
         parameters: {
             query?: never;
@@ -3196,6 +3218,9 @@ export interface paths {
         /**
          * Download Media
          * @description The bytes behind a link, or one range of them.
+         *
+         *     Of a voice that no browser plays these are an MP3, as soon as there is one; with `original` they
+         *     are what was stored.
          */
         get: operations["download_media"];
         /**
@@ -3636,6 +3661,8 @@ export interface components {
              * @description When nobody heard it and its platform does not deliver again, newest first; the last 20.
              */
             gaps: components["schemas"]["GapOut"][];
+            /** Keep Raw */
+            keep_raw: boolean;
             /**
              * Callback Url
              * @description What to enter at the platform, if anything.
@@ -3663,6 +3690,11 @@ export interface components {
             settings?: {
                 [key: string]: unknown;
             } | null;
+            /**
+             * Keep Raw
+             * @description Whether what the platform sent is kept for support, of messages that cannot be carried whole.
+             */
+            keep_raw?: boolean | null;
         };
         /**
          * Closing
@@ -4411,6 +4443,14 @@ export interface components {
                 url?: string;
                 /** @description The same of `thumb`. */
                 thumb_url?: string;
+                /** @description Of a voice that no browser plays as it came: behind `url` is an MP3 once it is `ready`; `error_class` says why there is none. */
+                playback?: {
+                    /** @enum {unknown} */
+                    state: "pending" | "ready" | "failed";
+                    error_class: string | null;
+                    /** @description Where the voice is. */
+                    original_url: string;
+                };
             })[];
             /**
              * Occurred At
@@ -4836,6 +4876,14 @@ export interface components {
                 url?: string;
                 /** @description The same of `thumb`. */
                 thumb_url?: string;
+                /** @description Of a voice that no browser plays as it came: behind `url` is an MP3 once it is `ready`; `error_class` says why there is none. */
+                playback?: {
+                    /** @enum {unknown} */
+                    state: "pending" | "ready" | "failed";
+                    error_class: string | null;
+                    /** @description Where the voice is. */
+                    original_url: string;
+                };
             })[];
             /**
              * Occurred At
@@ -5174,7 +5222,7 @@ export interface components {
          * @description One thing that a route may ask for; what ends in `.read` changes nothing.
          * @enum {string}
          */
-        Permission: "tenants.list" | "tenants.decide" | "tenant.read" | "tenant.inform" | "tenant.write" | "tenant.delete" | "plans.write" | "support.grant" | "support.end" | "members.read" | "members.write" | "roles.write" | "instances.read" | "instances.write" | "instances.operate" | "channels.read" | "channels.write" | "blacklist.read" | "blacklist.write" | "revisions.read" | "revisions.write" | "conversations.read" | "conversations.write" | "desk.write" | "answers.read" | "answers.write" | "providers.read" | "providers.write" | "audit.read" | "export.read" | "privacy.read" | "privacy.write" | "api_keys.read" | "api_keys.write" | "webhooks.read" | "webhooks.write" | "sign_on.read" | "sign_on.write" | "routing.read" | "routing.write" | "rollouts.read" | "rollouts.write";
+        Permission: "tenants.list" | "tenants.decide" | "tenant.read" | "tenant.inform" | "tenant.write" | "tenant.delete" | "plans.write" | "support.grant" | "support.end" | "members.read" | "members.write" | "roles.write" | "instances.read" | "instances.write" | "instances.operate" | "channels.read" | "channels.write" | "blacklist.read" | "blacklist.write" | "revisions.read" | "revisions.write" | "conversations.read" | "conversations.write" | "desk.write" | "raw.read" | "answers.read" | "answers.write" | "providers.read" | "providers.write" | "audit.read" | "export.read" | "privacy.read" | "privacy.write" | "api_keys.read" | "api_keys.write" | "webhooks.read" | "webhooks.write" | "sign_on.read" | "sign_on.write" | "routing.read" | "routing.write" | "rollouts.read" | "rollouts.write";
         /** PlanIn */
         PlanIn: {
             /** Name */
@@ -5456,6 +5504,27 @@ export interface components {
             score: number | null;
             /** Scored At */
             scored_at: string | null;
+        };
+        /**
+         * RawMessageOut
+         * @description Without secrets, and cut where it is long.
+         */
+        RawMessageOut: {
+            /**
+             * Message Id
+             * Format: uuid
+             */
+            message_id: string;
+            /**
+             * Body
+             * @description JSON, unless it was cut. Null for those who may not see numbers: what a platform sends cannot be masked.
+             */
+            body: string | null;
+            /**
+             * Received At
+             * Format: date-time
+             */
+            received_at: string;
         };
         /**
          * RawOut
@@ -5767,7 +5836,7 @@ export interface components {
             /** Name */
             name: string;
             /** Permissions */
-            permissions: ("answers.read" | "answers.write" | "api_keys.read" | "api_keys.write" | "audit.read" | "blacklist.read" | "blacklist.write" | "channels.read" | "channels.write" | "conversations.read" | "conversations.write" | "desk.write" | "export.read" | "instances.operate" | "instances.read" | "instances.write" | "members.read" | "members.write" | "privacy.read" | "privacy.write" | "providers.read" | "providers.write" | "revisions.read" | "revisions.write" | "roles.write" | "routing.read" | "routing.write" | "sign_on.read" | "sign_on.write" | "support.end" | "tenant.delete" | "tenant.inform" | "tenant.read" | "tenant.write" | "webhooks.read" | "webhooks.write")[];
+            permissions: ("answers.read" | "answers.write" | "api_keys.read" | "api_keys.write" | "audit.read" | "blacklist.read" | "blacklist.write" | "channels.read" | "channels.write" | "conversations.read" | "conversations.write" | "desk.write" | "export.read" | "instances.operate" | "instances.read" | "instances.write" | "members.read" | "members.write" | "privacy.read" | "privacy.write" | "providers.read" | "providers.write" | "raw.read" | "revisions.read" | "revisions.write" | "roles.write" | "routing.read" | "routing.write" | "sign_on.read" | "sign_on.write" | "support.end" | "tenant.delete" | "tenant.inform" | "tenant.read" | "tenant.write" | "webhooks.read" | "webhooks.write")[];
         };
         /** RoleOut */
         RoleOut: {
@@ -5796,7 +5865,7 @@ export interface components {
             /** Name */
             name?: string | null;
             /** Permissions */
-            permissions?: ("answers.read" | "answers.write" | "api_keys.read" | "api_keys.write" | "audit.read" | "blacklist.read" | "blacklist.write" | "channels.read" | "channels.write" | "conversations.read" | "conversations.write" | "desk.write" | "export.read" | "instances.operate" | "instances.read" | "instances.write" | "members.read" | "members.write" | "privacy.read" | "privacy.write" | "providers.read" | "providers.write" | "revisions.read" | "revisions.write" | "roles.write" | "routing.read" | "routing.write" | "sign_on.read" | "sign_on.write" | "support.end" | "tenant.delete" | "tenant.inform" | "tenant.read" | "tenant.write" | "webhooks.read" | "webhooks.write")[] | null;
+            permissions?: ("answers.read" | "answers.write" | "api_keys.read" | "api_keys.write" | "audit.read" | "blacklist.read" | "blacklist.write" | "channels.read" | "channels.write" | "conversations.read" | "conversations.write" | "desk.write" | "export.read" | "instances.operate" | "instances.read" | "instances.write" | "members.read" | "members.write" | "privacy.read" | "privacy.write" | "providers.read" | "providers.write" | "raw.read" | "revisions.read" | "revisions.write" | "roles.write" | "routing.read" | "routing.write" | "sign_on.read" | "sign_on.write" | "support.end" | "tenant.delete" | "tenant.inform" | "tenant.read" | "tenant.write" | "webhooks.read" | "webhooks.write")[] | null;
         };
         /**
          * RollbackIn
@@ -6707,7 +6776,7 @@ export interface components {
              */
             description: string;
             /** Events */
-            events: ("asr.completed" | "asr.started" | "blacklist.changed" | "channel.changed" | "channel.status" | "config.applied" | "config.rejected" | "contact.erased" | "conversation.owner_changed" | "conversation.rated" | "conversation.transferred" | "delivery.changed" | "instance.changed" | "instance.phase" | "member.changed" | "message.answered" | "message.blocked" | "message.received" | "quota.changed" | "revision.published" | "tenant.changed" | "turn.ended" | "webhook.disabled")[];
+            events: ("asr.completed" | "asr.started" | "blacklist.changed" | "channel.changed" | "channel.status" | "config.applied" | "config.rejected" | "contact.erased" | "conversation.owner_changed" | "conversation.rated" | "conversation.transferred" | "delivery.changed" | "instance.changed" | "instance.phase" | "media.converted" | "member.changed" | "message.answered" | "message.blocked" | "message.received" | "quota.changed" | "revision.published" | "tenant.changed" | "turn.ended" | "webhook.disabled")[];
         };
         /**
          * WebhookMade
@@ -6825,7 +6894,7 @@ export interface components {
             /** Description */
             description?: string | null;
             /** Events */
-            events?: ("asr.completed" | "asr.started" | "blacklist.changed" | "channel.changed" | "channel.status" | "config.applied" | "config.rejected" | "contact.erased" | "conversation.owner_changed" | "conversation.rated" | "conversation.transferred" | "delivery.changed" | "instance.changed" | "instance.phase" | "member.changed" | "message.answered" | "message.blocked" | "message.received" | "quota.changed" | "revision.published" | "tenant.changed" | "turn.ended" | "webhook.disabled")[] | null;
+            events?: ("asr.completed" | "asr.started" | "blacklist.changed" | "channel.changed" | "channel.status" | "config.applied" | "config.rejected" | "contact.erased" | "conversation.owner_changed" | "conversation.rated" | "conversation.transferred" | "delivery.changed" | "instance.changed" | "instance.phase" | "media.converted" | "member.changed" | "message.answered" | "message.blocked" | "message.received" | "quota.changed" | "revision.published" | "tenant.changed" | "turn.ended" | "webhook.disabled")[] | null;
             /** Enabled */
             enabled?: boolean | null;
         };
@@ -12085,6 +12154,35 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    get_raw_message: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                raw_message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RawMessageOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     list_deliveries: {
         parameters: {
             query?: {
@@ -13021,7 +13119,9 @@ export interface operations {
     };
     download_media: {
         parameters: {
-            query?: never;
+            query?: {
+                original?: boolean;
+            };
             header?: never;
             path: {
                 token: string;

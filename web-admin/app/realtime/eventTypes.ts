@@ -22,6 +22,7 @@ export type EventType =
   | 'instance.changed'
   | 'instance.phase'
   | 'invitation.changed'
+  | 'media.converted'
   | 'member.changed'
   | 'message.blocked'
   | 'message.created'
