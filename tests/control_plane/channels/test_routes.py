@@ -199,7 +199,7 @@ class TestChange:
         row = await superuser.fetchrow(
             "SELECT before::text, after::text FROM audit WHERE action = 'channel.change'"
         )
-        shown = {"kind": "webchat", "name": "Site"}
+        shown = {"kind": "webchat", "name": "Site", "keep_raw": True}
         assert [json.loads(text) for text in row] == [
             shown | {"settings": {"title": "Tea", "secret": "***"}},
             shown | {"settings": {"title": "Shop", "secret": "***"}},
