@@ -16,7 +16,6 @@ from benchmarks.fleet_ground import Fleet, plant
 from benchmarks.ground import PATIENCE_S, ROUNDS, Ground, figure, free_port, ground, spawned
 from benchmarks.journey import read, reply
 from control_plane.bus.loop import LoopSettings
-from control_plane.db.session import Scope
 from control_plane.fleet.view import Digests, load
 from instance_agent.protocol import ConfigOutcome
 
@@ -57,9 +56,8 @@ async def _fanout(base: Ground, fleet: Fleet) -> dict[str, object]:
 
 async def _posts(base: Ground, fleet: Fleet) -> float:
     house = base.parts.house
-    async with house.database.plain(Scope(tenants=tuple(fleet.tenants))) as session:
-        now = house.clock.now()
-        views = await load(session, house.keys, Digests(), fleet.instances, now=now)
+    async with house.database.lone() as session:
+        views = await load(session, house.keys, Digests(), fleet.bots, now=house.clock.now())
     ready = [
         (f"{view.agent.endpoint}/astrbot-api/v1/config/update", msgspec.json.encode(view.update))
         for view in views.values()

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from control_plane.channels import settings
-from control_plane.db.session import Database, Scope
+from control_plane.db.session import Database
 from control_plane.fleet.provision.base import InstanceSpec
 from control_plane.fleet.provision.fake import FakePlace
 from control_plane.fleet.reconcile import WORK
@@ -107,9 +107,8 @@ async def specs_of(
     database: Database, keys: Keyring, clock: Clock, bots: Collection[tuple[UUID, UUID]]
 ) -> list[InstanceSpec]:
     """What should run of these (tenant, instance)."""
-    tenants, instances = map(tuple, zip(*bots, strict=True))
-    async with database.plain(Scope(tenants=tenants)) as session:
-        views = await load(session, keys, Digests(), instances, now=clock.now())
+    async with database.lone() as session:
+        views = await load(session, keys, Digests(), bots, now=clock.now())
     return [view.spec for view in views.values()]
 
 
@@ -136,8 +135,7 @@ async def plant(parts: Parts, connection: asyncpg.Connection, endpoints: list[st
 async def _settle(fleet: Fleet) -> None:
     """Let the agents have applied what they should have."""
     house = fleet.parts.house
-    async with house.database.plain(Scope(tenants=tuple(fleet.tenants))) as session:
-        now = house.clock.now()
-        views = await load(session, house.keys, Digests(), fleet.instances, now=now)
+    async with house.database.lone() as session:
+        views = await load(session, house.keys, Digests(), fleet.bots, now=house.clock.now())
     digests = [views[instance_id].update.sha256 for instance_id in fleet.instances]
     await fleet.connection.execute(_APPLIED, fleet.instances, digests)

@@ -84,6 +84,7 @@ class WorkLoop:
         self._after = leases.FIRST_TENANT
         self._full = False
         self._missed = 0
+        self._seconds = {end: WORK_SECONDS.labels(kind, end) for end in ("done", "failed")}
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -185,7 +186,7 @@ class WorkLoop:
                 self._failed("handler", error, key=str(lease.key), tenant=str(lease.tenant_id))
                 outcome = "failed"
                 again = full_jitter(lease.attempts, base=_RETRY_BASE, cap=_RETRY_CAP)
-        WORK_SECONDS.labels(self.name, outcome).observe(time.monotonic() - started)
+        self._seconds[outcome].observe(time.monotonic() - started)
         return Finished(lease=lease, again_after=again, failed=outcome == "failed")
 
     async def _finish(self, finished: Finished) -> None:

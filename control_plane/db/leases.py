@@ -13,10 +13,11 @@ webhook, and rows of one kind by tenant, then key.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from control_plane.db.session import Session, driver, hint
 
@@ -125,12 +126,12 @@ _DROP = "DELETE FROM work WHERE kind = $1 AND key = $2"
 # The rows are locked before they are judged, so that a call is either seen or comes after.
 _FINISH = """
 WITH given AS (
-    SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[], $5::interval[],
-                         $6::boolean[]) AS g (kind, key, token, version, again, failed)
+    SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::interval[], $6::boolean[])
+        AS g (key, token, version, again, failed)
 ), ours AS (
     SELECT w.kind, w.key, w.version = g.version AS same, g.again, g.failed
-    FROM work AS w JOIN given AS g USING (kind, key, token)
-    ORDER BY w.kind, w.tenant_id, w.key FOR UPDATE OF w
+    FROM work AS w JOIN given AS g USING (key, token)
+    WHERE w.kind = $1 ORDER BY w.tenant_id, w.key FOR UPDATE OF w
 ), gone AS (
     DELETE FROM work AS w USING ours AS o
     WHERE w.kind = o.kind AND w.key = o.key AND o.same AND o.again IS NULL
@@ -141,7 +142,7 @@ SET owner = NULL, token = NULL, expires_at = NULL,
     due_at = CASE WHEN o.same THEN now() + o.again ELSE now() END
 FROM ours AS o
 WHERE w.kind = o.kind AND w.key = o.key AND NOT (o.same AND o.again IS NULL)
-RETURNING w.kind, w.due_at <= now() AS due
+RETURNING w.due_at <= now() AS due
 """
 
 
@@ -149,8 +150,7 @@ class LeaseLost(Exception):
     """Somebody else holds the row now: throw the result away."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """The right to work on one row for a while; `attempts` counts claims since one went well."""
 
     kind: str
@@ -172,8 +172,7 @@ class Claimed(list[Lease]):
         self.seen_to = seen_to
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """A lease to give back; `again_after` None means that the thing is right."""
 
     lease: Lease
@@ -303,15 +302,17 @@ async def finish(
 
 
 async def finish_all(session: Session, finished: Sequence[Finished]) -> None:
-    """Give several leases back at once."""
+    """Give several leases of one kind back at once."""
     held = [item.lease for item in finished]
+    kind = held[0].kind
     left = await (await driver(session)).fetch(
         _FINISH,
-        [lease.kind for lease in held],
+        kind,
         [lease.key for lease in held],
         [lease.token for lease in held],
         [lease.version for lease in held],
         [item.again_after for item in finished],
         [item.failed for item in finished],
     )
-    hint(session, *{topic(row["kind"]) for row in left if row["due"]})
+    if any(row["due"] for row in left):
+        hint(session, topic(kind))

@@ -219,6 +219,8 @@ class Database:
             self.on_hints(topics)
 
     async def _pool(self, name: str) -> asyncpg.Pool:
+        if (open_already := self._pools.get(name)) is not None:
+            return open_already
         async with self._opening:
             if name not in self._pools:
                 url = make_url(self.url).set(drivername="postgresql")

@@ -49,8 +49,7 @@ WHERE id = $1 AND state = 'deleting'
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stands:
+class Stands(msgspec.Struct, frozen=True, kw_only=True):
     """How an instance stands."""
 
     phase: str

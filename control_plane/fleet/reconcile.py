@@ -154,11 +154,11 @@ class Reconciler:
 
     async def _read(self, _all: UUID, looks: list[Lease]) -> list[View | None]:
         """What is looked at in the same moment is read together, for all these tenants."""
-        scope = Scope(tenants=tuple({lease.tenant_id for lease in looks}))
-        async with self._database.plain(scope) as session:
-            ids = [lease.key for lease in looks]
+        bots = [(lease.tenant_id, lease.key) for lease in looks]
+        # Not over the few connections that leases are taken over; it writes nothing.
+        async with self._database.lone(durable=True) as session:
             now = self._clock.now()
-            views = await load(session, self._keys, self._digests, ids, now=now)
+            views = await load(session, self._keys, self._digests, bots, now=now)
         return [views.get(lease.key) for lease in looks]
 
     async def _write_down(self, _all: UUID, news: list[News]) -> list[None]:

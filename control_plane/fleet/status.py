@@ -1,8 +1,9 @@
 """How an instance stands, in words: conditions computed from what is seen, the phase from them."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+import msgspec
 
 from control_plane.fleet.plan import AT_REST, CRASH_LOOP, Desired, Observed, Want
 from control_plane.fleet.provision.base import WorkloadState
@@ -16,8 +17,7 @@ UNDER_WAY = timedelta(seconds=1)
 _DEGRADED = frozenset({"rejected", "cut_off"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that must hold for the bot to run."""
 
     type: str

@@ -7,7 +7,7 @@ them. A row keeps a span's place as 24 bytes: trace id and span id.
 import random
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -26,7 +26,6 @@ MAX_WAITING = 2_048
 EXPORT_WITHIN_S = 3
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
-_WORK: ContextVar[tuple[str, ExitStack] | None] = ContextVar("work", default=None)
 
 
 class _Tracing:
@@ -112,24 +111,42 @@ def _recorded(name: str, place: bytes | None, attributes: dict[str, Any]) -> Ite
         yield
 
 
-@contextmanager
-def working(kind: str) -> Iterator[None]:
-    """A piece of background work that learns by `follow` whose message it is about."""
-    with ExitStack() as spans:
-        token = _WORK.set((kind, spans))
-        try:
-            yield
-        finally:
-            _WORK.reset(token)
+class working:  # noqa: N801 - used as a function
+    """A piece of background work that learns by `follow` whose message it is about.
+
+    Everything in the background goes through one; few of them ever follow a message.
+    """
+
+    __slots__ = ("_kind", "_span", "_token")
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._span: AbstractContextManager[None] | None = None
+
+    def __enter__(self) -> None:
+        self._token: Token[working | None] = _WORK.set(self)
+
+    def __exit__(self, *error: Any) -> None:
+        _WORK.reset(self._token)
+        if self._span is not None:
+            self._span.__exit__(*error)
+
+    def begin(self, place: bytes | None) -> None:
+        """End the span before, and begin one behind that place."""
+        if self._span is not None:
+            self._span.__exit__(None, None, None)
+        self._span = span(self._kind, place)
+        self._span.__enter__()
+
+
+_WORK: ContextVar[working | None] = ContextVar("work", default=None)
 
 
 def follow(place: bytes | None) -> None:
     """From here on, this piece of work is about the message at that place."""
     work = _WORK.get()
     if work is not None:
-        kind, spans = work
-        spans.close()
-        spans.enter_context(span(kind, place))
+        work.begin(place)
 
 
 def here() -> bytes | None:

@@ -1,11 +1,11 @@
 """Orphans: what runs and no row wants is found, left alone for a while, and goes in the end."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from control_plane.db import leases
@@ -290,7 +290,7 @@ class TestRounds:
         lease = await rounds.lease()
 
         with pytest.raises(LeaseLost):
-            await rounds.orphans.look(replace(lease, token=new_id()))
+            await rounds.orphans.look(structs.replace(lease, token=new_id()))
 
         assert await superuser.fetchval("SELECT count(*) FROM orphans") == 0
 

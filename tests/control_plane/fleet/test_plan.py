@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from control_plane.fleet.plan import (
     BACKOFF_CAP,
@@ -202,7 +203,7 @@ class TestWhatItMayUse:
 
     @pytest.mark.parametrize("work", [STARTING, RUNNING], ids=lambda w: str(w.state))
     def test_is_fitted_to_the_plan_before_anything_else(self, work: Workload) -> None:
-        wanted = replace(desired(config="newest"), allowance=self.MORE)
+        wanted = structs.replace(desired(config="newest"), allowance=self.MORE)
 
         assert plan(wanted, observed(work, agent()), NOW) == [Refit()]
         fitted = replace(work, allowance=self.MORE)
@@ -216,7 +217,7 @@ class TestWhatItMayUse:
 
     @pytest.mark.parametrize("work", [STOPPING, EXITED, workload(generation=3)], ids=repr)
     def test_is_left_alone_where_it_does_not_run_or_is_newer(self, work: Workload) -> None:
-        wanted = replace(desired(), allowance=self.MORE)
+        wanted = structs.replace(desired(), allowance=self.MORE)
 
         assert Refit() not in plan(wanted, observed(work), NOW)
 
@@ -275,7 +276,7 @@ class TestEndedByItself:
             row(
                 "however often it ended",
                 desired(),
-                observed(EXITED, starts=replace(WAITED, failures=CRASH_LOOP + 7)),
+                observed(EXITED, starts=structs.replace(WAITED, failures=CRASH_LOOP + 7)),
                 Start(),
             ),
         ],

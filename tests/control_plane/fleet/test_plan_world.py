@@ -6,6 +6,7 @@ from uuid import UUID
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from control_plane.fleet.plan import (
     Action,
@@ -95,7 +96,7 @@ class World:
             case Activate(session_id=session_id):
                 # The former active one drains, which a view does not show.
                 self.sessions = [
-                    replace(s, state="active") if s.id == session_id else s
+                    structs.replace(s, state="active") if s.id == session_id else s
                     for s in self.sessions
                     if s.state == "standby"
                 ]
@@ -196,7 +197,8 @@ class World:
             verdict = self.verdicts.get(self.desired.config, "applied")
             self._decide("rejected" if verdict == "rejected" else "applied")
         self.sessions = [
-            replace(s, seen_at=self.now, ready=True) if s.id == mine else s for s in self.sessions
+            structs.replace(s, seen_at=self.now, ready=True) if s.id == mine else s
+            for s in self.sessions
         ]
 
     def hang(self) -> None:

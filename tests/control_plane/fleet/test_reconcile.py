@@ -31,9 +31,12 @@ PATIENCE_S = 20.0
 SECOND = timedelta(seconds=1)
 
 
+Transactions = AbstractAsyncContextManager[Transaction]
+
+
 def watched(fleet, monkeypatch: pytest.MonkeyPatch) -> tuple[list, list]:
     """The transactions from now on, with their statements, and the secrets that are opened."""
-    begun: list[tuple[Scope, list[str]]] = []
+    begun: list[tuple[str, list[str]]] = []
     opened: list[bytes] = []
     database, opening = fleet.parts.house.database, Keyring.open
 
@@ -46,14 +49,20 @@ def watched(fleet, monkeypatch: pytest.MonkeyPatch) -> tuple[list, list]:
             return getattr(self._of, name)
 
     @asynccontextmanager
-    async def plain(scope: Scope) -> AsyncIterator[Transaction]:
+    async def listened(kind: str, of: Transactions) -> AsyncIterator[Transaction]:
         said: list[str] = []
-        begun.append((scope, said))
-        async with Database.plain(database, scope) as transaction:
+        begun.append((kind, said))
+        async with of as transaction:
             yield replace(transaction, connection=Watched(transaction, said))
 
+    def plain(scope: Scope) -> Transactions:
+        return listened("plain", Database.plain(database, scope))
+
+    def lone(*, durable: bool = False) -> Transactions:
+        return listened("lone", Database.lone(database, durable=durable))
+
     def session(scope: Scope) -> AbstractAsyncContextManager[AsyncSession]:
-        begun.append((scope, []))
+        begun.append(("session", []))
         return Database.session(database, scope)
 
     def seen(keys: Keyring, sealed: bytes) -> bytes:
@@ -61,6 +70,7 @@ def watched(fleet, monkeypatch: pytest.MonkeyPatch) -> tuple[list, list]:
         return opening(keys, sealed)
 
     monkeypatch.setattr(database, "plain", plain)
+    monkeypatch.setattr(database, "lone", lone)
     monkeypatch.setattr(database, "session", session)
     monkeypatch.setattr(Keyring, "open", seen)
     return begun, opened
@@ -169,14 +179,14 @@ class TestConverged:
 
         await fleet.reconciler.look(lease)
 
-        assert begun == [(Scope(tenants=(fleet.owner.tenant_id,)), ["fetch"])]
+        assert begun == [("lone", ["fetch"])]
         assert opened == []
 
     async def test_looks_of_one_moment_are_one_statement_for_all_their_tenants(
         self, fleet, people: People, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         mine, _ = await fleet.run()
-        first, fleet.owner = fleet.owner, await people.owner("Other House")
+        fleet.owner = await people.owner("Other House")
         theirs, _ = await fleet.run()
         held = [await fleet.lease(each) for each in (mine, theirs)]
         before = await fleet.versions()
@@ -184,9 +194,7 @@ class TestConverged:
 
         again = await asyncio.gather(*(fleet.reconciler.look(lease) for lease in held))
 
-        ((scope, statements),) = begun
-        assert set(scope.tenants) == {first.tenant_id, fleet.owner.tenant_id}
-        assert statements == ["fetch"]
+        assert begun == [("lone", ["fetch"])]
         assert again == [DEAD_AFTER + SECOND] * 2
         assert await fleet.versions() == before
 

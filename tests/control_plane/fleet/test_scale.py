@@ -76,10 +76,10 @@ class Far:
         self, make: Callable[..., AbstractAsyncContextManager[Transaction]]
     ) -> Callable[..., AbstractAsyncContextManager[Transaction]]:
         @asynccontextmanager
-        async def counted(*arguments: object) -> AsyncIterator[Transaction]:
+        async def counted(*arguments: object, **more: object) -> AsyncIterator[Transaction]:
             self._busy += 1
             try:
-                async with make(*arguments) as transaction:
+                async with make(*arguments, **more) as transaction:
                     yield transaction
             finally:
                 self._busy -= 1

@@ -448,6 +448,12 @@ class MortalDatabase:
             self._fate.moment()
         self._fate.moment()
 
+    @asynccontextmanager
+    async def lone(self, *, durable: bool = False) -> AsyncIterator[Any]:
+        async with self._database.lone(durable=durable) as session:
+            yield session
+        self._fate.moment()
+
 
 class TestKilledAnywhere:
     """Whoever puts it to sleep or wakes it may be killed between any two effects."""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from control_plane.fleet.plan import CRASH_LOOP, Desired, Observed, SessionView, Starts, Want
 from control_plane.fleet.provision.base import ABSENT, Workload, WorkloadState
@@ -23,7 +24,7 @@ ALL_WELL = Observed(
 
 
 def but(**changes) -> Observed:
-    return replace(ALL_WELL, **changes)
+    return structs.replace(ALL_WELL, **changes)
 
 
 def in_state(state: WorkloadState) -> Observed:
@@ -64,16 +65,18 @@ class TestConditions:
                 "ended 3 times in a row\nboom",
             ),
             (but(sessions=()), 1, "no_session", ""),
-            (but(sessions=(replace(ACTIVE, state="standby"),)), 1, "no_session", ""),
-            (but(sessions=(replace(ACTIVE, generation=1),)), 1, "no_session", ""),
+            (but(sessions=(structs.replace(ACTIVE, state="standby"),)), 1, "no_session", ""),
+            (but(sessions=(structs.replace(ACTIVE, generation=1),)), 1, "no_session", ""),
             (
-                but(sessions=(replace(ACTIVE, seen_at=NOW - DEAD_AFTER * 2),)),
+                but(sessions=(structs.replace(ACTIVE, seen_at=NOW - DEAD_AFTER * 2),)),
                 1,
                 "silent",
                 "last seen 2025-12-31T23:59:00+00:00",
             ),
             (
-                but(sessions=(replace(ACTIVE, seen_at=NOW - DEAD_AFTER * 2),), answers=True),
+                but(
+                    sessions=(structs.replace(ACTIVE, seen_at=NOW - DEAD_AFTER * 2),), answers=True
+                ),
                 1,
                 "cut_off",
                 (
@@ -103,7 +106,7 @@ class TestConditions:
 
     def test_a_removal_says_what_it_waits_for(self) -> None:
         waits = Workload(state=WorkloadState.STOPPING, waits_for="waits for namespace x: finalizer")
-        wanted = replace(RUN, want=Want.DELETED)
+        wanted = structs.replace(RUN, want=Want.DELETED)
         found = conditions(wanted, but(workload=waits, starts=Starts(failures=CRASH_LOOP)), NOW)[0]
 
         assert (found.status, found.reason) == (False, "stopping")
@@ -149,7 +152,7 @@ class TestPhase:
         ],
     )
     def test_is_one_word_for_people(self, want: Want, seen: Observed, expected: str) -> None:
-        assert word(replace(RUN, want=want), seen) == expected
+        assert word(structs.replace(RUN, want=want), seen) == expected
 
 
 class TestMerge:
