@@ -125,7 +125,7 @@ class AbilityIn(Body):
     """What a member may be given; `shift` are hours of their own, null the tenant's."""
 
     capacity: Capacity | None = None
-    skills: dict[Key, Level] = Field(default_factory=dict, max_length=MAX_SKILLS)
+    skills: dict[str, Level] = Field(default_factory=dict, max_length=MAX_SKILLS)
     shift: Hours | None = None
 
 
