@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, StrictBool, StrictInt, StringConstraints
+from pydantic import BaseModel, Field, StrictBool, StringConstraints
 
 from control_plane.access.schemas import Body
 from control_plane.access.view import Words
@@ -29,9 +29,9 @@ MAX_RATING_HOURS = 168
 State = Literal["online", "busy", "away", "offline"]
 Key = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_TEXT)]
-Weight = Annotated[StrictInt, Field(ge=0, le=100)]
-Capacity = Annotated[StrictInt, Field(ge=1, le=MAX_CAPACITY)]
-Level = Annotated[StrictInt, Field(ge=1, le=MAX_LEVEL)]
+Weight = Annotated[int, Field(ge=0, le=100)]
+Capacity = Annotated[int, Field(ge=1, le=MAX_CAPACITY)]
+Level = Annotated[int, Field(ge=1, le=MAX_LEVEL)]
 
 
 class Skill(Body):
@@ -64,9 +64,9 @@ class Closing(Body):
     `warning` is said `warn_before_min` earlier; an empty one is not said.
     """
 
-    after_min: Annotated[StrictInt, Field(ge=0, le=WEEK)] = 0
+    after_min: Annotated[int, Field(ge=0, le=WEEK)] = 0
     warning: Text = ""
-    warn_before_min: Annotated[StrictInt, Field(ge=1, le=DAY)] = 5
+    warn_before_min: Annotated[int, Field(ge=1, le=DAY)] = 5
 
 
 class Rating(Body):
@@ -74,7 +74,7 @@ class Rating(Body):
 
     question: Text = ""
     thanks: Text = ""
-    within_h: Annotated[StrictInt, Field(ge=1, le=MAX_RATING_HOURS)] = 24
+    within_h: Annotated[int, Field(ge=1, le=MAX_RATING_HOURS)] = 24
 
 
 class Routing(Body):
@@ -87,8 +87,8 @@ class Routing(Body):
 
     enabled: StrictBool = False
     capacity: Capacity = 5
-    away_after_min: Annotated[StrictInt, Field(ge=MIN_AWAY, le=DAY)] = 10
-    patience_min: Annotated[StrictInt, Field(ge=0, le=DAY)] = 5
+    away_after_min: Annotated[int, Field(ge=MIN_AWAY, le=DAY)] = 10
+    patience_min: Annotated[int, Field(ge=0, le=DAY)] = 5
     busy_takes: StrictBool = False
     weights: Weights = Weights()
     skills: list[Skill] = Field(default_factory=list, max_length=MAX_SKILLS)
@@ -96,7 +96,7 @@ class Routing(Body):
     hours: Hours | None = None
     closed_text: Text = ""
     place_text: Text = ""
-    place_every_min: Annotated[StrictInt, Field(ge=1, le=DAY)] = 5
+    place_every_min: Annotated[int, Field(ge=1, le=DAY)] = 5
     closing: Closing = Closing()
     rating: Rating = Rating()
 
@@ -104,7 +104,7 @@ class Routing(Body):
 class RoutingIn(Routing):
     """The whole document; with `version` only if it is still the one that was read."""
 
-    version: Annotated[StrictInt, Field(ge=0)] | None = None
+    version: Annotated[int, Field(ge=0)] | None = None
 
 
 class RoutingOut(Routing):
@@ -125,7 +125,7 @@ class AbilityIn(Body):
     """What a member may be given; `shift` are hours of their own, null the tenant's."""
 
     capacity: Capacity | None = None
-    skills: dict[Key, Level] = Field(default_factory=dict, max_length=MAX_SKILLS)
+    skills: dict[str, Level] = Field(default_factory=dict, max_length=MAX_SKILLS)
     shift: Hours | None = None
 
 
@@ -167,7 +167,7 @@ class TransferIn(Body):
     member_id: UUID | None = None
     skill: Key | None = None
     note: Text = ""
-    owner_version: Annotated[StrictInt, Field(ge=1)] | None = None
+    owner_version: Annotated[int, Field(ge=1)] | None = None
 
 
 class TransferOut(BaseModel):

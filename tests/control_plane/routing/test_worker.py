@@ -245,6 +245,17 @@ class TestAbsence:
 
         assert await desk.who(conversation) == ("human", person.member_id)
 
+    async def test_whoever_proves_themselves_on_a_socket_is_seen(
+        self, desk: Desk, superuser: asyncpg.Connection
+    ) -> None:
+        person = await desk.hires()
+        desk.clock.advance(2 * MINUTE)
+
+        await desk.bot.parts.realtime.prove(person.token)
+
+        seen = await superuser.fetchval("SELECT seen_at FROM routing_members")
+        assert seen == desk.clock.now()
+
     async def test_whoever_is_seen_all_the_time_costs_nothing(
         self, desk: Desk, superuser: asyncpg.Connection
     ) -> None:
