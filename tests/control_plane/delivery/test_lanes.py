@@ -94,6 +94,18 @@ class TestOrder:
         assert agent.platform == ["二"]
         assert await states(superuser) == [("failed", "content_invalid", 1), ("sent", None, 1)]
 
+    async def test_goes_on_behind_one_whose_failure_cannot_be_written_down_as_it_is(
+        self, bot: Bot, agent: StandIn, worker: Worker, superuser: asyncpg.Connection
+    ) -> None:
+        conversation = await bot.hears("你好")
+        await bot.says(conversation, "一", "二")
+        agent.then(agent.fail("content\0invalid"))
+
+        await worker.once()
+
+        assert agent.platform == ["二"]
+        assert (await states(superuser))[0][:2] == ("failed", "content\ufffdinvalid")
+
     async def test_of_one_conversation_holds_up_no_other(
         self, bot: Bot, agent: StandIn, worker: Worker
     ) -> None:
