@@ -8,6 +8,7 @@ from datetime import timedelta
 import asyncpg
 import httpx2
 import pytest
+from msgspec import structs
 
 from adapters import registry
 from control_plane.access.permissions import Role
@@ -504,7 +505,7 @@ class TestWalls:
         await bot.says(conversation, "一")
         lease = await worker.claim()
         assert lease is not None
-        forged = replace(lease, tenant_id=stranger.tenant_id)
+        forged = structs.replace(lease, tenant_id=stranger.tenant_id)
 
         assert await worker.handle(forged) is None
         assert agent.calls == []
