@@ -2,30 +2,38 @@
 
 import { api } from '../../api/api'
 import type { Schemas } from '../../api/paths'
-import type { Conversation, Message, Owner, Page } from '../../api/types'
+import type { Conversation, Message, Page } from '../../api/types'
 import { segmentOf } from './attachment'
 import type { Reply } from './outbox'
+import type { Counts, Filter, View } from './views'
 
 export type Standing = Schemas['ConversationStandingOut']
 export type DeliveryLog = Schemas['DeliveryLogOut']
 export type OwnershipAction = 'take-over' | 'hand-back' | 'close'
 
-/** The server's largest page. */
-const MOST_OF_A_PAGE = 200
 /** Pages of deliveries that are looked through for one. */
 const MAX_PAGES = 5
 
 const one = (id: string) => ({ conversation_id: id })
 
-/** Newest first. */
 export function listConversations(
-  owner: Owner | null,
+  view: View,
+  { order, tagId, channelId }: Filter,
   cursor: string | null,
   signal: AbortSignal,
 ): Promise<Page<Conversation>> {
-  // Who waits longest stands on the last page.
-  const limit = owner === 'waiting' ? MOST_OF_A_PAGE : 50
-  return api.get('/conversations', { query: { owner, cursor, limit }, signal })
+  const query = { view, order, tag_id: tagId || null, channel_id: channelId || null, cursor }
+  return api.get('/conversations', { query, signal })
+}
+
+export function getCounts(signal: AbortSignal): Promise<Counts> {
+  return api.get('/conversations/counts', { signal })
+}
+
+/** One's own mark: up to which message, and note, one has seen a conversation. */
+export async function markSeen(id: string, number: number, noteId: string | null): Promise<number> {
+  const body = { number, note_id: noteId }
+  return (await api.put('/conversations/{conversation_id}/seen', { path: one(id), body })).number
 }
 
 export function getConversation(id: string, signal: AbortSignal): Promise<Standing> {
