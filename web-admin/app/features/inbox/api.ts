@@ -5,14 +5,19 @@ import type { Schemas } from '../../api/paths'
 import type { Conversation, Message, Page } from '../../api/types'
 import { segmentOf } from './attachment'
 import type { Reply } from './outbox'
+import type { Note, Transfer } from './thread'
 import type { Counts, Filter, View } from './views'
 
 export type Standing = Schemas['ConversationStandingOut']
 export type DeliveryLog = Schemas['DeliveryLogOut']
+export type CannedReply = Schemas['CannedReplyOut']
 export type OwnershipAction = 'take-over' | 'hand-back' | 'close'
 
 /** Pages of deliveries that are looked through for one. */
 const MAX_PAGES = 5
+/** The server's largest page, and as many as hold all notes about one contact. */
+const MOST_OF_A_PAGE = 200
+const MAX_NOTE_PAGES = 10
 
 const one = (id: string) => ({ conversation_id: id })
 
@@ -51,6 +56,43 @@ export async function listMessages(
   return page as Page<Message>
 }
 
+/** All notes that stand behind a message and what follows it. */
+export async function listNotes(id: string, fromNumber: number, signal: AbortSignal): Promise<Note[]> {
+  const notes: Note[] = []
+  let cursor: string | null = null
+  for (let page = 0; page < MAX_NOTE_PAGES; page += 1) {
+    const query = { from_number: fromNumber, order: 'desc' as const, limit: MOST_OF_A_PAGE, cursor }
+    const found: Page<Note> = await api.get('/conversations/{conversation_id}/notes', {
+      path: one(id),
+      query,
+      signal,
+    })
+    notes.push(...found.items)
+    cursor = found.next ?? null
+    if (cursor === null) break
+  }
+  return notes
+}
+
+export async function addNote(id: string, text: string, mentions: string[]): Promise<void> {
+  await api.post('/conversations/{conversation_id}/notes', { path: one(id), body: { text, mentions } })
+}
+
+export async function changeNote(noteId: string, text: string, mentions: string[]): Promise<void> {
+  await api.patch('/notes/{note_id}', { path: { note_id: noteId }, body: { text, mentions } })
+}
+
+export async function removeNote(noteId: string): Promise<void> {
+  await api.delete('/notes/{note_id}', { path: { note_id: noteId } })
+}
+
+/** The newest of how a conversation went from hand to hand. */
+export async function listTransfers(id: string, signal: AbortSignal): Promise<Transfer[]> {
+  const query = { limit: MOST_OF_A_PAGE }
+  const path = one(id)
+  return (await api.get('/conversations/{conversation_id}/transfers', { path, query, signal })).items
+}
+
 /** Refused when somebody else changed the owner since this version was read. */
 export function changeOwner(
   { id, owner_version }: Conversation,
@@ -63,13 +105,13 @@ export function changeOwner(
 }
 
 /** A repeat under the same key has no second effect. */
-export async function sendReply(id: string, { key, text, attachments }: Reply): Promise<Message> {
+export async function sendReply(id: string, { key, text, attachments, seen }: Reply): Promise<Message> {
   const said = text === '' ? [] : [{ type: 'text' as const, text }]
   // The document names text only, though the server takes media as well.
   const segments = [...said, ...attachments.map(segmentOf)] as Schemas['MessageIn']['segments']
   const message = await api.post('/conversations/{conversation_id}/messages', {
     path: one(id),
-    body: { segments },
+    body: { segments, seen_number: seen },
     idempotencyKey: key,
   })
   return message as Message
@@ -102,4 +144,23 @@ export async function resend(deliveryId: string): Promise<void> {
 /** What a person found out about one whose outcome is unknown; nothing is sent. */
 export async function settle(deliveryId: string, outcome: 'sent' | 'not_sent'): Promise<void> {
   await api.post('/deliveries/{delivery_id}/settle', { path: { delivery_id: deliveryId }, body: { outcome } })
+}
+
+/** Those that fit what was typed; everybody's and one's own. */
+export async function listCanned(text: string, limit: number, signal: AbortSignal): Promise<CannedReply[]> {
+  const query = { text: text || null, limit }
+  return (await api.get('/canned-replies', { query, signal })).items
+}
+
+export async function countCannedUse(replyId: string): Promise<void> {
+  await api.post('/canned-replies/{reply_id}/use', { path: { reply_id: replyId } })
+}
+
+/** What a model would reply; nothing is sent. */
+export async function suggest(id: string): Promise<string[]> {
+  return (await api.post('/conversations/{conversation_id}/suggestions', { path: one(id) })).items
+}
+
+export async function summarise(id: string): Promise<string> {
+  return (await api.post('/conversations/{conversation_id}/summary', { path: one(id) })).text
 }
