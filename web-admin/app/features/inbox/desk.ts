@@ -27,7 +27,9 @@ const KEY: InjectionKey<Desk> = Symbol('desk')
 export function provideDesk(): Desk {
   const people = useResource((signal) => api.get('/members', { query: { limit }, signal }))
   const labels = useResource((signal) => api.get('/tags', { query: { limit }, signal }))
-  const members = computed(() => people.data.value?.items ?? [])
+  const members = computed(() =>
+    (people.data.value?.items ?? []).map((one) => ({ ...one, name: one.name || one.email.replace(/@.*$/, '') })),
+  )
   const tags = computed(() => labels.data.value?.items ?? [])
   const nameOf = (memberId: string | null) => members.value.find(({ id }) => id === memberId)?.name ?? ''
   const ownName = computed(() => nameOf(signedIn.me.value?.member_id ?? null))
