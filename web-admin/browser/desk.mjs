@@ -49,7 +49,7 @@ async function takeOver(member) {
 async function note(member, { name }) {
   await member.keyboard.press('n')
   await member.waitForFunction(() => document.activeElement?.closest('form.note') !== null)
-  await member.keyboard.type(`${NOTE} @${name.slice(0, 4)}`)
+  await member.keyboard.type(`${NOTE} @${name.split(' ')[1]}`)
   await member.waitForSelector(`[role=option]:has-text("${name}")`)
   await member.keyboard.press('Enter')
   await member.waitForFunction((text) => document.activeElement?.value.includes(text), `@${name} `)

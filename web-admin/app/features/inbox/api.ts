@@ -3,6 +3,7 @@
 import { api } from '../../api/api'
 import type { Schemas } from '../../api/paths'
 import type { Conversation, Message, Page } from '../../api/types'
+import { takesHere, takesNot } from './alerts/alert'
 import { segmentOf } from './attachment'
 import type { Reply } from './outbox'
 import type { Note, Transfer } from './thread'
@@ -94,14 +95,18 @@ export async function listTransfers(id: string, signal: AbortSignal): Promise<Tr
 }
 
 /** Refused when somebody else changed the owner since this version was read. */
-export function changeOwner(
+export async function changeOwner(
   { id, owner_version }: Conversation,
   action: OwnershipAction,
 ): Promise<Conversation> {
-  return api.post(`/conversations/{conversation_id}/${action}`, {
-    path: one(id),
-    body: { owner_version },
-  })
+  if (action === 'take-over') takesHere(id)
+  try {
+    const body = { owner_version }
+    return await api.post(`/conversations/{conversation_id}/${action}`, { path: one(id), body })
+  } catch (error) {
+    takesNot(id)
+    throw error
+  }
 }
 
 /** A repeat under the same key has no second effect. */
