@@ -27,10 +27,12 @@ export async function desk(there) {
         await other.waitForSelector('.list .row .badge:has-text("@")')
         await handOver(member, colleague)
         await receive(other, colleague, tag)
+        await comeBack(other, visitor)
+        await answerBlindly(other, visitor)
       })
     })
     const heard = await visitor.locator('body').innerText()
-    for (const secret of [colleague.name, NOTE, HAND_OVER]) assert.ok(!heard.includes(secret), secret)
+    for (const secret of [NOTE, HAND_OVER, tag.name]) assert.ok(!heard.includes(secret), secret)
   })
 }
 
@@ -95,4 +97,34 @@ async function receive(other, { name }, tag) {
   await other.waitForSelector(`article.note:has-text("${NOTE}")`)
   // Looked at, it is unread no more, and the note has been seen.
   await other.waitForSelector('.list .row.selected:not(:has(.badge))')
+}
+
+/** What was said while somebody looked elsewhere is counted, and marked in the thread. */
+async function comeBack(other, visitor) {
+  await other.keyboard.press('Escape')
+  await other.keyboard.press('6')
+  await other.waitForSelector('.thread', { state: 'detached' })
+  await other.keyboard.press('1')
+  await visitor.fill('textarea', '还在吗？')
+  await visitor.press('textarea', 'Enter')
+  await other.waitForSelector('.list .row .badge:has-text("1")')
+  await other.click('.list .row')
+  await other.waitForSelector('.log [role=separator]')
+  await other.waitForSelector('.list .row.selected:not(:has(.badge))')
+}
+
+/** As from somebody who had not seen that a colleague answered: refused, until they insist. */
+async function answerBlindly(other, visitor) {
+  const path = /\/conversations\/[^/]+\/messages$/
+  await other.route(path, (route) => {
+    const body = { ...route.request().postDataJSON(), seen_number: 1 }
+    return route.continue({ postData: JSON.stringify(body) })
+  }, { times: 1 })
+  await other.keyboard.press('r')
+  await other.waitForFunction(() => document.activeElement?.closest('form.composer') !== null)
+  await other.keyboard.type('请稍等，正在查询。')
+  await other.keyboard.press('Enter')
+  await other.click('.failed button:has-text("仍然发送")')
+  await visitor.waitForSelector('text=请稍等，正在查询。')
+  await other.waitForSelector('.failed', { state: 'detached' })
 }
