@@ -28,7 +28,9 @@ export function listConversations(
   cursor: string | null,
   signal: AbortSignal,
 ): Promise<Page<Conversation>> {
-  const query = { view, order, tag_id: tagId || null, channel_id: channelId || null, cursor }
+  // Who comes to wait stands at the end, which a fresh first page should reach.
+  const limit = order === 'waiting' ? MOST_OF_A_PAGE : 50
+  const query = { view, order, tag_id: tagId || null, channel_id: channelId || null, cursor, limit }
   return api.get('/conversations', { query, signal })
 }
 

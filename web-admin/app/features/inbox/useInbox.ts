@@ -1,17 +1,20 @@
 /** The conversations of a view, kept up to date. */
 
 import { computed, onMounted, watch } from 'vue'
+import type { Conversation } from '../../api/types'
 import { useChanges } from '../../async/changes'
 import { usePages } from '../../async/pages'
 import type { ResourceState } from '../../async/resource'
 import { useEvents } from '../../realtime/events'
+import type { EventType } from '../../realtime/eventTypes'
 import type { StreamEvent } from '../../realtime/frames'
 import { signedIn } from '../../signedIn'
 import { listConversations } from './api'
-import { belongs, fits, inOrder, withOwner, withSeen } from './views'
+import type { Tag } from './desk'
+import { belongs, fits, inOrder, withOwner, withSeen, withTag } from './views'
 import type { Filter, View } from './views'
 
-export function useInbox(view: () => View, filter: () => Filter) {
+export function useInbox(view: () => View, filter: () => Filter, tags: () => readonly Tag[]) {
   const pages = usePages((cursor, signal) => listConversations(view(), filter(), cursor, signal))
   const memberId = computed(() => signedIn.me.value?.member_id ?? null)
   const conversations = computed(() => {
@@ -25,11 +28,16 @@ export function useInbox(view: () => View, filter: () => Filter) {
   )
   const isOwn = ({ type, data }: StreamEvent) => type !== 'conversation.seen' || data.member_id === memberId.value
 
-  useEvents(['conversation.owner_changed', 'conversation.seen'], (event) => {
+  const CHANGES = {
+    'conversation.owner_changed': withOwner,
+    'conversation.seen': withSeen,
+    'conversation.tags_changed': (one: Conversation, change: Parameters<typeof withTag>[1]) => withTag(one, change, tags()),
+  }
+
+  useEvents(Object.keys(CHANGES) as EventType[], (event) => {
     if (!isOwn(event)) return
-    const { type, data } = event as StreamEvent & { data: never }
-    const change = type === 'conversation.seen' ? withSeen : withOwner
-    pages.patch((page) => ({ ...page, items: page.items.map((one) => change(one, data)) }))
+    const change = CHANGES[event.type as keyof typeof CHANGES]
+    pages.patch((page) => ({ ...page, items: page.items.map((one) => change(one, event.data as never)) }))
   })
   // What comes into the view, or says something new, is asked for.
   useChanges(

@@ -90,7 +90,8 @@ export function useThread(id: string) {
   useChanges(['message.created', 'delivery.changed', 'asr.completed'], pages.refresh, isHere)
   useChanges(['media.converted'], pages.refresh, ({ data }) => holdsMedia(messages.value, data.media_id))
   useChanges(['conversation.owner_changed', 'conversation.tags_changed'], conversation.refresh, isHere)
-  useChanges(['contact.changed', 'contact.erased', 'blacklist.changed'], conversation.refresh)
+  useChanges(['contact.changed', 'blacklist.changed'], conversation.refresh, isTheirs)
+  useChanges(['contact.erased'], reload, isTheirs)
   onMounted(reload)
   watch(
     conversation.data,
@@ -101,6 +102,11 @@ export function useThread(id: string) {
 
   function isHere({ data }: StreamEvent): boolean {
     return data.conversation_id === id
+  }
+
+  /** Of the blacklist is not told whom a change is about. */
+  function isTheirs({ data }: StreamEvent): boolean {
+    return data.contact_id === undefined || data.contact_id === conversation.data.value?.contact.id
   }
 
   async function reload(): Promise<void> {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { conversation } from './conversation.fixture'
-import { badge, belongs, fits, inOrder, nameOf, VIEWS, waited, withOwner, withSeen } from './views'
+import { badge, belongs, fits, inOrder, nameOf, VIEWS, waited, withOwner, withSeen, withTag } from './views'
 
 const SINCE = '2026-11-22T01:00:00Z'
 const anything = { order: 'newest', tagId: '', channelId: '' } as const
@@ -99,6 +99,24 @@ describe('withSeen', () => {
   it('never goes back', () => {
     expect(withSeen(before, { conversation_id: 'c', number: 1 })).toBe(before)
     expect(withSeen(before, { conversation_id: 'd', number: 9 })).toBe(before)
+  })
+})
+
+describe('withTag', () => {
+  const vip = { id: 'vip', name: 'VIP', colour: 'red' }
+  const late = { id: 'late', name: 'Late', colour: 'grey' }
+  const before = conversation({ id: 'c', tags: [vip] })
+  const change = { conversation_id: 'c', tag_id: 'late', attached: true }
+
+  it('puts a tag on once, and takes it off', () => {
+    const after = withTag(before, change, [vip, late])
+    expect(after.tags).toEqual([vip, late])
+    expect(withTag(after, change, [vip, late]).tags).toEqual([vip, late])
+    expect(withTag(after, { ...change, tag_id: 'vip', attached: false }, []).tags).toEqual([late])
+  })
+
+  it('leaves other conversations alone', () => {
+    expect(withTag(before, { ...change, conversation_id: 'd' }, [late])).toBe(before)
   })
 })
 

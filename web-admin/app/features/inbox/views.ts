@@ -99,6 +99,18 @@ export function withSeen<C extends Conversation>(
   return { ...conversation, seen_number: number, unread }
 }
 
+/** A tag was put on or taken off. */
+export function withTag<C extends Conversation>(
+  conversation: C,
+  { conversation_id: of, tag_id: tagId, attached }: { conversation_id: string; tag_id: string; attached: boolean },
+  tags: readonly Schemas['TagOut'][],
+): C {
+  if (conversation.id !== of) return conversation
+  const others = conversation.tags.filter(({ id }) => id !== tagId)
+  const added = attached ? tags.filter(({ id }) => id === tagId) : []
+  return { ...conversation, tags: [...others, ...added] }
+}
+
 /** Minutes since somebody began to wait, as short words; empty before the first minute is over. */
 export function waited(since: string | null, now: number, language: string): string {
   const minutes = Math.floor((now - Date.parse(since ?? '')) / 60_000)
