@@ -55,6 +55,11 @@ class TestInbox:
         await play("reply", up)
         await play("long", up)
 
+    async def test_two_members_hand_a_customer_on_with_notes_that_the_customer_never_sees(
+        self, up
+    ) -> None:
+        await play("desk", up)
+
 
 class TestPages:
     async def test_have_no_serious_fault_of_accessibility(self, up) -> None:

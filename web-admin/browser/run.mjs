@@ -3,10 +3,11 @@
 import { access } from './access.mjs'
 import { place } from './browser.mjs'
 import { chaos } from './chaos.mjs'
+import { desk } from './desk.mjs'
 import { long } from './long.mjs'
 import { reply } from './reply.mjs'
 
-const SCENES = { access, chaos, long, reply }
+const SCENES = { access, chaos, desk, long, reply }
 const [scene, base, firstRunFile] = process.argv.slice(2)
 
 await SCENES[scene](place(base, firstRunFile))

@@ -3,7 +3,7 @@
 import { useI18n } from 'vue-i18n'
 
 /** Each is an area in the locales. */
-export type Vocabulary = 'condition' | 'delivery' | 'outcome' | 'owner' | 'phase' | 'reason' | 'tenantState'
+export type Vocabulary = 'condition' | 'delivery' | 'outcome' | 'owner' | 'phase' | 'presence' | 'reason' | 'tenantState' | 'via'
 
 export function useVocabulary() {
   const { t, te } = useI18n()
