@@ -5,9 +5,11 @@ import type { RouteLocationNormalized, RouteRecordRaw } from 'vue-router'
 import { api } from './api/api'
 import { answersRoutes } from './features/answers/routes'
 import { inboxRoutes } from './features/inbox/routes'
+import { instanceRoutes } from './features/instance/routes'
 import { overviewRoutes } from './features/overview/routes'
 import { signInRoutes } from './features/signin/routes'
 import { tenantsRoutes } from './features/tenants/routes'
+import { loadConsoleWords } from './i18n'
 import AppShell from './shell/AppShell.vue'
 import NoticePage from './shell/NoticePage.vue'
 import { signedIn } from './signedIn'
@@ -27,6 +29,7 @@ declare module 'vue-router' {
 export const pages: RouteRecordRaw[] = [
   ...inboxRoutes,
   ...overviewRoutes,
+  ...instanceRoutes,
   ...answersRoutes,
   ...tenantsRoutes,
 ]
@@ -52,6 +55,10 @@ const routes: RouteRecordRaw[] = [
 
 export const router = createRouter({ history: createWebHistory('/app/'), routes })
 
+router.beforeResolve(async ({ name }) => {
+  if (!isOfInbox(name)) await loadConsoleWords()
+})
+
 router.beforeEach(async (to) => {
   if (to.meta.audience === 'everyone') return true
   try {
@@ -67,6 +74,10 @@ router.beforeEach(async (to) => {
 api.onSignedOut = () => {
   signedIn.forget()
   void router.push({ name: 'signIn', query: { next: router.currentRoute.value.fullPath } })
+}
+
+function isOfInbox(name: RouteLocationNormalized['name']): boolean {
+  return inboxRoutes.some((route) => route.name === name)
 }
 
 function mayOpen({ name, meta }: RouteLocationNormalized): boolean {

@@ -3,7 +3,24 @@
 import { useI18n } from 'vue-i18n'
 
 /** Each is an area in the locales. */
-export type Vocabulary = 'condition' | 'delivery' | 'outcome' | 'owner' | 'phase' | 'reason' | 'tenantState'
+export type Vocabulary =
+  | 'auditAction'
+  | 'became'
+  | 'choice'
+  | 'condition'
+  | 'delivery'
+  | 'happened'
+  | 'letterReason'
+  | 'outcome'
+  | 'owner'
+  | 'permission'
+  | 'phase'
+  | 'quotaName'
+  | 'reason'
+  | 'roleName'
+  | 'rolloutState'
+  | 'setting'
+  | 'tenantState'
 
 export function useVocabulary() {
   const { t, te } = useI18n()

@@ -1,0 +1,18 @@
+/** Every page behind the sign-in that stands on its own, with what shows that it is there. */
+
+/** A bot's pages are found by its link on the overview. */
+export async function memberPages(page, address) {
+  await page.goto(address('/app/overview'))
+  const bot = await page.getAttribute('article h2 a', 'href')
+  return [
+    { name: 'overview', path: '/app/overview', ready: 'article' },
+    { name: 'bot', path: bot, ready: '.steps' },
+    { name: 'channels', path: `${bot}/channels`, ready: 'article' },
+    { name: 'logs', path: `${bot}/logs`, ready: 'pre' },
+    { name: 'answers', path: '/app/answers', ready: 'ol' },
+  ]
+}
+
+export function operatorPages() {
+  return [{ name: 'tenants', path: '/app/ops/tenants', ready: 'table' }]
+}
