@@ -7,6 +7,7 @@ import { answersRoutes } from './features/answers/routes'
 import { inboxRoutes } from './features/inbox/routes'
 import { instanceRoutes } from './features/instance/routes'
 import { overviewRoutes } from './features/overview/routes'
+import { providersRoutes } from './features/providers/routes'
 import { signInRoutes } from './features/signin/routes'
 import { tenantsRoutes } from './features/tenants/routes'
 import { loadConsoleWords } from './i18n'
@@ -31,6 +32,7 @@ export const pages: RouteRecordRaw[] = [
   ...overviewRoutes,
   ...instanceRoutes,
   ...answersRoutes,
+  ...providersRoutes,
   ...tenantsRoutes,
 ]
 

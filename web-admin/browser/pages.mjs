@@ -8,7 +8,10 @@ export async function memberPages(page, address) {
     { name: 'overview', path: '/app/overview', ready: 'article' },
     { name: 'bot', path: bot, ready: '.steps' },
     { name: 'channels', path: `${bot}/channels`, ready: 'article' },
+    { name: 'behaviour', path: `${bot}/behaviour`, ready: 'footer' },
+    { name: 'versions', path: `${bot}/versions`, ready: 'table, .state strong' },
     { name: 'logs', path: `${bot}/logs`, ready: 'pre' },
+    { name: 'providers', path: '/app/providers', ready: 'table, .state strong' },
     { name: 'answers', path: '/app/answers', ready: 'ol' },
   ]
 }

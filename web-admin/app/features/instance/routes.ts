@@ -17,6 +17,20 @@ export const instanceRoutes: RouteRecordRaw[] = [
         props: true,
         meta: { permission: 'channels.read' },
       },
+      {
+        path: 'behaviour',
+        name: 'behaviour',
+        component: () => import('../behaviour/BehaviourPage.vue'),
+        props: true,
+        meta: { permission: 'revisions.read' },
+      },
+      {
+        path: 'versions',
+        name: 'versions',
+        component: () => import('../versions/VersionsPage.vue'),
+        props: true,
+        meta: { permission: 'revisions.read' },
+      },
     ],
   },
 ]
