@@ -4,11 +4,16 @@ import { createRouter, createWebHistory } from 'vue-router'
 import type { RouteLocationNormalized, RouteRecordRaw } from 'vue-router'
 import { api } from './api/api'
 import { answersRoutes } from './features/answers/routes'
+import { auditRoutes } from './features/audit/routes'
+import { blacklistRoutes } from './features/blacklist/routes'
+import { companyRoutes } from './features/company/routes'
 import { inboxRoutes } from './features/inbox/routes'
 import { instanceRoutes } from './features/instance/routes'
+import { keysRoutes } from './features/keys/routes'
 import { overviewRoutes } from './features/overview/routes'
 import { providersRoutes } from './features/providers/routes'
 import { signInRoutes } from './features/signin/routes'
+import { teamRoutes } from './features/team/routes'
 import { tenantsRoutes } from './features/tenants/routes'
 import { loadConsoleWords } from './i18n'
 import AppShell from './shell/AppShell.vue'
@@ -33,6 +38,11 @@ export const pages: RouteRecordRaw[] = [
   ...instanceRoutes,
   ...answersRoutes,
   ...providersRoutes,
+  ...blacklistRoutes,
+  ...teamRoutes,
+  ...keysRoutes,
+  ...companyRoutes,
+  ...auditRoutes,
   ...tenantsRoutes,
 ]
 

@@ -13,6 +13,11 @@ export async function memberPages(page, address) {
     { name: 'logs', path: `${bot}/logs`, ready: 'pre' },
     { name: 'providers', path: '/app/providers', ready: 'table, .state strong' },
     { name: 'answers', path: '/app/answers', ready: 'ol' },
+    { name: 'blacklist', path: '/app/blacklist', ready: 'table, .state strong' },
+    { name: 'team', path: '/app/team', ready: 'table' },
+    { name: 'api-keys', path: '/app/api-keys', ready: 'table, .state strong' },
+    { name: 'company', path: '/app/company', ready: 'progress' },
+    { name: 'audit', path: '/app/audit', ready: 'table' },
   ]
 }
 

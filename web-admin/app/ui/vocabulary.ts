@@ -4,7 +4,7 @@ import { useI18n } from 'vue-i18n'
 
 /** Each is an area in the locales. */
 export type Vocabulary =
-  | 'auditAction'
+  | 'actor'
   | 'became'
   | 'choice'
   | 'condition'
