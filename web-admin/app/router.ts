@@ -10,6 +10,7 @@ import { companyRoutes } from './features/company/routes'
 import { inboxRoutes } from './features/inbox/routes'
 import { instanceRoutes } from './features/instance/routes'
 import { keysRoutes } from './features/keys/routes'
+import { lettersRoutes } from './features/letters/routes'
 import { overviewRoutes } from './features/overview/routes'
 import { providersRoutes } from './features/providers/routes'
 import { signInRoutes } from './features/signin/routes'
@@ -42,6 +43,7 @@ export const pages: RouteRecordRaw[] = [
   ...teamRoutes,
   ...keysRoutes,
   ...companyRoutes,
+  ...lettersRoutes,
   ...auditRoutes,
   ...tenantsRoutes,
 ]

@@ -17,6 +17,7 @@ export async function memberPages(page, address) {
     { name: 'team', path: '/app/team', ready: 'table' },
     { name: 'api-keys', path: '/app/api-keys', ready: 'table, .state strong' },
     { name: 'company', path: '/app/company', ready: 'progress' },
+    { name: 'dead-letters', path: '/app/dead-letters', ready: 'table, .state strong' },
     { name: 'audit', path: '/app/audit', ready: 'table' },
   ]
 }
