@@ -7,12 +7,14 @@ import { answersRoutes } from './features/answers/routes'
 import { auditRoutes } from './features/audit/routes'
 import { blacklistRoutes } from './features/blacklist/routes'
 import { companyRoutes } from './features/company/routes'
+import { fleetRoutes } from './features/fleet/routes'
 import { inboxRoutes } from './features/inbox/routes'
 import { instanceRoutes } from './features/instance/routes'
 import { keysRoutes } from './features/keys/routes'
 import { lettersRoutes } from './features/letters/routes'
 import { overviewRoutes } from './features/overview/routes'
 import { providersRoutes } from './features/providers/routes'
+import { rolloutsRoutes } from './features/rollouts/routes'
 import { signInRoutes } from './features/signin/routes'
 import { teamRoutes } from './features/team/routes'
 import { tenantsRoutes } from './features/tenants/routes'
@@ -46,6 +48,8 @@ export const pages: RouteRecordRaw[] = [
   ...lettersRoutes,
   ...auditRoutes,
   ...tenantsRoutes,
+  ...fleetRoutes,
+  ...rolloutsRoutes,
 ]
 
 const routes: RouteRecordRaw[] = [

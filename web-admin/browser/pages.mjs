@@ -23,5 +23,10 @@ export async function memberPages(page, address) {
 }
 
 export function operatorPages() {
-  return [{ name: 'tenants', path: '/app/ops/tenants', ready: 'table' }]
+  return [
+    { name: 'tenants', path: '/app/ops/tenants', ready: 'table' },
+    { name: 'fleet', path: '/app/ops/fleet', ready: 'table' },
+    { name: 'rollouts', path: '/app/ops/rollouts', ready: 'table, .state strong' },
+    { name: 'ops-audit', path: '/app/ops/audit', ready: 'table, .state strong' },
+  ]
 }

@@ -5,6 +5,7 @@ export type Tone = 'neutral' | 'good' | 'busy' | 'warning' | 'bad'
 const TONES: Record<string, Tone> = {
   active: 'good',
   bot: 'good',
+  done: 'good',
   connected: 'good',
   healthy: 'good',
   running: 'good',
@@ -13,11 +14,14 @@ const TONES: Record<string, Tone> = {
   connecting: 'busy',
   human: 'busy',
   provisioning: 'busy',
+  rolling_back: 'busy',
   queued: 'busy',
   sending: 'busy',
   starting: 'busy',
   stopping: 'busy',
   degraded: 'warning',
+  needs_information: 'warning',
+  paused: 'warning',
   pending: 'warning',
   unconfirmed: 'warning',
   unknown: 'warning',
@@ -27,6 +31,7 @@ const TONES: Record<string, Tone> = {
   expired: 'bad',
   failed: 'bad',
   rejected: 'bad',
+  rolled_back: 'bad',
   suspended: 'bad',
 }
 
