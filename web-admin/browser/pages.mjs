@@ -10,7 +10,7 @@ export async function memberPages(page, address) {
     { name: 'channels', path: `${bot}/channels`, ready: 'article' },
     { name: 'behaviour', path: `${bot}/behaviour`, ready: 'footer' },
     { name: 'versions', path: `${bot}/versions`, ready: 'table, .state strong' },
-    { name: 'logs', path: `${bot}/logs`, ready: 'pre' },
+    { name: 'logs', path: `${bot}/logs`, ready: 'pre, .state strong' },
     { name: 'providers', path: '/app/providers', ready: 'table, .state strong' },
     { name: 'answers', path: '/app/answers', ready: 'ol' },
     { name: 'blacklist', path: '/app/blacklist', ready: 'table, .state strong' },

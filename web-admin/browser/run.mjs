@@ -3,10 +3,12 @@
 import { access } from './access.mjs'
 import { place } from './browser.mjs'
 import { chaos } from './chaos.mjs'
+import { consoleWalk } from './console.mjs'
 import { long } from './long.mjs'
+import { platform } from './platform.mjs'
 import { reply } from './reply.mjs'
 
-const SCENES = { access, chaos, long, reply }
+const SCENES = { access, chaos, console: consoleWalk, long, platform, reply }
 const [scene, base, firstRunFile] = process.argv.slice(2)
 
 await SCENES[scene](place(base, firstRunFile))
