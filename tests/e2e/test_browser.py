@@ -61,6 +61,16 @@ class TestInbox:
         await play("desk", up)
 
 
+class TestConsole:
+    async def test_a_member_sets_a_bot_up_and_goes_back_to_an_earlier_version(self, up) -> None:
+        await play("console", up)
+
+
+class TestPlatform:
+    async def test_an_operator_decides_about_a_company_and_sees_the_fleet(self, up) -> None:
+        await play("platform", up)
+
+
 class TestPages:
     async def test_have_no_serious_fault_of_accessibility(self, up) -> None:
         await play("reply", up)

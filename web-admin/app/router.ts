@@ -4,10 +4,21 @@ import { createRouter, createWebHistory } from 'vue-router'
 import type { RouteLocationNormalized, RouteRecordRaw } from 'vue-router'
 import { api } from './api/api'
 import { answersRoutes } from './features/answers/routes'
+import { auditRoutes } from './features/audit/routes'
+import { blacklistRoutes } from './features/blacklist/routes'
+import { companyRoutes } from './features/company/routes'
+import { fleetRoutes } from './features/fleet/routes'
 import { inboxRoutes } from './features/inbox/routes'
+import { instanceRoutes } from './features/instance/routes'
+import { keysRoutes } from './features/keys/routes'
+import { lettersRoutes } from './features/letters/routes'
 import { overviewRoutes } from './features/overview/routes'
+import { providersRoutes } from './features/providers/routes'
+import { rolloutsRoutes } from './features/rollouts/routes'
 import { signInRoutes } from './features/signin/routes'
+import { teamRoutes } from './features/team/routes'
 import { tenantsRoutes } from './features/tenants/routes'
+import { loadConsoleWords } from './i18n'
 import AppShell from './shell/AppShell.vue'
 import NoticePage from './shell/NoticePage.vue'
 import { signedIn } from './signedIn'
@@ -27,8 +38,18 @@ declare module 'vue-router' {
 export const pages: RouteRecordRaw[] = [
   ...inboxRoutes,
   ...overviewRoutes,
+  ...instanceRoutes,
   ...answersRoutes,
+  ...providersRoutes,
+  ...blacklistRoutes,
+  ...teamRoutes,
+  ...keysRoutes,
+  ...companyRoutes,
+  ...lettersRoutes,
+  ...auditRoutes,
   ...tenantsRoutes,
+  ...fleetRoutes,
+  ...rolloutsRoutes,
 ]
 
 const routes: RouteRecordRaw[] = [
@@ -52,6 +73,10 @@ const routes: RouteRecordRaw[] = [
 
 export const router = createRouter({ history: createWebHistory('/app/'), routes })
 
+router.beforeResolve(async ({ name }) => {
+  if (!isOfInbox(name)) await loadConsoleWords()
+})
+
 router.beforeEach(async (to) => {
   if (to.meta.audience === 'everyone') return true
   try {
@@ -67,6 +92,10 @@ router.beforeEach(async (to) => {
 api.onSignedOut = () => {
   signedIn.forget()
   void router.push({ name: 'signIn', query: { next: router.currentRoute.value.fullPath } })
+}
+
+function isOfInbox(name: RouteLocationNormalized['name']): boolean {
+  return inboxRoutes.some((route) => route.name === name)
 }
 
 function mayOpen({ name, meta }: RouteLocationNormalized): boolean {

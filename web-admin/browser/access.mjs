@@ -4,25 +4,25 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import assert from 'node:assert/strict'
 import { inBrowser, signIn } from './browser.mjs'
+import { memberPages, operatorPages } from './pages.mjs'
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-const MEMBER_PAGES = { '/app/inbox': '.list .row', '/app/overview': 'article', '/app/answers': 'ol' }
-const OPERATOR_PAGES = { '/app/ops/tenants': 'table' }
+const INBOX = { name: 'inbox', path: '/app/inbox', ready: '.list .row' }
 
 export async function access(there) {
   const faults = []
   for (const locale of ['zh-CN', 'en-US']) {
-    for (const [who, pages] of [['demo', MEMBER_PAGES], ['operator', OPERATOR_PAGES]]) {
+    for (const [who, pages] of [['demo', inboxAndConsole], ['operator', operatorPages]]) {
       await inBrowser({ locale }, async (page) => {
         await page.goto(there.address('/app/sign-in'))
         await page.waitForSelector('[type=submit]')
         faults.push(...(await inBothThemes(page, 'sign-in')))
         await signIn(page, there.address, there.firstRun[who])
-        for (const [path, ready] of Object.entries(pages)) {
+        for (const { name, path, ready } of await pages(page, there.address)) {
           await page.goto(there.address(path))
           await page.waitForSelector(ready)
-          if (path === '/app/inbox') await openThread(page)
-          faults.push(...(await inBothThemes(page, path)))
+          if (name === 'inbox') await openThread(page)
+          faults.push(...(await inBothThemes(page, name)))
         }
         await page.keyboard.press('Control+k')
         await page.waitForSelector('[role=listbox]')
@@ -31,6 +31,10 @@ export async function access(there) {
     }
   }
   assert.deepEqual([...new Set(faults)], [])
+}
+
+async function inboxAndConsole(page, address) {
+  return [INBOX, ...(await memberPages(page, address))]
 }
 
 async function openThread(page) {

@@ -6,6 +6,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { DESKTOP, inBrowser, PHONE, place, signIn, visit } from '../browser/browser.mjs'
+import { memberPages, operatorPages } from '../browser/pages.mjs'
 
 const [base, firstRunFile, folder = join(import.meta.dirname, '../../screenshots')] =
   process.argv.slice(2)
@@ -37,6 +38,18 @@ async function open(page, path, ready) {
   await page.waitForSelector(ready)
 }
 
+/** Each at a desk; the first language at a phone's width as well. */
+async function shootAll(page, pages, suffix) {
+  for (const { name, path, ready } of pages) {
+    await open(page, path, ready)
+    await shoot(page, `${name}${suffix}`)
+    if (suffix !== '') continue
+    await page.setViewportSize(PHONE)
+    await shoot(page, `${name}-phone`)
+    await page.setViewportSize(DESKTOP)
+  }
+}
+
 await inBrowser({ viewport: PHONE }, async (page) => {
   await visit(page, there, '你们几点开门？')
   await page.waitForSelector('.row.bot')
@@ -49,8 +62,6 @@ for (const [locale, suffix] of LANGUAGES) {
     await page.waitForSelector('[type=submit]')
     await shoot(page, `sign-in${suffix}`)
     await signIn(page, address, firstRun.demo)
-    await open(page, '/app/overview', 'article')
-    await shoot(page, `overview${suffix}`)
     await open(page, '/app/inbox', '.list .row')
     await page.click('.list .row')
     await page.waitForSelector('.message')
@@ -68,13 +79,11 @@ for (const [locale, suffix] of LANGUAGES) {
     await page.setViewportSize(PHONE)
     await shoot(page, `inbox-phone${suffix}`)
     await page.setViewportSize(DESKTOP)
-    await open(page, '/app/answers', 'ol')
-    await shoot(page, `answers${suffix}`)
+    await shootAll(page, await memberPages(page, address), suffix)
   })
 
   await inBrowser({ viewport: DESKTOP, locale }, async (page) => {
     await signIn(page, address, firstRun.operator)
-    await open(page, '/app/ops/tenants', 'table')
-    await shoot(page, `tenants${suffix}`)
+    await shootAll(page, operatorPages(), suffix)
   })
 }

@@ -13,7 +13,7 @@ interface Words { [key: string]: string | Words }
 /** The words by file of a language. */
 function filesOf(language: string): Record<string, Words> {
   const folder = join(import.meta.dirname, language)
-  const names = readdirSync(folder).filter((name) => name.endsWith('.json'))
+  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.json'))
   return Object.fromEntries(
     names.map((name) => [name, JSON.parse(readFileSync(join(folder, name), 'utf8')) as Words]),
   )

@@ -5,6 +5,7 @@ export type Tone = 'neutral' | 'good' | 'busy' | 'warning' | 'bad'
 const TONES: Record<string, Tone> = {
   active: 'good',
   bot: 'good',
+  done: 'good',
   connected: 'good',
   healthy: 'good',
   online: 'good',
@@ -14,6 +15,7 @@ const TONES: Record<string, Tone> = {
   connecting: 'busy',
   human: 'busy',
   provisioning: 'busy',
+  rolling_back: 'busy',
   queued: 'busy',
   sending: 'busy',
   starting: 'busy',
@@ -21,6 +23,8 @@ const TONES: Record<string, Tone> = {
   away: 'warning',
   busy: 'warning',
   degraded: 'warning',
+  needs_information: 'warning',
+  paused: 'warning',
   pending: 'warning',
   unconfirmed: 'warning',
   unknown: 'warning',
@@ -30,6 +34,7 @@ const TONES: Record<string, Tone> = {
   expired: 'bad',
   failed: 'bad',
   rejected: 'bad',
+  rolled_back: 'bad',
   suspended: 'bad',
 }
 

@@ -3,7 +3,26 @@
 import { useI18n } from 'vue-i18n'
 
 /** Each is an area in the locales. */
-export type Vocabulary = 'condition' | 'delivery' | 'outcome' | 'owner' | 'phase' | 'presence' | 'reason' | 'tenantState' | 'via'
+export type Vocabulary =
+  | 'actor'
+  | 'became'
+  | 'choice'
+  | 'condition'
+  | 'delivery'
+  | 'happened'
+  | 'letterReason'
+  | 'outcome'
+  | 'owner'
+  | 'permission'
+  | 'phase'
+  | 'presence'
+  | 'quotaName'
+  | 'reason'
+  | 'roleName'
+  | 'rolloutState'
+  | 'setting'
+  | 'tenantState'
+  | 'via'
 
 export function useVocabulary() {
   const { t, te } = useI18n()

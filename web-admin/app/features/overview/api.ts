@@ -1,23 +1,29 @@
-/** The tenant's instances and their channels. */
+/** The tenant's instances, and how far a newcomer has come. */
 
 import { api } from '../../api/api'
-import type { Channel, Instance, Page } from '../../api/types'
-
-export type InstanceAction = 'start' | 'stop' | 'restart'
+import type { Instance, Page } from '../../api/types'
+import type { Facts } from './checklist'
 
 export function listInstances(cursor: string | null, signal: AbortSignal): Promise<Page<Instance>> {
   return api.get('/instances', { query: { cursor }, signal })
 }
 
-export async function actOnInstance(id: string, action: InstanceAction): Promise<void> {
-  await api.post(`/instances/{instance_id}/${action}`, { path: { instance_id: id } })
-}
-
-export function listChannels(
-  instanceId: string,
-  cursor: string | null,
-  signal: AbortSignal,
-): Promise<Page<Channel>> {
-  const path = { instance_id: instanceId }
-  return api.get('/instances/{instance_id}/channels', { path, query: { cursor }, signal })
+/** What the checklist asks about; each is the first page of a list, as small as it goes. */
+export async function getFacts(signal: AbortSignal): Promise<Facts> {
+  const few = { limit: 2 }
+  const [instances, conversations, sent, members, invitations] = await Promise.all([
+    api.get('/instances', { signal }),
+    api.get('/conversations', { query: { limit: 1 }, signal }),
+    api.get('/deliveries', { query: { state: 'sent' }, signal }),
+    api.get('/members', { query: few, signal }),
+    api.get('/invitations', { query: few, signal }),
+  ])
+  return {
+    isConnected: instances.items.some(({ conditions }) =>
+      conditions.some(({ type, status }) => type === 'ChannelConnected' && status),
+    ),
+    hasMessage: conversations.items.length > 0,
+    hasAnswered: sent.items.some(({ author }) => author === 'bot'),
+    hasCompany: members.items.length > 1 || invitations.items.length > 0,
+  }
 }

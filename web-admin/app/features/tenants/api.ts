@@ -1,23 +1,50 @@
 /** What an operator does with tenants. */
 
 import { api } from '../../api/api'
+import type { Schemas } from '../../api/paths'
 import type { Page, Tenant } from '../../api/types'
 
-export type TenantAction = 'approve' | 'reject' | 'suspend' | 'resume'
+export type TenantState = Schemas['TenantState']
+export type Plan = Schemas['PlanOut']
+export type QuotaPatch = Schemas['QuotaPatch']
+export type Support = Schemas['SupportOut']
+/** Decisions, which the address names. */
+export type TenantAction = 'approve' | 'ask' | 'reject' | 'suspend' | 'resume' | 'delete'
 
-/** What may be done with a tenant in a state; the server has the last word. */
-export const ACTIONS: Record<string, TenantAction[]> = {
-  pending: ['approve', 'reject'],
-  active: ['suspend'],
-  suspended: ['resume'],
+export const STATES: readonly TenantState[] = [
+  'pending',
+  'needs_information',
+  'active',
+  'suspended',
+  'rejected',
+  'deleting',
+  'deleted',
+]
+
+export function listTenants(
+  state: TenantState | null,
+  cursor: string | null,
+  signal: AbortSignal,
+): Promise<Page<Tenant>> {
+  return api.get('/tenants', { query: { cursor, state }, signal })
 }
 
-export function listTenants(cursor: string | null, signal: AbortSignal): Promise<Page<Tenant>> {
-  return api.get('/tenants', { query: { cursor }, signal })
-}
-
-export async function actOnTenant(id: string, action: TenantAction, reason: string): Promise<void> {
+export async function actOnTenant(id: string, action: TenantAction, text: string): Promise<void> {
   const path = { tenant_id: id }
-  if (action === 'reject') await api.post('/tenants/{tenant_id}/reject', { path, body: { reason } })
+  if (action === 'delete') await api.delete('/tenants/{tenant_id}', { path })
+  else if (action === 'ask') await api.post('/tenants/{tenant_id}/ask', { path, body: { question: text } })
+  else if (action === 'reject') await api.post('/tenants/{tenant_id}/reject', { path, body: { reason: text } })
   else await api.post(`/tenants/{tenant_id}/${action}`, { path })
+}
+
+export function listPlans(signal: AbortSignal): Promise<Plan[]> {
+  return api.get('/plans', { signal })
+}
+
+export async function changeTenant(id: string, plan: string, overrides: QuotaPatch): Promise<void> {
+  await api.patch('/tenants/{tenant_id}', { path: { tenant_id: id }, body: { plan, quota_overrides: overrides } })
+}
+
+export function grantSupport(id: string, reason: string, minutes: number): Promise<Support> {
+  return api.post('/tenants/{tenant_id}/support', { path: { tenant_id: id }, body: { reason, minutes } })
 }

@@ -1,0 +1,14 @@
+import type { RouteRecordRaw } from 'vue-router'
+
+export const blacklistRoutes: RouteRecordRaw[] = [
+  {
+    path: 'blacklist',
+    name: 'blacklist',
+    component: () => import('./BlacklistPage.vue'),
+    meta: {
+      audience: 'member',
+      permission: 'blacklist.read',
+      nav: { group: 'console', order: 50, label: 'nav.blacklist' },
+    },
+  },
+]

@@ -1,0 +1,41 @@
+/** One instance: how it stands, what happened to it, what may be done with it. */
+
+import { api } from '../../api/api'
+import type { Schemas } from '../../api/paths'
+import type { Instance, Page } from '../../api/types'
+
+export type Happening = Schemas['TimelineOut']
+/** Where the address takes the action's name. */
+export type InstanceAction = 'start' | 'stop' | 'restart' | 'hibernate'
+
+/** The newest lines that are shown. */
+export const LOG_LINES = 1_000
+
+export function getInstance(id: string, signal: AbortSignal): Promise<Instance> {
+  return api.get('/instances/{instance_id}', { path: { instance_id: id }, signal })
+}
+
+export async function createInstance(name: string, idempotencyKey: string): Promise<void> {
+  await api.post('/instances', { body: { name }, idempotencyKey })
+}
+
+export async function actOnInstance(id: string, action: InstanceAction): Promise<void> {
+  await api.post(`/instances/{instance_id}/${action}`, { path: { instance_id: id } })
+}
+
+export async function rotateSecrets(id: string): Promise<void> {
+  await api.post('/instances/{instance_id}/secrets/rotate', { path: { instance_id: id } })
+}
+
+export async function deleteInstance(id: string): Promise<void> {
+  await api.delete('/instances/{instance_id}', { path: { instance_id: id } })
+}
+
+export function listTimeline(id: string, cursor: string | null, signal: AbortSignal): Promise<Page<Happening>> {
+  return api.get('/instances/{instance_id}/timeline', { path: { instance_id: id }, query: { cursor }, signal })
+}
+
+export async function getLogs(id: string, signal: AbortSignal): Promise<string[]> {
+  const query = { tail: LOG_LINES }
+  return (await api.get('/instances/{instance_id}/logs', { path: { instance_id: id }, query, signal })).lines
+}

@@ -1,0 +1,20 @@
+import { describe, expect, it } from 'vitest'
+import { checklistOf, isFinished } from './checklist'
+
+const none = { isConnected: false, hasMessage: false, hasAnswered: false, hasCompany: false }
+
+describe('checklistOf', () => {
+  it('ticks what is, in the order in which people do it', () => {
+    expect(checklistOf({ ...none, isConnected: true, hasCompany: true })).toEqual([
+      { name: 'channel', isDone: true },
+      { name: 'message', isDone: false },
+      { name: 'answer', isDone: false },
+      { name: 'team', isDone: true },
+    ])
+  })
+
+  it('is finished when nothing is left', () => {
+    expect(isFinished(checklistOf(none))).toBe(false)
+    expect(isFinished(checklistOf({ isConnected: true, hasMessage: true, hasAnswered: true, hasCompany: true }))).toBe(true)
+  })
+})

@@ -1,0 +1,14 @@
+import type { RouteRecordRaw } from 'vue-router'
+
+export const teamRoutes: RouteRecordRaw[] = [
+  {
+    path: 'team',
+    name: 'team',
+    component: () => import('./TeamPage.vue'),
+    meta: {
+      audience: 'member',
+      permission: 'members.read',
+      nav: { group: 'console', order: 60, label: 'nav.team' },
+    },
+  },
+]

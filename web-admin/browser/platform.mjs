@@ -1,0 +1,71 @@
+/** An operator meets a new company: asks, approves, gives it room, suspends, resumes, deletes it. */
+
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { inBrowser, signIn } from './browser.mjs'
+
+export async function platform(there) {
+  const company = `花房 ${randomUUID().slice(0, 8)}`
+  await register(there, company)
+  await inBrowser({}, async (page) => {
+    await signIn(page, there.address, there.firstRun.operator)
+    await page.goto(there.address('/app/ops/tenants'))
+    const row = page.locator('tr', { hasText: company })
+    await decide(page, row, '要求补充', '营业执照号是多少？')
+    await row.getByText('营业执照号是多少？').waitFor()
+    await decide(page, row, '通过')
+    await row.getByText('正常').waitFor()
+    await plan(page, row)
+    await decide(page, row, '暂停')
+    await row.getByText('已暂停').waitFor()
+    await decide(page, row, '恢复')
+    await row.getByText('正常').waitFor()
+    await remove(page, row, company)
+    await fleet(page, there)
+  })
+}
+
+async function register({ address }, company) {
+  const response = await fetch(address('/api/v1/auth/register'), {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ company, email: `${randomUUID()}@shop.example`, password: randomUUID() }),
+  })
+  assert.ok(response.ok, `registering: ${response.status}`)
+}
+
+async function decide(page, row, action, words) {
+  await row.getByRole('button', { name: action, exact: true }).click()
+  const dialog = page.getByRole('dialog')
+  if (words) await dialog.locator('textarea').fill(words)
+  await dialog.getByRole('button', { name: action, exact: true }).click()
+  await dialog.waitFor({ state: 'hidden' })
+}
+
+async function plan(page, row) {
+  await row.getByRole('button', { name: '套餐与配额' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('成员').fill('7')
+  await dialog.getByRole('button', { name: '保存' }).click()
+  await dialog.waitFor({ state: 'hidden' })
+  await row.getByRole('button', { name: '套餐与配额' }).click()
+  assert.equal(await dialog.getByLabel('成员').inputValue(), '7')
+  await dialog.getByRole('button', { name: '取消' }).click()
+  await dialog.waitFor({ state: 'hidden' })
+}
+
+async function remove(page, row, company) {
+  await row.getByRole('button', { name: '删除', exact: true }).click()
+  const dialog = page.getByRole('dialog')
+  const confirm = dialog.getByRole('button', { name: '删除', exact: true })
+  assert.ok(await confirm.isDisabled(), 'deleted without its name')
+  await dialog.getByLabel('请输入').fill(company)
+  await confirm.click()
+  await row.getByText('已删除').waitFor()
+}
+
+async function fleet(page, { address }) {
+  await page.goto(address('/app/ops/fleet'))
+  await page.click('tbody a')
+  await page.waitForSelector('.steps')
+}
