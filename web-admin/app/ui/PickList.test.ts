@@ -6,7 +6,7 @@ import type { Choice } from './PickList.vue'
 
 const CHOICES = ['one', 'two', 'three'].map((id) => ({ id, title: id }))
 
-function open(choices: Choice[] = CHOICES) {
+function open(choices: Choice[] = CHOICES, late = false) {
   const root = document.createElement('div')
   const picked = vi.fn<(id: string) => void>()
   const dismissed = vi.fn<() => void>()
@@ -20,6 +20,7 @@ function open(choices: Choice[] = CHOICES) {
         choices: shown.value,
         label: 'Names',
         none: 'nobody',
+        late,
         onPick: picked,
         onDismiss: dismissed,
       }),
@@ -63,6 +64,12 @@ describe('PickList', () => {
     expect(press('Enter').isTaken).toBe(false)
     expect(press('Escape').isTaken).toBe(true)
     expect(dismissed).toHaveBeenCalledOnce()
+  })
+
+  it('keeps an Enter to itself while choices are still to come', () => {
+    const { press, picked } = open([], true)
+    expect(press('Enter').isTaken).toBe(true)
+    expect(picked).not.toHaveBeenCalled()
   })
 
   it('begins at the top again when the choices change', async () => {
