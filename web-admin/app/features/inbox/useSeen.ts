@@ -2,7 +2,6 @@
 
 import { onScopeDispose, shallowRef, watch } from 'vue'
 import { ApiError } from '../../api/problem'
-import { markSeen } from './api'
 
 export interface Sight {
   number: number
@@ -26,7 +25,7 @@ function useAttention() {
 }
 
 /** `sight` is what lies before their eyes; null while they read further up, or nothing is shown. */
-export function useSeen(id: string, sight: () => Sight | null): void {
+export function useSeen(sight: () => Sight | null, mark: (seen: Sight) => Promise<unknown>): void {
   const attention = useAttention()
   let told: Sight = { number: 0, noteId: null }
   let isTelling = false
@@ -36,7 +35,7 @@ export function useSeen(id: string, sight: () => Sight | null): void {
     if (isTelling || now === null || !isNews(now, told)) return
     isTelling = true
     try {
-      await markSeen(id, now.number, now.noteId)
+      await mark(now)
       told = now
     } catch (error) {
       // Nobody asked for it; the next look tells it again.
@@ -51,6 +50,6 @@ export function useSeen(id: string, sight: () => Sight | null): void {
   watch([attention, () => sight()?.number, () => sight()?.noteId], tell, { immediate: true })
 }
 
-export function isNews(now: Sight, told: Sight): boolean {
+function isNews(now: Sight, told: Sight): boolean {
   return now.number > told.number || (now.noteId !== null && now.noteId !== told.noteId)
 }

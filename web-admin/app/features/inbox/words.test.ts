@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { filled, mentionsIn } from './words'
+import { filled, fitting, mentionsIn } from './words'
 
 describe('mentionsIn', () => {
   const members = [
@@ -34,5 +34,21 @@ describe('filled', () => {
     expect(filled('{contact}, this is {member}. {order} {contact}', names)).toBe(
       '{member}, this is Li $& Wei. {order} {member}',
     )
+  })
+})
+
+describe('fitting', () => {
+  const hello = { code: 'hello', title: 'Greeting', text: 'Good day' }
+  const day = { code: 'Day', title: 'Opening', text: 'We open at nine' }
+  const codes = (...given: Parameters<typeof fitting>) => fitting(...given).map(({ code }) => code)
+
+  it('shows a code that begins so first', () => {
+    expect(codes([hello, day], 'day', false)).toEqual(['Day', 'hello'])
+  })
+
+  it('keeps nothing of an earlier query that does not fit', () => {
+    expect(codes([hello, day], 'he', true)).toEqual(['hello'])
+    expect(codes([hello, day], 'nine', true)).toEqual(['Day'])
+    expect(codes([hello, day], 'nine?', true)).toEqual([])
   })
 })

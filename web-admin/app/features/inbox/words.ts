@@ -25,3 +25,17 @@ export function mentionsIn(text: string, members: readonly Named[]): string[] {
 export function filled(text: string, names: { contact: string; member: string }): string {
   return text.replace(/\{(contact|member)\}/g, (_, name: 'contact' | 'member') => names[name])
 }
+
+interface Coded {
+  code: string
+  title: string
+  text: string
+}
+
+/** Those whose code begins as it was typed first; of what was found for another query only what fits this one. */
+export function fitting<R extends Coded>(found: readonly R[], query: string, isOfAnother: boolean): R[] {
+  const typed = query.toLowerCase()
+  const begins = ({ code }: R) => Number(code.toLowerCase().startsWith(typed))
+  const fits = ({ code, title, text }: R) => `${code}\n${title}\n${text}`.toLowerCase().includes(typed)
+  return found.filter((one) => !isOfAnother || fits(one)).toSorted((one, other) => begins(other) - begins(one))
+}
