@@ -18,6 +18,7 @@ from adapters.base import Control
 from adapters.outbound import Door, Outbound
 from instance_agent import blacklist, session
 from instance_agent.blacklist import Blacklist
+from instance_agent.channel_host import Surroundings
 from instance_agent.configs import Configs
 from instance_agent.gate import Gate
 from instance_agent.holds import Holds
@@ -35,7 +36,7 @@ from instance_agent.settings import HEALTH_WINDOW_S
 from instance_agent.speech import Transcription
 from instance_agent.spool import Spool
 from instance_agent.store import Store
-from instance_agent.supervisor import Supervisor, Surroundings
+from instance_agent.supervisor import Supervisor
 
 # The send journal is swept this often, one batch after another until nothing is too old.
 CLEAN_EVERY_S = 3600.0

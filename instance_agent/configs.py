@@ -22,6 +22,7 @@ from adapters.base import ChannelRefused
 from adapters.outbound import Door
 from instance_agent import last_good as last_good_document
 from instance_agent import trial
+from instance_agent.channel_host import ChannelSpec
 from instance_agent.document import (
     RELOADS,
     ChannelConfig,
@@ -43,7 +44,7 @@ from instance_agent.protocol import (
 )
 from instance_agent.spool import Spool
 from instance_agent.store import Store, StoreFailed
-from instance_agent.supervisor import PROBE_S, ChannelSpec, Supervisor
+from instance_agent.supervisor import PROBE_S, Supervisor
 from instance_agent.trial import MAX_DEATHS, SHOWN_BY_TRIAL, Fault, Mark
 
 log = structlog.get_logger()

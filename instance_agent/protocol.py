@@ -536,8 +536,7 @@ LISTEN_S = 60.0
 # Characters of one transcript: as many as one text of a message holds.
 MAX_TRANSCRIPT = 20_000
 MAX_LANGUAGE = 40  # characters of the name of a language
-# Seconds of a voice; more is nonsense.
-MAX_DURATION_S = 24 * 3600.0
+MAX_DURATION_S = 24 * 3600.0  # of a voice; more is nonsense
 
 
 class TranscribeRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):

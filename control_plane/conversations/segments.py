@@ -130,6 +130,36 @@ SegmentList = Annotated[
     BeforeValidator(_convert),
     WithJsonSchema({"type": "array", "items": _SCHEMAS[0]}),
 ]
+# What people may send: words, and bytes of our own store.
+_SENT_TEXT = {
+    "type": "object",
+    "required": ["type", "text"],
+    "properties": {
+        "type": {"const": "text"},
+        "text": {"type": "string", "maxLength": MAX_TEXT, "pattern": r"\S"},
+    },
+}
+_SENT_MEDIA = {
+    "type": "object",
+    "required": ["type", "ref"],
+    "properties": {
+        "type": {"enum": ["image", "voice", "video", "file"]},
+        "name": {"type": "string", "maxLength": 500},
+        "ref": {
+            "type": "object",
+            "required": ["via", "id"],
+            "additionalProperties": False,
+            "properties": {
+                "via": {"const": refs.OURS},
+                "id": {
+                    "type": "string",
+                    "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+                    "description": "Of an upload.",
+                },
+            },
+        },
+    },
+}
 SendableSegments = Annotated[
     SegmentList,
     AfterValidator(_sendable),
@@ -139,14 +169,7 @@ SendableSegments = Annotated[
             "type": "array",
             "minItems": 1,
             "maxItems": MAX_SEGMENTS,
-            "items": {
-                "type": "object",
-                "required": ["type", "text"],
-                "properties": {
-                    "type": {"const": "text"},
-                    "text": {"type": "string", "maxLength": MAX_TEXT, "pattern": r"\S"},
-                },
-            },
+            "items": {"oneOf": [_SENT_TEXT, _SENT_MEDIA]},
         }
     ),
 ]

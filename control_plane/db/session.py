@@ -9,6 +9,7 @@ which costs a tenth of it.
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -138,6 +139,7 @@ class Database:
             _MOST.labels(name).set(size)
         self._pools: dict[str, asyncpg.Pool] = {}
         self._at_hand: dict[str, list[Any]] = {kind: [] for kind in _POOLS}
+        self._waiting: Counter[str] = Counter()
         self._opening = asyncio.Lock()
 
     @asynccontextmanager
@@ -191,10 +193,10 @@ class Database:
         except BaseException:
             await pool.release(connection)
             raise
-        if self._pools.get(kind) is pool:
+        if self._pools.get(kind) is pool and not self._waiting[kind]:
             self._at_hand[kind].append(connection)
         else:
-            # Closed meanwhile, and waiting for us.
+            # Somebody waits for one, or for us to end.
             await pool.release(connection)
         self._told(transaction)
 
@@ -211,7 +213,11 @@ class Database:
                 if not connection.is_closed():
                     return connection
                 await pool.release(connection)
-        return await pool.acquire(timeout=POOL_TIMEOUT_S)
+        self._waiting[kind] += 1
+        try:
+            return await pool.acquire(timeout=POOL_TIMEOUT_S)
+        finally:
+            self._waiting[kind] -= 1
 
     def _told(self, transaction: Transaction) -> None:
         topics: set[str] = transaction.info.get("hints", set())

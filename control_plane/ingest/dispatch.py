@@ -62,12 +62,14 @@ UPDATE channels AS c SET checkpoint = greatest(c.checkpoint, i.value COLLATE "C"
 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS i (instance_id, id, value)
 WHERE c.id = i.id AND c.instance_id = i.instance_id
 """
+# What an agent says when it ends comes after its successor's word, and counts for nothing then.
 _CHANNEL = """
 UPDATE channels AS c SET state = $3, state_reason = $4, proof_at = coalesce($5, c.proof_at),
     said_by = $6
 FROM (SELECT id, state, state_reason, proof_at, said_by FROM channels
       WHERE id = $2 AND instance_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE) AS old
-WHERE c.id = old.id
+WHERE c.id = old.id AND NOT EXISTS (
+    SELECT FROM agent_sessions WHERE instance_id = $1 AND state = 'active' AND id > $6)
 RETURNING c.kind, c.settings, old.proof_at,
     old.state IS DISTINCT FROM $3 OR old.state_reason IS DISTINCT FROM $4 AS changed,
     old.state <> 'connected' OR old.said_by IS DISTINCT FROM $6 AS was_away

@@ -322,16 +322,21 @@ def _timeout(within: timedelta) -> httpx2.Timeout:
     return httpx2.Timeout(within.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds())
 
 
+def _body(answer: httpx2.Response) -> bytes:
+    """What is kept of an answer: no NUL, which PostgreSQL cannot hold in text."""
+    return answer.content[:MAX_ANSWER_BYTES].replace(b"\\u0000", b"\\ufffd")
+
+
 def _read(answer: httpx2.Response, kind: type[Answer]) -> Answer:
     try:
-        return msgspec.json.decode(answer.content[:MAX_ANSWER_BYTES], type=kind)
+        return msgspec.json.decode(_body(answer), type=kind)
     except msgspec.DecodeError:
         raise AgentSilent("the answer cannot be read") from None
 
 
 def _refusal(answer: httpx2.Response) -> AgentRefused:
     try:
-        problem = msgspec.json.decode(answer.content[:MAX_ANSWER_BYTES], type=Problem)
+        problem = msgspec.json.decode(_body(answer), type=Problem)
     except msgspec.DecodeError:
         return AgentRefused(answer.status_code, "unreadable", "the agent's error cannot be read")
     detail = problem.detail if isinstance(problem.detail, str) else problem.title

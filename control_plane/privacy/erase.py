@@ -95,7 +95,7 @@ _STEPS = """
 DELETE FROM turn_steps WHERE turn_id IN (SELECT id FROM turns WHERE conversation_id = $1)
 """
 _EXTERNAL = "DELETE FROM provider_conversations WHERE conversation_id = $1"
-_NOTES = "UPDATE routing_transfers SET note = '' WHERE conversation_id = $1 AND note <> ''"
+_TRANSFER_NOTES = "UPDATE routing_transfers SET note = '' WHERE conversation_id = $1 AND note <> ''"
 _RATINGS = "DELETE FROM routing_ratings WHERE conversation_id = $1"
 _STREAM = """
 WITH page AS (
@@ -226,7 +226,7 @@ async def _blank(
             await connection.execute(_SENT, ids)
             if own:
                 await connection.execute(_STEPS, conversation_id)
-                for remove in (_EXTERNAL, _NOTES, _RATINGS):
+                for remove in (_EXTERNAL, _TRANSFER_NOTES, _RATINGS):
                     await connection.execute(remove, conversation_id)
             objects = await media.forget(session, spoken_of)
         if not ids:

@@ -1,10 +1,10 @@
 """What the routes of routing take and give, and the document of a tenant's settings."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, StrictBool, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool, StringConstraints
 
 from control_plane.access.schemas import Body
 from control_plane.access.view import Words
@@ -25,6 +25,14 @@ WEEK = 7 * DAY
 MIN_AWAY = 2
 # A question is answered within a week, or it was not read.
 MAX_RATING_HOURS = 168
+
+
+def _number(given: Any) -> Any:
+    """A word or a truth is no version, though the library would take one for it."""
+    if isinstance(given, str | bool):
+        raise ValueError("this is no number")
+    return given
+
 
 State = Literal["online", "busy", "away", "offline"]
 Key = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
@@ -104,7 +112,7 @@ class Routing(Body):
 class RoutingIn(Routing):
     """The whole document; with `version` only if it is still the one that was read."""
 
-    version: Annotated[int, Field(ge=0)] | None = None
+    version: Annotated[int, Field(ge=0), BeforeValidator(_number)] | None = None
 
 
 class RoutingOut(Routing):

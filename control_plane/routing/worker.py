@@ -60,7 +60,7 @@ class Router:
         return await self._tell(lease, kept)
 
     async def _give(self, lease: Lease, kept: Kept) -> bool:
-        """Give out what can be; whether there was anything."""
+        """Give out what can be; whether anything was taken."""
         now = self._clock.now()
         async with self._transaction(lease) as session:
             await waiting.begin(session, lease.tenant_id, kept, now)
@@ -70,11 +70,13 @@ class Router:
         able = [member.candidate(kept, now) for member in there]
         planned = distribute(waiting.waitings(queue), able, kept.rules, now)[:MOST_CHANGES]
         waits = {wait.waiting: wait for wait in queue}
+        given = False
         for chosen, member_id in planned:
             async with self._session(lease) as session:
                 entry = await waiting.give(session, kept, waits[chosen], member_id, now)
                 await self._written(session, lease, entry)
-        return bool(planned)
+            given |= entry is not None
+        return given
 
     async def _tell(self, lease: Lease, kept: Kept) -> timedelta:
         """Tell those who wait on; when to look again."""

@@ -23,7 +23,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 # Longer than anything here takes on a machine with other work; waits end as soon as they can.
-PATIENCE_S = 25.0
+PATIENCE_S = 60.0
 LOOK_EVERY_S = 0.05
 
 

@@ -55,6 +55,11 @@ class TestInbox:
         await play("reply", up)
         await play("long", up)
 
+    async def test_two_members_hand_a_customer_on_with_notes_that_the_customer_never_sees(
+        self, up
+    ) -> None:
+        await play("desk", up)
+
 
 class TestConsole:
     async def test_a_member_sets_a_bot_up_and_goes_back_to_an_earlier_version(self, up) -> None:

@@ -38,10 +38,11 @@ from control_plane.turns.worker import Turns
 from control_plane.webchat.frames import Write
 from instance_agent.agent import Agent
 from instance_agent.app import create_app as create_agent_app
+from instance_agent.channel_host import ChannelSpec
 from instance_agent.document import SCHEMA_VERSION
 from instance_agent.protocol import BootstrapRequest
 from instance_agent.store import Store, StoreFailed
-from instance_agent.supervisor import ChannelSpec, Scope
+from instance_agent.supervisor import Scope
 from tests.faults.points import Gone, Link, Points, Process
 
 CONTROL_URL = "http://control-plane"

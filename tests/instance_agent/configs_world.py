@@ -21,6 +21,7 @@ from adapters import registry
 from adapters.base import ChannelRefused
 from adapters.outbound import Door
 from instance_agent import supervisor
+from instance_agent.channel_host import ChannelSpec, Surroundings
 from instance_agent.configs import Configs
 from instance_agent.document import digest
 from instance_agent.holds import Holds
@@ -29,7 +30,7 @@ from instance_agent.problems import Refusal
 from instance_agent.protocol import ConfigOutcome, ConfigUpdate, LeaseAnswer, Revision
 from instance_agent.spool import Spool
 from instance_agent.store import Store
-from instance_agent.supervisor import ChannelSpec, Supervisor, Surroundings
+from instance_agent.supervisor import Supervisor
 from instance_agent.trial import SHOWN_BY_TRIAL
 
 WINDOW_S = 1000.0

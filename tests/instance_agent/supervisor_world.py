@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from adapters.base import ChannelDown, ChannelRefused, NotAccepted
 from adapters.model import CallbackAnswer
+from instance_agent.channel_host import ChannelSpec
 from instance_agent.protocol import LeaseAnswer
-from instance_agent.supervisor import ChannelSpec
 
 CHANNEL, OTHER = uuid4(), uuid4()
 

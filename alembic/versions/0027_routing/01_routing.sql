@@ -137,9 +137,3 @@ BEGIN
         EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO botyard_app', name);
     END LOOP;
 END $$;
-
--- What waits, and what a member has: both are few beside all conversations. Their columns do not
--- change with a message, so a message writes nothing here.
-CREATE INDEX conversations_waiting ON conversations (tenant_id) WHERE owner = 'waiting';
-CREATE INDEX conversations_taken ON conversations (tenant_id, owner_member_id)
-    WHERE owner = 'human';

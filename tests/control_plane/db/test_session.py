@@ -142,6 +142,19 @@ class TestLone:
 
         assert told == [{"goes on"}]
 
+    async def test_who_waits_for_a_connection_gets_the_next_that_is_free(
+        self, database: Database
+    ) -> None:
+        async def speak() -> int:
+            async with database.lone() as session:
+                found: int = await (await driver(session)).fetchval("SELECT 1 + 1")
+                return found
+
+        many = 3 * module.LONE_POOL_SIZE
+        async with asyncio.timeout(module.POOL_TIMEOUT_S):
+            for _ in range(2):
+                assert await asyncio.gather(*(speak() for _ in range(many))) == [2] * many
+
     @pytest.mark.parametrize("under_way", [True, False])
     async def test_what_is_at_hand_keeps_nobody_from_closing(
         self, app_url: str, monkeypatch: pytest.MonkeyPatch, under_way: bool

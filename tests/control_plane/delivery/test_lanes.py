@@ -8,6 +8,7 @@ from datetime import timedelta
 import asyncpg
 import httpx2
 import pytest
+from msgspec import structs
 
 from adapters import registry
 from control_plane.access.permissions import Role
@@ -93,6 +94,18 @@ class TestOrder:
 
         assert agent.platform == ["二"]
         assert await states(superuser) == [("failed", "content_invalid", 1), ("sent", None, 1)]
+
+    async def test_goes_on_behind_one_whose_failure_cannot_be_written_down_as_it_is(
+        self, bot: Bot, agent: StandIn, worker: Worker, superuser: asyncpg.Connection
+    ) -> None:
+        conversation = await bot.hears("你好")
+        await bot.says(conversation, "一", "二")
+        agent.then(agent.fail("content\0invalid"))
+
+        await worker.once()
+
+        assert agent.platform == ["二"]
+        assert (await states(superuser))[0][:2] == ("failed", "content\ufffdinvalid")
 
     async def test_of_one_conversation_holds_up_no_other(
         self, bot: Bot, agent: StandIn, worker: Worker
@@ -492,7 +505,7 @@ class TestWalls:
         await bot.says(conversation, "一")
         lease = await worker.claim()
         assert lease is not None
-        forged = replace(lease, tenant_id=stranger.tenant_id)
+        forged = structs.replace(lease, tenant_id=stranger.tenant_id)
 
         assert await worker.handle(forged) is None
         assert agent.calls == []

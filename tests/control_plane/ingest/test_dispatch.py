@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
@@ -13,6 +14,13 @@ from control_plane.kit.errors import Conflict, Gone
 from control_plane.kit.ids import new_id
 from instance_agent.document import DocumentError
 from instance_agent.protocol import ChannelStatus, ConfigApplied, ConfigRejected, EventResult
+
+SUCCESSOR = """
+INSERT INTO agent_sessions (id, tenant_id, instance_id, generation, state, epoch, endpoint,
+    api_token, journal_id, version, schema_version, created_at, seen_at)
+SELECT $1, tenant_id, instance_id, generation, 'active', epoch, endpoint, api_token, journal_id,
+    version, schema_version, created_at, seen_at FROM agent_sessions RETURNING id
+"""
 
 
 @pytest.fixture
@@ -166,6 +174,17 @@ class TestChannelStatus:
         assert json.loads(told)["state"] == "connected"
         assert noted == "channel connected"
         assert await superuser.fetchval("SELECT due_at <= now() FROM work WHERE kind = 'instance'")
+
+    async def test_what_an_agent_says_after_its_successors_word_counts_for_nothing(
+        self, agent, dispatcher, superuser: asyncpg.Connection
+    ) -> None:
+        await superuser.execute("UPDATE agent_sessions SET state = 'draining'")
+        successor = replace(agent, session_id=await superuser.fetchval(SUCCESSOR, new_id()))
+        for who, state in ((successor, "connected"), (agent, "stopped")):
+            status = ChannelStatus(channel_id=agent.channel_id, state=state)
+            await dispatcher.write([who.pending(who.event("channel.status", status))])
+
+        assert await superuser.fetchval("SELECT state FROM channels") == "connected"
 
     async def test_the_same_again_only_renews_the_proof(
         self, agent, dispatcher, clock, superuser: asyncpg.Connection

@@ -93,7 +93,7 @@ class TestTenant:
             "conversations.json": 2,
             "messages.json": 5,
             "media.json": 0,
-            "audit.json": 11,
+            "audit.json": 12,
         }
         texts = [row["segments"][0]["text"] for row in files["messages.json"]]
         assert texts == ["one", "two", "three", "five", "four"]

@@ -6,9 +6,10 @@ import pytest
 from adapters import registry
 from adapters.base import Control
 from adapters.outbound import Door
+from instance_agent.channel_host import Surroundings
 from instance_agent.holds import Holds
 from instance_agent.metrics import Metrics
-from instance_agent.supervisor import Supervisor, Surroundings
+from instance_agent.supervisor import Supervisor
 from tests.instance_agent.supervisor_world import (
     Account,
     ExclusiveAccount,

@@ -4849,11 +4849,21 @@ export interface components {
          */
         MessageIn: {
             /** Segments */
-            segments: {
+            segments: ({
                 /** @constant */
                 type: "text";
                 text: string;
-            }[];
+            } | {
+                /** @enum {unknown} */
+                type: "image" | "voice" | "video" | "file";
+                name?: string;
+                ref: {
+                    /** @constant */
+                    via: "media";
+                    /** @description Of an upload. */
+                    id: string;
+                };
+            })[];
             /** Seen Number */
             seen_number?: number | null;
         };

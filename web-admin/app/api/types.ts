@@ -34,7 +34,13 @@ type AnySegment =
   | Schemas['Forward']
   | Schemas['Unsupported']
 /** With links to the bytes, which last a while. */
-export type Segment = AnySegment & { url?: string; thumb_url?: string }
+export type Segment = AnySegment & { url?: string; thumb_url?: string; playback?: Playback }
+/** How far a voice is that no browser plays as it came. */
+export interface Playback {
+  state: 'pending' | 'ready' | 'failed'
+  error_class: string | null
+  original_url: string
+}
 /** The generator loses the segments' `type`, which tells them apart. */
 export type Message = Omit<Schemas['MessageOut'], 'segments'> & { segments: Segment[] }
 export type Answer = Schemas['AnswerItem']

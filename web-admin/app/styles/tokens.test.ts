@@ -53,6 +53,14 @@ describe.each(['light', 'dark'] as const)('the %s colours', (theme) => {
   })
 })
 
+describe.each(['light', 'dark'] as const)('the %s colours of tags', (theme) => {
+  const names = [...tokens.keys()].filter((name) => name.startsWith('--tag-'))
+
+  it.each(names)('let %s be told from what it lies on', (name) => {
+    expect(contrast(colour(name, theme), colour('--surface-raised', theme))).toBeGreaterThanOrEqual(3)
+  })
+})
+
 describe('components', () => {
   const styled = readdirSync(APP, { recursive: true, encoding: 'utf8' }).filter(
     (name) => /\.(vue|css)$/.test(name) && !name.endsWith('tokens.css'),

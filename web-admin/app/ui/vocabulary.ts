@@ -15,12 +15,14 @@ export type Vocabulary =
   | 'owner'
   | 'permission'
   | 'phase'
+  | 'presence'
   | 'quotaName'
   | 'reason'
   | 'roleName'
   | 'rolloutState'
   | 'setting'
   | 'tenantState'
+  | 'via'
 
 export function useVocabulary() {
   const { t, te } = useI18n()

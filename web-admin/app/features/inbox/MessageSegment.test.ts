@@ -31,10 +31,41 @@ describe('MessageSegment', () => {
     expect(shown.querySelector('a, img, b, audio')).toBeNull()
   })
 
-  it('shows pictures, and words under a voice', () => {
+  it('shows pictures', () => {
     expect(render({ type: 'image', ref, name: null, url: '/media/t' }).querySelector('img')?.getAttribute('src')).toBe('/media/t')
-    const voice = render({ type: 'voice', ref, transcript: 'hello', url: '/media/v' })
-    expect(voice.querySelector('audio')).not.toBeNull()
-    expect(voice.textContent).toBe('hello')
+  })
+})
+
+describe('a voice', () => {
+  const voice = { type: 'voice', ref, transcript: 'hello', url: '/media/v' }
+  const playback = { error_class: null, original_url: '/media/v?original=true' }
+  const original = (shown: HTMLElement) => shown.querySelector('a')?.getAttribute('href')
+
+  it('is played, its words beneath', () => {
+    const shown = render(voice)
+    expect(shown.querySelector('audio')?.getAttribute('src')).toBe('/media/v')
+    expect(shown.textContent).toBe('hello')
+    expect(original(shown)).toBeUndefined()
+  })
+
+  it('is played as what was made of it, the original beside it', () => {
+    const shown = render({ ...voice, playback: { ...playback, state: 'ready' } })
+    expect(shown.querySelector('audio')?.getAttribute('src')).toBe('/media/v')
+    expect(original(shown)).toBe('/media/v?original=true')
+  })
+
+  it.each([
+    ['pending', 'The voice is being made playable…'],
+    ['failed', 'This voice cannot be played here.'],
+  ])('says so while it is %s, and gives the original', (state, sentence) => {
+    const shown = render({ ...voice, playback: { ...playback, state } })
+    expect(shown.querySelector('audio')).toBeNull()
+    expect(shown.textContent).toContain(sentence)
+    expect(shown.textContent).toContain('hello')
+    expect(original(shown)).toBe('/media/v?original=true')
+  })
+
+  it('without bytes is its words, or a word for itself', () => {
+    expect(render({ ...voice, ref: null, url: undefined, transcript: null }).textContent).toBe('[voice]')
   })
 })

@@ -28,7 +28,7 @@ describe('Outbox', () => {
   it('shows a reply at once and gives its place to the message', async () => {
     let take: (taken: Message) => void = () => undefined
     send.mockImplementation(() => new Promise((resolve) => (take = resolve)))
-    const done = outbox.add('hello', [])
+    const done = outbox.add('hello', [], 6)
     expect(states()).toEqual(['hello sending'])
     take(message(7))
     await done
@@ -39,8 +39,8 @@ describe('Outbox', () => {
   it('keeps the order: the second waits for the first', async () => {
     let take: (taken: Message) => void = () => undefined
     send.mockImplementationOnce(() => new Promise((resolve) => (take = resolve))).mockResolvedValue(message(2))
-    const first = outbox.add('one', [])
-    await outbox.add('two', [])
+    const first = outbox.add('one', [], 6)
+    await outbox.add('two', [], 6)
     expect(states()).toEqual(['one sending', 'two queued'])
     take(message(1))
     await first
@@ -50,10 +50,10 @@ describe('Outbox', () => {
 
   it('sends what may have arrived again under the same key, before what follows', async () => {
     send.mockRejectedValueOnce(unreachable())
-    await outbox.add('one', [])
+    await outbox.add('one', [], 6)
     expect(states()).toEqual(['one unknown'])
     send.mockRejectedValueOnce(new ApiError(503, 'unavailable', ''))
-    await outbox.add('two', [])
+    await outbox.add('two', [], 6)
     expect(states()).toEqual(['one unknown', 'two queued'])
     send.mockResolvedValue(message(1))
     await outbox.flush()
@@ -63,12 +63,29 @@ describe('Outbox', () => {
 
   it('never sends a refused reply again by itself', async () => {
     send.mockRejectedValueOnce(new ApiError(409, 'not_owner', 'Take it over.')).mockResolvedValue(message(2))
-    await outbox.add('one', [])
-    await outbox.add('two', [])
+    await outbox.add('one', [], 6)
+    await outbox.add('two', [], 6)
     await outbox.flush()
     expect(states()).toEqual(['one refused'])
     expect(sent()).toEqual(['one k1', 'two k2'])
     expect(outbox.takeBack('k1')?.text).toBe('one')
     expect(states()).toEqual([])
+  })
+
+  it('sends one that a colleague was faster than only when its author says so, and as a new request', async () => {
+    send.mockRejectedValueOnce(new ApiError(409, 'stale_view', 'Li answered meanwhile.')).mockResolvedValue(message(7))
+    await outbox.add('one', [], 6)
+    await outbox.flush()
+    expect(states()).toEqual(['one refused'])
+    await outbox.sendAnyway('k1')
+    expect(send.mock.calls.map(([{ key, seen }]) => [key, seen])).toEqual([['k1', 6], ['k2', null]])
+    expect(states()).toEqual([])
+  })
+
+  it('sends nothing anyway that was refused for another reason', async () => {
+    send.mockRejectedValueOnce(new ApiError(409, 'not_owner', 'Take it over.'))
+    await outbox.add('one', [], 6)
+    await outbox.sendAnyway('k1')
+    expect(send).toHaveBeenCalledTimes(1)
   })
 })

@@ -14,6 +14,8 @@ export interface Reply {
   readonly text: string
   readonly attachments: readonly Attachment[]
   readonly at: string
+  /** The last message that its author had before their eyes; null to send it whoever wrote meanwhile. */
+  readonly seen: number | null
   /** `unknown`: nobody answered; it may have arrived. */
   readonly state: 'queued' | 'sending' | 'unknown' | 'refused'
   readonly error: ApiError | null
@@ -34,9 +36,17 @@ export class Outbox {
 
   constructor(private readonly options: OutboxOptions) {}
 
-  add(text: string, attachments: readonly Attachment[]): Promise<void> {
+  add(text: string, attachments: readonly Attachment[], seen: number | null): Promise<void> {
     const { newKey, now } = this.options
-    this.replies.push({ key: newKey(), text, attachments, at: now(), state: 'queued', error: null })
+    this.replies.push({ key: newKey(), text, attachments, at: now(), seen, state: 'queued', error: null })
+    return this.flush()
+  }
+
+  /** One that was refused because a colleague wrote meanwhile: it is another request now. */
+  sendAnyway(key: string): Promise<void> {
+    const index = this.replies.findIndex((reply) => reply.key === key && isStale(reply))
+    const reply = this.replies[index]
+    if (reply) this.replies[index] = { ...reply, key: this.options.newKey(), seen: null, state: 'queued', error: null }
     return this.flush()
   }
 
@@ -82,6 +92,11 @@ export class Outbox {
   #indexOf({ key }: Reply): number {
     return this.replies.findIndex((reply) => reply.key === key)
   }
+}
+
+/** Refused because a colleague answered behind what its author had seen. */
+export function isStale({ state, error }: Reply): boolean {
+  return state === 'refused' && error?.code === 'stale_view'
 }
 
 /** Too many requests, or a sign-in that ended, say nothing about the reply. */

@@ -2,7 +2,7 @@ import type { RouteRecordRaw } from 'vue-router'
 
 export const inboxRoutes: RouteRecordRaw[] = [
   {
-    path: 'inbox/:view(mine|waiting|bot|closed|all)/:id?',
+    path: 'inbox/:view(mine|unassigned|waiting|bot|mentions|closed|all)/:id?',
     name: 'inbox',
     component: () => import('./InboxPage.vue'),
     props: true,

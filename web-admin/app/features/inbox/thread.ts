@@ -1,6 +1,91 @@
 /** What a thread shows, out of what the server and the stream say; pure. */
 
+import type { Schemas } from '../../api/paths'
 import type { Message, Page } from '../../api/types'
+
+export type Note = Schemas['NoteOut']
+export type Transfer = Schemas['TransferOut']
+
+/** What stands in a thread: what was said, and between it what only members see. */
+export type Entry =
+  | { readonly key: string; readonly kind: 'message'; readonly message: Message }
+  | { readonly key: string; readonly kind: 'note'; readonly note: Note }
+  | { readonly key: string; readonly kind: 'transfer'; readonly transfer: Transfer }
+  | { readonly key: string; readonly kind: 'unread' }
+
+/** A note or a transfer, behind the message where it stands. */
+interface Aside {
+  readonly number: number
+  readonly at: string
+  readonly entry: Entry
+}
+
+function asidesOf(notes: readonly Note[], transfers: readonly Transfer[]): Aside[] {
+  return [
+    ...notes.map((note) => ({
+      number: note.after_number ?? 0,
+      at: note.created_at,
+      entry: { key: note.id, kind: 'note' as const, note },
+    })),
+    ...transfers.map((transfer) => ({
+      number: transfer.number,
+      at: transfer.created_at,
+      entry: { key: transfer.id, kind: 'transfer' as const, transfer },
+    })),
+  ].toSorted((one, other) => one.number - other.number || Date.parse(one.at) - Date.parse(other.at))
+}
+
+/**
+ * Messages from the oldest on, notes and transfers behind the message that was the newest then, and a
+ * line above the first that the member has not seen. What stands before the oldest message that is
+ * loaded comes with the older ones.
+ */
+export function entriesOf(
+  messages: readonly Message[],
+  notes: readonly Note[],
+  transfers: readonly Transfer[],
+  { seenNumber, hasOlder }: { seenNumber: number; hasOlder: boolean },
+): Entry[] {
+  const from = hasOlder ? (messages[0]?.number ?? 0) : 0
+  const asides = asidesOf(notes, transfers).filter(({ number }) => number >= from)
+  const firstUnseen = messages.find(({ number, sender }) => number > seenNumber && sender.kind === 'contact')
+  const entries: Entry[] = []
+  let next = 0
+  const putAsides = (before: number) => {
+    for (let aside = asides[next]; aside && aside.number < before; aside = asides[next]) {
+      entries.push(aside.entry)
+      next += 1
+    }
+  }
+  for (const message of messages) {
+    putAsides(message.number)
+    if (message === firstUnseen && entries.length > 0) entries.push({ key: 'unread', kind: 'unread' })
+    entries.push({ key: message.id, kind: 'message', message })
+  }
+  putAsides(Infinity)
+  return entries
+}
+
+/** The last of the notes as the server has them in order. */
+export function lastNote(notes: readonly Note[]): Note | undefined {
+  return notes.toSorted(
+    (one, other) => (one.after_number ?? 0) - (other.after_number ?? 0) || (one.id < other.id ? -1 : 1),
+  ).at(-1)
+}
+
+/** The colleague who answered last behind what somebody had seen. */
+export function answeredSince(messages: readonly Message[], seenNumber: number, me: string | null): string | null {
+  const last = messages.findLast(
+    ({ number, sender }) => number > seenNumber && sender.kind === 'human' && sender.id !== me,
+  )
+  return last?.sender.name ?? null
+}
+
+export function holdsMedia(messages: readonly Message[], mediaId: unknown): boolean {
+  return messages.some(({ segments }) =>
+    segments.some((segment) => 'ref' in segment && segment.ref?.id === mediaId),
+  )
+}
 
 interface DeliveryChange {
   message_id: string

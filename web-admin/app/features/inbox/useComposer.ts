@@ -11,7 +11,8 @@ import type { Outbox } from './outbox'
 /** Of one message; the server takes fifty pieces. */
 const MAX_ATTACHMENTS = 10
 
-export function useComposer(id: string, outbox: Outbox) {
+/** `seen`: the last message that its author has before their eyes. */
+export function useComposer(id: string, outbox: Outbox, seen: () => number | null) {
   const drafts = draftsIn(localStorage, signedIn.me.value?.member_id ?? '', Date.now)
   const text = ref(drafts.read(id))
   const attachments = shallowRef<readonly Attachment[]>([])
@@ -49,10 +50,15 @@ export function useComposer(id: string, outbox: Outbox) {
   function send(): boolean {
     const said = text.value.trim()
     if (uploading.value > 0 || (said === '' && attachments.value.length === 0)) return false
-    void outbox.add(said, attachments.value)
+    void outbox.add(said, attachments.value, seen())
     text.value = ''
     attachments.value = []
     return true
+  }
+
+  /** Words that somebody chose, in a place of their own behind what is written. */
+  function append(words: string): void {
+    text.value = [text.value.trimEnd(), words].filter(Boolean).join('\n')
   }
 
   /** A refused reply, to be changed; what was written meanwhile stays. */
@@ -63,5 +69,5 @@ export function useComposer(id: string, outbox: Outbox) {
     attachments.value = [...reply.attachments, ...attachments.value].slice(0, MAX_ATTACHMENTS)
   }
 
-  return { text, attachments, uploading, error, attach, detach, send, takeBack }
+  return { text, attachments, uploading, error, attach, detach, send, append, takeBack }
 }

@@ -1,6 +1,6 @@
 /** One conversation: who owns it, what was said, and what is on its way. */
 
-import { computed, onMounted, onScopeDispose, ref, watch } from 'vue'
+import { computed, onMounted, onScopeDispose, ref, shallowRef, watch } from 'vue'
 import { newUuid } from '../../../kit/uuid'
 import type { Conversation, Message } from '../../api/types'
 import { useChanges } from '../../async/changes'
@@ -10,9 +10,9 @@ import { useEvents } from '../../realtime/events'
 import type { StreamEvent } from '../../realtime/frames'
 import { live } from '../../realtime/live'
 import { signedIn } from '../../signedIn'
-import { getConversation, listMessages, sendReply } from './api'
+import { getConversation, listMessages, listNotes, listTransfers, sendReply } from './api'
 import { Outbox } from './outbox'
-import { botOwesAnswer, oldestFirst, withDelivery, withMessage } from './thread'
+import { botOwesAnswer, entriesOf, holdsMedia, oldestFirst, withDelivery, withMessage } from './thread'
 import { withOwner } from './views'
 
 /** Outboxes outlive their thread, so that a reply goes out though another conversation is shown. */
@@ -43,6 +43,20 @@ function useOutbox(id: string, accept: Accept): Outbox {
   return outbox
 }
 
+/** What only members see, behind the messages that are loaded. */
+function useAsides(id: string, from: () => number | null, isHere: (event: StreamEvent) => boolean) {
+  const notes = useResource((signal) => listNotes(id, from() ?? 0, signal))
+  const transfers = useResource((signal) => listTransfers(id, signal))
+
+  useChanges(['note.changed'], notes.refresh, isHere)
+  useChanges(['conversation.transferred'], transfers.refresh, isHere)
+  watch(from, (number) => {
+    if (number !== null) void notes.refresh()
+  })
+  onMounted(transfers.reload)
+  return { notes, transfers }
+}
+
 export function useThread(id: string) {
   const conversation = useResource((signal) => getConversation(id, signal))
   const pages = usePages((cursor, signal) => listMessages(id, cursor, signal))
@@ -50,11 +64,21 @@ export function useThread(id: string) {
   const outbox = useOutbox(id, (message) => {
     pages.patch((page) => withMessage(page, message))
   })
+  const hasOlder = computed(() => Boolean(pages.data.value?.next))
+  const from = () => (pages.data.value === null ? null : hasOlder.value ? (messages.value[0]?.number ?? 0) : 0)
+  const { notes, transfers } = useAsides(id, from, isHere)
+  /** Where the member had stopped reading when they came. */
+  const seenNumber = shallowRef(Infinity)
+  const entries = computed(() =>
+    entriesOf(messages.value, notes.data.value ?? [], transfers.data.value ?? [], {
+      seenNumber: seenNumber.value,
+      hasOlder: hasOlder.value,
+    }),
+  )
   const endedThrough = ref(0)
   const isBotBusy = computed(() =>
     botOwesAnswer(conversation.data.value?.owner ?? '', messages.value.at(-1), endedThrough.value),
   )
-  const isHere = ({ data }: StreamEvent) => data.conversation_id === id
 
   useEvents(['delivery.changed', 'conversation.owner_changed', 'turn.ended'], (event) => {
     if (!isHere(event)) return
@@ -64,8 +88,26 @@ export function useThread(id: string) {
     else endedThrough.value = Math.max(endedThrough.value, data['through_number'])
   })
   useChanges(['message.created', 'delivery.changed', 'asr.completed'], pages.refresh, isHere)
-  useChanges(['conversation.owner_changed', 'contact.erased', 'blacklist.changed'], conversation.refresh, isHere)
+  useChanges(['media.converted'], pages.refresh, ({ data }) => holdsMedia(messages.value, data.media_id))
+  useChanges(['conversation.owner_changed', 'conversation.tags_changed'], conversation.refresh, isHere)
+  useChanges(['contact.changed', 'blacklist.changed'], conversation.refresh, isTheirs)
+  useChanges(['contact.erased'], reload, isTheirs)
   onMounted(reload)
+  watch(
+    conversation.data,
+    (now) => {
+      if (seenNumber.value === Infinity && now) seenNumber.value = now.seen_number
+    },
+  )
+
+  function isHere({ data }: StreamEvent): boolean {
+    return data.conversation_id === id
+  }
+
+  /** Of the blacklist is not told whom a change is about. */
+  function isTheirs({ data }: StreamEvent): boolean {
+    return data.contact_id === undefined || data.contact_id === conversation.data.value?.contact.id
+  }
 
   async function reload(): Promise<void> {
     await Promise.all([conversation.reload(), pages.reload()])
@@ -76,5 +118,5 @@ export function useThread(id: string) {
     conversation.patch((one) => (changed.owner_version > one.owner_version ? { ...one, ...changed } : one))
   }
 
-  return { conversation, pages, messages, outbox, isBotBusy, reload, own }
+  return { conversation, pages, messages, entries, notes, outbox, isBotBusy, reload, own }
 }
