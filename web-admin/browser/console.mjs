@@ -1,6 +1,7 @@
 /** A member sets a bot up: a channel by its form, a version back and forth, a colleague, a key. */
 
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { inBrowser, signIn } from './browser.mjs'
 
 const SECRET = 'never-shown-again'
@@ -51,11 +52,12 @@ async function channel(page) {
 }
 
 async function versions(page) {
-  const first = await publish(page, '小花')
-  const second = await publish(page, '小草')
+  const [former, latter] = [`小花 ${randomUUID()}`, `小草 ${randomUUID()}`].map((name) => name.slice(0, 12))
+  const first = await publish(page, former)
+  const second = await publish(page, latter)
   assert.equal(second, first + 1)
   await button(page.locator('tr', { hasText: `#${second}` }), '对比').click()
-  await page.getByRole('dialog').locator('.after', { hasText: '小草' }).waitFor()
+  await page.getByRole('dialog').locator('.after', { hasText: latter }).waitFor()
   await page.keyboard.press('Escape')
   await page.getByRole('dialog').waitFor({ state: 'hidden' })
   await button(page.locator('tr', { hasText: `#${first}` }), '回滚').click()
@@ -88,15 +90,16 @@ async function invitation(page, { address }) {
 }
 
 async function key(page, { address }) {
+  const name = `仓库系统 ${randomUUID()}`
   await page.goto(address('/app/api-keys'))
   await button(page, '新建密钥').click()
   const dialog = page.getByRole('dialog')
-  await dialog.getByLabel('名称').fill('仓库系统')
+  await dialog.getByLabel('名称').fill(name)
   await dialog.getByLabel('查看会话').check()
   await dialog.getByRole('button', { name: '新建密钥' }).click()
   const shown = await dialog.locator('code').first().innerText()
   await dialog.getByRole('button', { name: '关闭' }).last().click()
-  const row = page.locator('tr', { hasText: '仓库系统' })
+  const row = page.locator('tr', { hasText: name })
   await row.waitFor()
   assert.ok(!(await page.content()).includes(shown), 'a key was shown twice')
   await button(row, '撤销').click()

@@ -8,7 +8,15 @@ export type Release = Schemas['ReleaseOut']
 export type Rollout = Schemas['RolloutOut']
 export type RolloutIn = Schemas['RolloutIn']
 export type RolloutMember = Schemas['RolloutMemberOut']
+export type ReleaseIn = Schemas['ReleaseIn']
+export type LogLevel = NonNullable<Schemas['ReleaseSettings']['log_level']>
 export type RolloutAction = 'pause' | 'resume' | 'stay' | 'goBack'
+
+export const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warning', 'error']
+
+export async function createRelease(release: ReleaseIn, idempotencyKey: string): Promise<void> {
+  await api.post('/releases', { body: release, idempotencyKey })
+}
 
 export function listReleases(cursor: string | null, signal: AbortSignal): Promise<Page<Release>> {
   return api.get('/releases', { query: { cursor }, signal })
