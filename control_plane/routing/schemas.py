@@ -27,19 +27,22 @@ MIN_AWAY = 2
 MAX_RATING_HOURS = 168
 
 
+State = Literal["online", "busy", "away", "offline"]
+Key = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_TEXT)]
+
+
 def _number(given: Any) -> Any:
-    """A word or a truth is no version, though the library would take one for it."""
+    """A word or a truth is no number, though the library would take one for it."""
     if isinstance(given, str | bool):
         raise ValueError("this is no number")
     return given
 
 
-State = Literal["online", "busy", "away", "offline"]
-Key = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_TEXT)]
-Weight = Annotated[int, Field(ge=0, le=100)]
-Capacity = Annotated[int, Field(ge=1, le=MAX_CAPACITY)]
-Level = Annotated[int, Field(ge=1, le=MAX_LEVEL)]
+Whole = Annotated[int, BeforeValidator(_number)]
+Weight = Annotated[Whole, Field(ge=0, le=100)]
+Capacity = Annotated[Whole, Field(ge=1, le=MAX_CAPACITY)]
+Level = Annotated[Whole, Field(ge=1, le=MAX_LEVEL)]
 
 
 class Skill(Body):
@@ -72,9 +75,9 @@ class Closing(Body):
     `warning` is said `warn_before_min` earlier; an empty one is not said.
     """
 
-    after_min: Annotated[int, Field(ge=0, le=WEEK)] = 0
+    after_min: Annotated[Whole, Field(ge=0, le=WEEK)] = 0
     warning: Text = ""
-    warn_before_min: Annotated[int, Field(ge=1, le=DAY)] = 5
+    warn_before_min: Annotated[Whole, Field(ge=1, le=DAY)] = 5
 
 
 class Rating(Body):
@@ -82,7 +85,7 @@ class Rating(Body):
 
     question: Text = ""
     thanks: Text = ""
-    within_h: Annotated[int, Field(ge=1, le=MAX_RATING_HOURS)] = 24
+    within_h: Annotated[Whole, Field(ge=1, le=MAX_RATING_HOURS)] = 24
 
 
 class Routing(Body):
@@ -95,8 +98,8 @@ class Routing(Body):
 
     enabled: StrictBool = False
     capacity: Capacity = 5
-    away_after_min: Annotated[int, Field(ge=MIN_AWAY, le=DAY)] = 10
-    patience_min: Annotated[int, Field(ge=0, le=DAY)] = 5
+    away_after_min: Annotated[Whole, Field(ge=MIN_AWAY, le=DAY)] = 10
+    patience_min: Annotated[Whole, Field(ge=0, le=DAY)] = 5
     busy_takes: StrictBool = False
     weights: Weights = Weights()
     skills: list[Skill] = Field(default_factory=list, max_length=MAX_SKILLS)
@@ -104,7 +107,7 @@ class Routing(Body):
     hours: Hours | None = None
     closed_text: Text = ""
     place_text: Text = ""
-    place_every_min: Annotated[int, Field(ge=1, le=DAY)] = 5
+    place_every_min: Annotated[Whole, Field(ge=1, le=DAY)] = 5
     closing: Closing = Closing()
     rating: Rating = Rating()
 
@@ -112,7 +115,7 @@ class Routing(Body):
 class RoutingIn(Routing):
     """The whole document; with `version` only if it is still the one that was read."""
 
-    version: Annotated[int, Field(ge=0), BeforeValidator(_number)] | None = None
+    version: Annotated[Whole, Field(ge=0)] | None = None
 
 
 class RoutingOut(Routing):
@@ -175,7 +178,7 @@ class TransferIn(Body):
     member_id: UUID | None = None
     skill: Key | None = None
     note: Text = ""
-    owner_version: Annotated[int, Field(ge=1)] | None = None
+    owner_version: Annotated[Whole, Field(ge=1)] | None = None
 
 
 class TransferOut(BaseModel):

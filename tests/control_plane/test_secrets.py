@@ -256,7 +256,7 @@ class TestAgentProcess:
         provisioner = ProcessProvisioner(
             tmp_path / "instances",
             control_url=f"http://{host}:{port}",
-            mint=lambda _spec: minted,
+            mint=lambda _spec, _place: minted,
             clock=clock,
         )
         spec = InstanceSpec(instance_id=uuid4(), tenant_id=uuid4(), generation=1)

@@ -46,6 +46,7 @@ CONFIGURES = {
     Permission.PROVIDERS_READ,
     Permission.PROVIDERS_WRITE,
     Permission.RAW_READ,
+    Permission.ROUTING_WRITE,
 }
 ADMINISTERS = {
     Permission.TENANT_INFORM,

@@ -98,7 +98,9 @@ class TestChild:
         deaf = launcher(
             tmp_path,
             "deaf",
-            "trap '' INT; echo database system is ready to accept connections; exec sleep 600",
+            # A core file on a busy disk takes longer than we wait.
+            "ulimit -c 0; trap '' INT; "
+            "echo database system is ready to accept connections; exec sleep 600",
         )
         child = Child(await deaf.spawn("deaf"), tmp_path / "log")
         assert await child.accepting()
