@@ -39,10 +39,11 @@ def _number(given: Any) -> Any:
     return given
 
 
-Whole = Annotated[int, BeforeValidator(_number)]
-Weight = Annotated[Whole, Field(ge=0, le=100)]
-Capacity = Annotated[Whole, Field(ge=1, le=MAX_CAPACITY)]
-Level = Annotated[Whole, Field(ge=1, le=MAX_LEVEL)]
+# Behind the bounds, which the document would lose otherwise.
+WHOLE = BeforeValidator(_number)
+Weight = Annotated[int, Field(ge=0, le=100), WHOLE]
+Capacity = Annotated[int, Field(ge=1, le=MAX_CAPACITY), WHOLE]
+Level = Annotated[int, Field(ge=1, le=MAX_LEVEL), WHOLE]
 
 
 class Skill(Body):
@@ -75,9 +76,9 @@ class Closing(Body):
     `warning` is said `warn_before_min` earlier; an empty one is not said.
     """
 
-    after_min: Annotated[Whole, Field(ge=0, le=WEEK)] = 0
+    after_min: Annotated[int, Field(ge=0, le=WEEK), WHOLE] = 0
     warning: Text = ""
-    warn_before_min: Annotated[Whole, Field(ge=1, le=DAY)] = 5
+    warn_before_min: Annotated[int, Field(ge=1, le=DAY), WHOLE] = 5
 
 
 class Rating(Body):
@@ -85,7 +86,7 @@ class Rating(Body):
 
     question: Text = ""
     thanks: Text = ""
-    within_h: Annotated[Whole, Field(ge=1, le=MAX_RATING_HOURS)] = 24
+    within_h: Annotated[int, Field(ge=1, le=MAX_RATING_HOURS), WHOLE] = 24
 
 
 class Routing(Body):
@@ -98,8 +99,8 @@ class Routing(Body):
 
     enabled: StrictBool = False
     capacity: Capacity = 5
-    away_after_min: Annotated[Whole, Field(ge=MIN_AWAY, le=DAY)] = 10
-    patience_min: Annotated[Whole, Field(ge=0, le=DAY)] = 5
+    away_after_min: Annotated[int, Field(ge=MIN_AWAY, le=DAY), WHOLE] = 10
+    patience_min: Annotated[int, Field(ge=0, le=DAY), WHOLE] = 5
     busy_takes: StrictBool = False
     weights: Weights = Weights()
     skills: list[Skill] = Field(default_factory=list, max_length=MAX_SKILLS)
@@ -107,7 +108,7 @@ class Routing(Body):
     hours: Hours | None = None
     closed_text: Text = ""
     place_text: Text = ""
-    place_every_min: Annotated[Whole, Field(ge=1, le=DAY)] = 5
+    place_every_min: Annotated[int, Field(ge=1, le=DAY), WHOLE] = 5
     closing: Closing = Closing()
     rating: Rating = Rating()
 
@@ -115,7 +116,7 @@ class Routing(Body):
 class RoutingIn(Routing):
     """The whole document; with `version` only if it is still the one that was read."""
 
-    version: Annotated[Whole, Field(ge=0)] | None = None
+    version: Annotated[int, Field(ge=0), WHOLE] | None = None
 
 
 class RoutingOut(Routing):
@@ -178,7 +179,7 @@ class TransferIn(Body):
     member_id: UUID | None = None
     skill: Key | None = None
     note: Text = ""
-    owner_version: Annotated[Whole, Field(ge=1)] | None = None
+    owner_version: Annotated[int, Field(ge=1), WHOLE] | None = None
 
 
 class TransferOut(BaseModel):
