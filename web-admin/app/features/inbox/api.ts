@@ -114,8 +114,7 @@ export async function changeOwner(
 /** A repeat under the same key has no second effect. */
 export async function sendReply(id: string, { key, text, attachments, seen }: Reply): Promise<Message> {
   const said = text === '' ? [] : [{ type: 'text' as const, text }]
-  // The document names text only, though the server takes media as well.
-  const segments = [...said, ...attachments.map(segmentOf)] as Schemas['MessageIn']['segments']
+  const segments = [...said, ...attachments.map(segmentOf)]
   const message = await api.post('/conversations/{conversation_id}/messages', {
     path: one(id),
     body: { segments, seen_number: seen },

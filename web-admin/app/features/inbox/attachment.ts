@@ -4,6 +4,8 @@ import { api } from '../../api/api'
 import { problemOf, unreachable } from '../../api/problem'
 import type { Schemas } from '../../api/paths'
 
+type Sent = Schemas['MessageIn']['segments'][number]
+
 export interface Attachment {
   mediaId: string
   name: string
@@ -25,7 +27,7 @@ export async function upload(file: File): Promise<Attachment> {
 }
 
 /** As what a reply carries it; whatever is neither picture nor film is a file. */
-export function segmentOf({ mediaId, name, contentType }: Attachment): object {
+export function segmentOf({ mediaId, name, contentType }: Attachment): Sent {
   const [family] = contentType.split('/')
   const type = family === 'image' || family === 'video' ? family : 'file'
   return { type, ref: { via: 'media', id: mediaId }, name }
