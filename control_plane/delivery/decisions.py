@@ -30,7 +30,7 @@ _LOCK = "SELECT * FROM deliveries WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UP
 # What may have been sent stays so until the repeat has ended: a take-over must not hide it.
 _RESEND = """
 UPDATE deliveries SET state = 'queued', decision = 'resend', decided_at = $2, decided_by = $3,
-    resent_from = attempts, due_at = $2,
+    resent_from = attempts, due_at = now(),
     error_class = CASE WHEN state = 'unconfirmed' THEN 'unknown_outcome' END
 WHERE id = ANY ($1::uuid[])
 """

@@ -33,7 +33,7 @@ from instance_agent.protocol import PartOutcome
 _FRESH = timedelta(hours=1)
 
 _HEADS = """
-SELECT d.*, c.kind AS channel_kind, c.deleted_at, t.state AS tenant_state,
+SELECT d.*, d.due_at <= now() AS due, c.kind AS channel_kind, c.deleted_at, t.state AS tenant_state,
        s.id AS session_id, s.endpoint, s.api_token, s.epoch, s.journal_id
 FROM unnest($1::uuid[]) AS i (conversation_id)
 CROSS JOIN LATERAL (
@@ -59,7 +59,7 @@ WITH given AS (
     SELECT g.attempt_id, $8, g.delivery_id, 1, g.journal_id, $9, g.paced_id
     FROM given AS g JOIN held AS h ON h.key = g.conversation_id
 )
-UPDATE deliveries AS d SET state = 'sending', error_class = NULL, attempts = 1, due_at = $9
+UPDATE deliveries AS d SET state = 'sending', error_class = NULL, attempts = 1, due_at = now()
 FROM given AS g JOIN held AS h ON h.key = g.conversation_id
 WHERE d.id = g.delivery_id RETURNING d.conversation_id
 """
@@ -67,9 +67,9 @@ WHERE d.id = g.delivery_id RETURNING d.conversation_id
 _END = """
 WITH given AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::jsonb[],
-                         $7::text[], $8::text[], $9::integer[], $10::timestamptz[])
+                         $7::text[], $8::text[], $9::integer[], $10::interval[])
         AS g (conversation_id, token, delivery_id, attempt_id, outcome, parts, state, error_class,
-              attempts, due_at)
+              attempts, pause)
 ), locked AS (
     SELECT d.id FROM deliveries AS d JOIN given AS g ON g.delivery_id = d.id
     ORDER BY d.id FOR UPDATE OF d
@@ -84,7 +84,7 @@ WITH given AS (
     FROM ours AS o WHERE a.id = o.attempt_id
 ), marked AS (
     UPDATE deliveries AS d SET state = o.state, error_class = o.error_class,
-        attempts = o.attempts, due_at = o.due_at
+        attempts = o.attempts, due_at = now() + o.pause
     FROM ours AS o WHERE d.id = o.delivery_id
 )
 SELECT o.conversation_id, EXISTS (
@@ -176,7 +176,7 @@ def _is_plain(row: Any, now: datetime) -> bool:
         and row["deleted_at"] is None
         and row["state"] == DeliveryState.QUEUED
         and row["attempts"] == 0
-        and row["due_at"] <= now
+        and row["due"]
         and row["decision"] is None
         and now - row["created_at"] < _FRESH
         and not registry.kind(row["channel_kind"]).windows
@@ -246,7 +246,7 @@ async def end(
         for outcome in outcomes
     ]
     settled = list(zip(outcomes, verdicts, strict=True))
-    rows = [_ended(outcome, verdict, now) for outcome, verdict in settled]
+    rows = [_ended(outcome, verdict) for outcome, verdict in settled]
     columns = map(list, zip(*rows, strict=True))
     lease = outcomes[0].lease
     found = await (await driver(session)).fetch(_END, *columns, lease.kind, now)
@@ -264,7 +264,7 @@ async def end(
     return results
 
 
-def _ended(outcome: Outcome, verdict: Verdict, now: datetime) -> tuple[Any, ...]:
+def _ended(outcome: Outcome, verdict: Verdict) -> tuple[Any, ...]:
     return (
         outcome.lease.key,
         outcome.lease.token,
@@ -275,7 +275,7 @@ def _ended(outcome: Outcome, verdict: Verdict, now: datetime) -> tuple[Any, ...]
         str(verdict.state),
         verdict.error_class,
         outcome.attempt.number,
-        now + (verdict.again_after or timedelta(0)),
+        verdict.again_after or timedelta(0),
     )
 
 

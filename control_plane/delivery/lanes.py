@@ -31,7 +31,7 @@ from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.delivery import groups, moves, pace
 from control_plane.delivery.groups import Attempt, Head, Outcome, Recorded
 from control_plane.delivery.models import DeliveryState
-from control_plane.delivery.verdict import RETRY_CAP, Verdict, moved_to
+from control_plane.delivery.verdict import Verdict, moved_to
 from control_plane.instances import service as instances
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
@@ -64,7 +64,7 @@ _QUEUE = """
 INSERT INTO deliveries (id, tenant_id, conversation_id, instance_id, channel_id, message_id, number,
     author_kind, author_name, key_type, key, reply_handle, segments, due_at, created_at, trace)
 SELECT i.id, i.tenant_id, i.conversation_id, i.instance_id, i.channel_id, i.message_id, i.number,
-       i.author_kind, i.author_name, i.key_type, i.key, i.reply_handle, i.segments, $14, $14,
+       i.author_kind, i.author_name, i.key_type, i.key, i.reply_handle, i.segments, now(), $14,
        i.trace
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::bigint[],
             $8::text[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::jsonb[],
@@ -84,7 +84,7 @@ SET state = CASE WHEN error_class = 'unknown_outcome' THEN 'unconfirmed' ELSE 'w
 WHERE conversation_id = $1 AND state = 'queued' AND author_kind = 'bot' RETURNING message_id
 """
 _HEAD = """
-SELECT d.*, c.kind AS channel_kind, c.deleted_at FROM deliveries AS d
+SELECT d.*, d.due_at - now() AS wait, c.kind AS channel_kind, c.deleted_at FROM deliveries AS d
 JOIN channels AS c ON c.id = d.channel_id
 WHERE d.conversation_id = $1 AND d.state IN ('queued', 'sending')
 ORDER BY d.number LIMIT 1 FOR UPDATE OF d
@@ -100,7 +100,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 _END = "UPDATE attempts SET ended_at = $2, outcome = $3, parts = $4 WHERE id = $1"
 _MARK = """
-UPDATE deliveries SET state = $2, error_class = $3, attempts = $4, due_at = $5 WHERE id = $1
+UPDATE deliveries SET state = $2, error_class = $3, attempts = $4,
+    due_at = now() + $5::interval
+WHERE id = $1
 """
 
 log = structlog.get_logger()
@@ -220,17 +222,16 @@ class Lanes:
             agent = await sessions.active_agent(session, self._keys, head["instance_id"])
             hopeless = _hopeless(head, now)
             if hopeless is not None:
-                await _mark(session, head, hopeless, attempts=head["attempts"], due_at=now)
+                await _mark(session, head, hopeless, attempts=head["attempts"])
                 await _tell(session, lease, head, hopeless)
                 return timedelta(0)
             if agent is None:
                 await instances.wake(session, head["instance_id"], now=now)
                 return _NO_AGENT
             if head["state"] == DeliveryState.QUEUED:
-                wait = head["due_at"] - now
-                # A longer wait was never asked for: the clock was set back since.
-                if timedelta(0) < wait <= RETRY_CAP:
-                    return wait  # type: ignore[no-any-return]
+                wait: timedelta = head["wait"]
+                if wait > timedelta(0):
+                    return wait
             window = await self._window(session, head, now)
             if head["state"] == DeliveryState.QUEUED:
                 held = await self._held(session, lease, head, window, now)
@@ -251,7 +252,7 @@ class Lanes:
         kind = registry.kind(head["channel_kind"])
         if window.closed is not None:
             gone = Verdict(state=DeliveryState.EXPIRED, error_class=window.closed)
-            await _mark(session, head, gone, attempts=head["attempts"], due_at=now)
+            await _mark(session, head, gone, attempts=head["attempts"])
             await _tell(session, lease, head, gone)
             return timedelta(0)
         pause = await pace.pause(session, kind, head["conversation_id"], now=now)
@@ -259,7 +260,7 @@ class Lanes:
             # Whether an earlier attempt may have sent it must not be forgotten.
             error_class = head["error_class"] or pace.PACED
             waits = Verdict(state=DeliveryState.QUEUED, error_class=error_class)
-            await _mark(session, head, waits, attempts=head["attempts"], due_at=now + pause)
+            await _mark(session, head, waits, attempts=head["attempts"], pause=pause)
             if error_class != head["error_class"]:
                 await _tell(session, lease, head, waits)
             await leases.hold(session, lease)
@@ -307,7 +308,7 @@ class Lanes:
             head["conversation_id"] if counted else None,
         )
         sending = Verdict(state=DeliveryState.SENDING)
-        await _mark(session, head, sending, attempts=number, due_at=now)
+        await _mark(session, head, sending, attempts=number)
         return Attempt(
             delivery=head,
             attempt_id=attempt_id,
@@ -388,7 +389,7 @@ class Lanes:
             _END, attempt["id"], now, groups.outcome_of(parts), body
         )
         pause = verdict.again_after or timedelta(0)
-        await _mark(session, delivery, verdict, attempts=attempt["number"], due_at=now + pause)
+        await _mark(session, delivery, verdict, attempts=attempt["number"], pause=pause)
         await _tell(session, lease, delivery, verdict)
         return pause
 
@@ -406,10 +407,15 @@ def _hopeless(head: Any, now: datetime) -> Verdict | None:
 
 
 async def _mark(
-    session: Session, delivery: Any, verdict: Verdict, *, attempts: int, due_at: datetime
+    session: Session,
+    delivery: Any,
+    verdict: Verdict,
+    *,
+    attempts: int,
+    pause: timedelta = timedelta(0),
 ) -> None:
     await (await driver(session)).execute(
-        _MARK, delivery["id"], verdict.state, verdict.error_class, attempts, due_at
+        _MARK, delivery["id"], verdict.state, verdict.error_class, attempts, pause
     )
 
 

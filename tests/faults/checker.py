@@ -34,10 +34,14 @@ SELECT type, data FROM stream
 WHERE type IN ('message.created', 'conversation.owner_changed', 'turn.ended') ORDER BY epoch, seq
 """
 _OPEN = """
-SELECT (SELECT count(*) FROM deliveries WHERE state IN ('queued', 'sending')) +
-    (SELECT count(*) FROM callbacks WHERE dead_reason IS NULL) +
-    (SELECT count(*) FROM turns WHERE state = 'running') +
-    (SELECT count(*) FROM conversations WHERE owner = 'bot' AND turned_number < heard_number)
+SELECT * FROM (
+    SELECT 'delivery ' || state AS what, count(*), max(due_at - now())::text AS due_in
+    FROM deliveries WHERE state IN ('queued', 'sending') GROUP BY 1
+    UNION ALL SELECT 'callback', count(*), NULL FROM callbacks WHERE dead_reason IS NULL
+    UNION ALL SELECT 'turn', count(*), NULL FROM turns WHERE state = 'running'
+    UNION ALL SELECT 'unheard', count(*), NULL FROM conversations
+    WHERE owner = 'bot' AND turned_number < heard_number
+) AS open WHERE count > 0
 """
 _DEAD = "SELECT count(*) FROM callbacks WHERE dead_reason IS NOT NULL"
 _MORE_THAN_ONE = """
@@ -66,9 +70,14 @@ class Thread:
     history: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
+async def left(connection: asyncpg.Connection) -> list[tuple[str, int, str | None]]:
+    """What is left to be passed on, answered or sent: how many, and due in how long."""
+    return [tuple(row) for row in await connection.fetch(_OPEN)]
+
+
 async def at_rest(connection: asyncpg.Connection) -> bool:
-    """Whether nothing is left to be passed on, answered or sent."""
-    return bool(await connection.fetchval(_OPEN) == 0)
+    """Whether nothing is."""
+    return not await left(connection)
 
 
 async def check(

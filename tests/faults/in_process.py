@@ -52,6 +52,7 @@ KINDS = (callbacks.WORK, turns.WORK, lanes.WORK)
 _OPEN = "SELECT count(*) FROM work WHERE kind = $1"
 # Time passes: what was to be tried later is due, and nobody's lease lasts for ever.
 _LATER = """
+WITH tries AS (UPDATE deliveries SET due_at = now() WHERE due_at > now())
 UPDATE work SET due_at = now(), expires_at = least(expires_at, now()) WHERE kind = ANY ($1)
 """
 _CHANGED = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"

@@ -207,6 +207,11 @@ class Scene:
             await leases.finish(session, lease, again_after=again)
         return again is not None
 
+    async def later(self, pause: timedelta) -> None:
+        """So much time passes, on our clock and on the database's."""
+        self.clock.advance(pause)
+        await self.superuser.execute("UPDATE deliveries SET due_at = due_at - $1::interval", pause)
+
     async def asks(self, who: int, path: str, body: Any = None) -> httpx2.Response:
         """A request of a member, whose token never ends."""
         member: Person = self.members[who]
@@ -274,7 +279,7 @@ class Owning(RuleBasedStateMachine):
     @rule(behaviour=BEHAVIOUR, meanwhile=MEANWHILE, minutes=st.booleans())
     def lane_moves(self, behaviour: str, meanwhile: str, minutes: bool) -> None:
         if minutes:
-            self.scene.clock.advance(MINUTES)
+            self._run(self.scene.later(MINUTES))
         self.scene.agent.behaviour = behaviour
         self.scene.agent.meanwhile = self._meanwhile(meanwhile)
         self._run(self.scene.work(lanes.WORK, self.id))
@@ -333,7 +338,7 @@ class Owning(RuleBasedStateMachine):
     async def _work(self) -> None:
         for _ in range(ROUNDS):
             more = await self._turn()
-            self.scene.clock.advance(MINUTES)
+            await self.scene.later(MINUTES)
             if not (await self.scene.work(lanes.WORK, self.id) or more):
                 return
         raise AssertionError("there is always something left to do")

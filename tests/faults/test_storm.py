@@ -18,7 +18,7 @@ import pytest
 from adapters.simulators.wecom import PER_MINUTE, WeCom
 from tests.e2e.conftest import until
 from tests.faults import skewed
-from tests.faults.checker import Findings, at_rest, check, may_have_seen
+from tests.faults.checker import Findings, at_rest, check, left, may_have_seen
 from tests.faults.colleague import Colleague
 from tests.faults.customers import BURST, Guest, Member, guests, write
 from tests.faults.installation import ANSWERS, BOSS, Installation, sign_in
@@ -169,7 +169,11 @@ class TestStorm:
                 await colleague.give_everything_back()
                 return heard and await at_rest(connection)
 
-            await until(still, "an end of all work", REST_S)
+            try:
+                await until(still, "an end of all work", REST_S)
+            except AssertionError:
+                print("left:", *await left(connection), sep="\n")
+                raise
             for visitor in visitors:
                 shown = await connection.fetchval(_SHOWN, UUID(visitor.page.shown[-1]["id"]))
                 await visitor.page.sees(lambda page, n=shown: len(page.answers) >= n)

@@ -16,7 +16,7 @@ from control_plane.conversations import service as conversations
 from control_plane.conversations.service import Author
 from control_plane.db import leases
 from control_plane.db.leases import Lease
-from control_plane.db.session import Database, Scope
+from control_plane.db.session import Database, Scope, driver
 from control_plane.ingest.commit import Pending
 from control_plane.ingest.dispatch import Dispatcher
 from control_plane.ingest.verify import Proven
@@ -28,6 +28,7 @@ from instance_agent.protocol import BootstrapRequest, Event, EventBatch, Message
 
 PATIENCE_S = 20.0
 """Longest wait for something that must happen."""
+_SOONER = "UPDATE deliveries SET due_at = due_at - $1::interval"
 
 LEASE = timedelta(hours=1)
 BOT = Author(kind="bot", id=None, name="Bot")
@@ -103,6 +104,12 @@ class Bot:
 
     def session(self) -> Any:
         return self.database.session(self.scope)
+
+    async def later(self, pause: timedelta) -> None:
+        """So much time passes, on our clock and on the database's."""
+        self.parts.house.clock.advance(pause)
+        async with self.database.plain(self.scope) as session:
+            await (await driver(session)).execute(_SOONER, pause)
 
     async def hears(self, *texts: str, key: str = "lin") -> UUID:
         """A customer writes these, in one batch from the agent; the conversation."""

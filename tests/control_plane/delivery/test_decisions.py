@@ -167,14 +167,14 @@ class TestResend:
         agent.then(*[agent.fail("server_busy")] * 11)
         for _ in range(10):
             await worker.again(conversation)
-            bot.parts.house.clock.advance(timedelta(minutes=10))
+            await bot.later(timedelta(minutes=10))
         [failed] = await listed(bot, "?state=failed", program)
         assert failed["attempts"] == 10
 
         await program.post(f"/deliveries/{failed['id']}/resend")
         await worker.again(conversation)
         assert [item["state"] for item in await listed(bot, "", program)] == ["queued"]
-        bot.parts.house.clock.advance(timedelta(minutes=10))
+        await bot.later(timedelta(minutes=10))
         await worker.again(conversation)
 
         assert agent.platform == ["一"]
@@ -185,7 +185,7 @@ class TestResend:
     ) -> None:
         conversation = await bot.hears("你好")
         await bot.says(conversation, "一")
-        bot.parts.house.clock.advance(MAX_AGE + timedelta(seconds=1))
+        await bot.later(MAX_AGE + timedelta(seconds=1))
         await worker.all()
         [expired] = await listed(bot, "?state=expired", program)
         assert expired["error_class"] == "too_old"

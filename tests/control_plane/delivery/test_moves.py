@@ -34,7 +34,7 @@ async def conversations(superuser: asyncpg.Connection) -> list[tuple]:
 async def deliver(bot: Bot, worker: Worker, conversation) -> None:  # type: ignore[no-untyped-def]
     """Until nothing waits, whatever pauses there are."""
     while (pause := await worker.again(conversation)) is not None:
-        bot.parts.house.clock.advance(pause)
+        await bot.later(pause)
 
 
 @pytest.fixture

@@ -79,10 +79,10 @@ class TestLane:
         assert await worker.once() == 60 * SECOND
         assert agent.platform == ["一", "二"]
         assert (await states(superuser))[2:] == [("queued", "paced", 0), ("queued", None, 0)]
-        bot.parts.house.clock.advance(60 * SECOND)
+        await bot.later(60 * SECOND)
         assert await worker.again(conversation) == 3540 * SECOND
         assert agent.platform == ["一", "二", "三"]
-        bot.parts.house.clock.advance(timedelta(hours=1))
+        await bot.later(timedelta(hours=1))
         await worker.again(conversation)
 
         assert agent.platform == ["一", "二", "三", "四"]
@@ -113,7 +113,7 @@ class TestLane:
         conversation = await bot.hears("你好")
         await bot.says(conversation, "一")
         await worker.all()
-        bot.parts.house.clock.advance(timedelta(hours=1, seconds=1))
+        await bot.later(timedelta(hours=1, seconds=1))
         await bot.says(conversation, "二")
         await worker.all()
         assert await states(superuser) == [("sent", None, 1), ("expired", "window_expired", 0)]
@@ -222,7 +222,7 @@ class TestCount:
         conversation = await bot.hears("你好")
         await bot.says(conversation, "零")
         await worker.all()
-        bot.parts.house.clock.advance(timedelta(minutes=11))
+        await bot.later(timedelta(minutes=11))
         await worker.again(conversation)
         assert [call.room for call in agent.calls] == [2, 1]
         await bot.says(conversation, "一")

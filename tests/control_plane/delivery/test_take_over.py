@@ -103,7 +103,7 @@ class TestTakeOver:
         await bot.says(conversation, "一")
         agent.then(agent.lose(), agent.fail("rate_limited", 60))
         await worker.once()
-        bot.parts.house.clock.advance(timedelta(minutes=10))
+        await bot.later(timedelta(minutes=10))
         await worker.again(conversation)
 
         await take_over(bot, conversation)
@@ -134,7 +134,7 @@ class TestTakeOver:
         await take_over(bot, conversation)
         sending.open.set()
         await work
-        bot.parts.house.clock.advance(timedelta(minutes=10))
+        await bot.later(timedelta(minutes=10))
         await worker.all()
 
         assert await bot.deliveries(conversation) == [state]
@@ -152,7 +152,7 @@ class TestTakeOver:
         answer = await bot.owner.post(f"/deliveries/{delivery}/resend")
         assert answer.status_code == 200, answer.text
         await worker.all()
-        bot.parts.house.clock.advance(timedelta(minutes=10))
+        await bot.later(timedelta(minutes=10))
 
         await worker.again(conversation)
 
@@ -285,7 +285,7 @@ class TestRace:
         told.open.set()
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(work, taking)
-        bot.parts.house.clock.advance(timedelta(minutes=10))
+        await bot.later(timedelta(minutes=10))
         await worker.all()
 
         assert await bot.deliveries(conversation) == ["withheld"]
