@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from control_plane.ingest import commit
-from control_plane.ingest.commit import WORTH_JOINING, WRITERS, GroupCommit, Pending
+from control_plane.ingest.commit import WORTH_JOINING, WRITERS, GroupCommit, Pending, Told
 from control_plane.ingest.verify import Proven
 from control_plane.kit.errors import Conflict, TooMany, Unavailable
 from control_plane.kit.ids import new_id
@@ -39,7 +39,7 @@ class Desk:
         async with asyncio.timeout(PATIENCE_S):
             return await self._open.get()
 
-    async def _write(self, group: Sequence[Pending]) -> list[list[EventResult]]:
+    async def _write(self, group: Sequence[Pending]) -> Told:
         names = [pending.proven.webhook_id for pending in group]
         go_on = asyncio.get_running_loop().create_future()
         self._open.put_nowait((names, go_on))
@@ -48,10 +48,10 @@ class Desk:
             if name in self.errors:
                 raise self.errors[name]
         self.written.append(names)
-        return [
-            [EventResult(id=event.id, status="stored") for event in pending.batch.events]
-            for pending in group
-        ]
+        return lambda: [self._result(pending) for pending in group]
+
+    def _result(self, pending: Pending) -> list[EventResult]:
+        return [EventResult(id=event.id, status="stored") for event in pending.batch.events]
 
     def _event(self) -> Event:
         return Event(id=new_id(), type="message.received", occurred_at=NOW, data={})
