@@ -26,6 +26,7 @@ class Desk:
         self.commits = GroupCommit(self._write)
         self.errors: dict[str, Exception] = {}
         self.written: list[list[str]] = []
+        self.order: list[tuple[str, list[str]]] = []
         self._open: asyncio.Queue[tuple[list[str], asyncio.Future[None]]] = asyncio.Queue()
 
     def submit(self, name: str, events: int = 1) -> asyncio.Task[list[EventResult]]:
@@ -41,6 +42,7 @@ class Desk:
 
     async def _write(self, group: Sequence[Pending]) -> Told:
         names = [pending.proven.webhook_id for pending in group]
+        self.order.append(("begun", names))
         go_on = asyncio.get_running_loop().create_future()
         self._open.put_nowait((names, go_on))
         await go_on
@@ -48,7 +50,14 @@ class Desk:
             if name in self.errors:
                 raise self.errors[name]
         self.written.append(names)
-        return lambda: [self._result(pending) for pending in group]
+
+        def told() -> list[list[EventResult]]:
+            self.order.append(("told", names))
+            if "untold" in names:
+                raise ZeroDivisionError
+            return [self._result(pending) for pending in group]
+
+        return told
 
     def _result(self, pending: Pending) -> list[EventResult]:
         return [EventResult(id=event.id, status="stored") for event in pending.batch.events]
@@ -75,6 +84,33 @@ async def keep_both_writers_busy(desk: Desk) -> list[asyncio.Future[None]]:
         _, go_on = await desk.begun()
         held.append(go_on)
     return held
+
+
+class TestOverlap:
+    async def test_the_next_group_is_under_way_before_anybody_hears_of_the_last(
+        self, desk: Desk
+    ) -> None:
+        first = desk.submit("first")
+        _, stored = await desk.begun()
+        second = desk.submit("second")
+        await asyncio.sleep(0)
+
+        stored.set_result(None)
+        _, go_on = await desk.begun()
+        await first
+
+        assert desk.order == [("begun", ["first"]), ("begun", ["second"]), ("told", ["first"])]
+        assert not second.done()
+        go_on.set_result(None)
+        assert [result.status for result in await second] == ["stored"]
+
+    async def test_nobody_waits_for_ever_for_what_cannot_be_told(self, desk: Desk) -> None:
+        untold = desk.submit("untold")
+        _, go_on = await desk.begun()
+        go_on.set_result(None)
+
+        with pytest.raises(Unavailable):
+            await untold
 
 
 class TestGroups:
