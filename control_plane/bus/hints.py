@@ -2,8 +2,8 @@
 
 A topic is a short string such as `work.turn`, `visitor.<id>` or `stream.<tenant id>`. Within one
 process a hint arrives at once; between processes it travels through PostgreSQL or Redis (one
-message for all topics that gathered while the last was under way). Hints may get lost: whoever
-waits also looks by itself every `POLL_S` seconds.
+message for all topics that gathered while the last was under way, and for a moment after one with
+many). Hints may get lost: whoever waits also looks by itself every `POLL_S` seconds.
 
 Beside hints go notes: short texts for who listens right now, such as "somebody is typing". They are
 kept nowhere, get lost like hints, and nobody looks for a lost one.
@@ -34,6 +34,10 @@ _MAX_WAITING = 10_000
 # PostgreSQL refuses payloads of 8,000 bytes and more.
 _MAX_PAYLOAD = 7_500
 _CHANNEL = "botyard"
+# Seconds without a message after one, for each of its topics, and the most of them: a message costs
+# a transaction and wakes every process, so who has much to say says it in fewer.
+_PAUSE_S = 0.0002
+_MAX_PAUSE_S = 0.01
 # A hint that a crash of PostgreSQL loses is one of those that may get lost.
 _SETTINGS = {"synchronous_commit": "off"}
 # What a note begins with where it travels among topics.
@@ -136,6 +140,7 @@ class SharedBus(LocalBus):
         self._own = f'["{self._origin}"'
         self._waiting: set[str] = set()
         self._news = asyncio.Event()
+        self._pause_s = 0.0
 
     def publish(self, topics: Collection[str]) -> None:
         self.wake(topics)
@@ -171,10 +176,12 @@ class SharedBus(LocalBus):
         raise NotImplementedError
 
     async def _gathered(self) -> set[str]:
-        """The topics to send, as soon as there are some."""
+        """The topics to send, as soon as there are some, but not at once after many."""
+        await asyncio.sleep(self._pause_s)
         await self._news.wait()
         self._news.clear()
         topics, self._waiting = self._waiting, set()
+        self._pause_s = min(_PAUSE_S * len(topics), _MAX_PAUSE_S)
         return topics
 
     def _heard(self, payload: str | bytes) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -45,6 +46,9 @@ STATEMENT_TIMEOUT_S = 30
 IDLE_TRANSACTION_TIMEOUT_S = 30
 # Seconds after which we stop waiting ourselves: PostgreSQL would have said something by then.
 ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
+
+# Tenants whose ids are remembered as words.
+_MAX_WRITTEN = 10_000
 
 # What a database that is away or a connection that was cut looks like.
 DATABASE_ERRORS = (
@@ -173,7 +177,7 @@ class Database:
             except BaseException:
                 await _give_up(connection)
                 raise
-        self._told(transaction)
+        self.tell(transaction)
 
     @asynccontextmanager
     async def lone(self, *, durable: bool = False) -> AsyncIterator[Transaction]:
@@ -198,7 +202,7 @@ class Database:
         else:
             # Somebody waits for one, or for us to end.
             await pool.release(connection)
-        self._told(transaction)
+        self.tell(transaction)
 
     async def _taken(self, pool: asyncpg.Pool, kind: str) -> Any:
         """A connection for a lone statement: at once, where one is at hand.
@@ -219,8 +223,9 @@ class Database:
         finally:
             self._waiting[kind] -= 1
 
-    def _told(self, transaction: Transaction) -> None:
-        topics: set[str] = transaction.info.get("hints", set())
+    def tell(self, transaction: Transaction) -> None:
+        """Give on the hints of a transaction that is over; a lone one may have got some since."""
+        topics: set[str] = transaction.info.pop("hints", set())
         if topics:
             self.on_hints(topics)
 
@@ -302,7 +307,12 @@ def _begin(scope: Scope) -> str:
 
 def written(tenants: Iterable[UUID]) -> str:
     """Tenants as the setting has them."""
-    return ",".join(str(UUID(bytes=tenant.bytes)) for tenant in tenants)
+    return ",".join(map(_word, tenants))
+
+
+@lru_cache(maxsize=_MAX_WRITTEN)
+def _word(tenant: UUID) -> str:
+    return str(UUID(bytes=tenant.bytes))
 
 
 async def enter(session: AsyncSession, scope: Scope) -> None:

@@ -84,6 +84,13 @@ class Arrivals:
             arrival.results = results
         return results
 
+    @property
+    def plain(self) -> bool:
+        """Nothing of it is more than a message in words."""
+        return not self.refused and not any(
+            arrival.media or arrival.message.raw for arrival in self.messages
+        )
+
 
 class _Row(Struct):
     """An arrival as the statement takes it; the new ids count where nothing is there yet."""
@@ -110,6 +117,16 @@ class _Row(Struct):
     platform_id: str
     trace: bytes | None
     media: frozenset[UUID]
+
+
+class _Posted(Struct):
+    """A batch as the statement takes it."""
+
+    instance_id: UUID
+    webhook_id: str
+    tenant_id: UUID
+    sha256: bytes
+    received_at: datetime
 
 
 class _Refused(Exception):
@@ -192,6 +209,14 @@ def _checked(event: AnyEvent) -> tuple[MessageReceived, frozenset[UUID]]:
         raise _Refused("unknown_media") from None
 
 
-def as_json(arrivals: Iterable[Arrival]) -> str:
+def posted(proven: Proven, received_at: datetime) -> bytes:
+    """A batch itself, as the statement takes it."""
+    row = _Posted(
+        proven.instance_id, proven.webhook_id, proven.tenant_id, proven.sha256, received_at
+    )
+    return _encoder.encode(row)
+
+
+def joined(rows: Iterable[bytes]) -> str:
     """All rows as the statement takes them."""
-    return (b"[" + b",".join([arrival.row for arrival in arrivals]) + b"]").decode()
+    return (b"[" + b",".join(rows) + b"]").decode()

@@ -3,7 +3,8 @@
 Invariants:
 1. A batch is answered only after the transaction that holds it has committed.
 2. Nothing lingers: a free writer takes what is there; what comes meanwhile makes the next group.
-   A second writer joins only for what makes a group of its own.
+   A second writer joins only for what makes a group of its own. The next group is under way
+   before anybody hears of the one that is stored: the database need not wait for that.
 3. If a group fails, each of its batches is tried alone, so one bad row hurts nobody else.
 4. The transaction speaks for exactly the tenants whose signatures were verified.
 """
@@ -18,7 +19,7 @@ from random import Random, SystemRandom
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from control_plane.ingest.arrivals import Arrivals, read
+from control_plane.ingest.arrivals import Arrivals, posted, read
 from control_plane.ingest.batch import Batch
 from control_plane.ingest.verify import Proven
 from control_plane.kit.errors import BotyardError, TooMany, Unavailable
@@ -55,12 +56,23 @@ class Pending:
     received_at: datetime
     done: asyncio.Future[list[EventResult]] = field(repr=False)
     arrivals: Arrivals = field(init=False, repr=False)
+    posted: bytes = field(init=False, repr=False)
+    plain: bool = field(init=False, repr=False)
+    """Nothing but messages in words, which one statement can store."""
 
     def __post_init__(self) -> None:
         self.arrivals = read(self.proven, self.batch, self.received_at)
+        self.posted = posted(self.proven, self.received_at)
+        self.plain = (
+            self.arrivals.plain
+            and not self.batch.checkpoints
+            and all(event.type == "message.received" for event in self.batch.events)
+        )
 
 
-Write = Callable[[Sequence[Pending]], Awaitable[list[list[EventResult]]]]
+Told = Callable[[], list[list[EventResult]]]
+"""Says what became of the events of each batch of a group that is stored."""
+Write = Callable[[Sequence[Pending]], Awaitable[Told]]
 
 
 class GroupCommit:
@@ -145,7 +157,7 @@ class GroupCommit:
     async def _flush(self, group: list[Pending]) -> None:
         GROUP_EVENTS.observe(sum(len(pending.batch.events) for pending in group))
         try:
-            results = await self._write(group)
+            told = await self._write(group)
         except Exception as error:  # every waiting agent must hear something
             if len(group) > 1:
                 log.warning("group failed, trying each alone", error=type(error).__name__)
@@ -154,10 +166,21 @@ class GroupCommit:
             else:
                 _fail(group[0], error)
             return
-        _count(results)
-        for pending, result in zip(group, results, strict=True):
-            if not pending.done.done():
-                pending.done.set_result(result)
+        # Behind the writer's own step, in which it sends the next group.
+        asyncio.get_running_loop().call_soon(_tell, group, told)
+
+
+def _tell(group: Sequence[Pending], told: Told) -> None:
+    try:
+        results = told()
+    except Exception as error:  # nobody may wait for ever
+        for pending in group:
+            _fail(pending, error)
+        return
+    _count(results)
+    for pending, result in zip(group, results, strict=True):
+        if not pending.done.done():
+            pending.done.set_result(result)
 
 
 def _count(results: list[list[EventResult]]) -> None:

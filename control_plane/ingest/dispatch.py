@@ -1,7 +1,8 @@
 """What a group of batches changes: messages, channel states, configuration, heartbeats."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +17,10 @@ from control_plane.delivery import late
 from control_plane.ingest import raw, rejected
 from control_plane.ingest.arrivals import Arrival, Results
 from control_plane.ingest.batch import AnyEvent, said
-from control_plane.ingest.commit import Pending
+from control_plane.ingest.commit import Pending, Told
 from control_plane.ingest.store import (
+    Claims,
+    announce,
     by_webhook_id,
     is_refusal,
     known,
@@ -166,20 +169,23 @@ class Dispatcher:
         self._database = database
         self._offline = offline
 
-    async def write(self, group: Sequence[Pending]) -> list[list[EventResult]]:
+    async def write(self, group: Sequence[Pending]) -> Told:
         """One transaction stores the whole group, speaking for exactly its tenants."""
         tenants = tuple(sorted({pending.proven.tenant_id for pending in group}))
         results = [pending.arrivals.begin(len(pending.batch.events)) for pending in group]
         arrivals = [arrival for pending in group for arrival in pending.arrivals.messages]
-        if not await self._alone(group, results, arrivals, tenants):
-            async with self._database.plain(Scope(tenants=tenants)) as session:
-                await self._store(session, group, results, arrivals)
-                # Last of all: whoever deletes one of these holds nothing else.
-                await raw.keep(session, arrivals)
-                await rejected.keep(session, group, results)
-                found = session.info.get("gaps", ())
-            gaps.count(found)
-        return [[item for item in result if item is not None] for result in results]
+        if all(pending.plain for pending in group):
+            told = await self._alone(group, results, arrivals, tenants)
+            if told is not None:
+                return told
+        async with self._database.plain(Scope(tenants=tenants)) as session:
+            await self._store(session, group, results, arrivals)
+            # Last of all: whoever deletes one of these holds nothing else.
+            await raw.keep(session, arrivals)
+            await rejected.keep(session, group, results)
+            found = session.info.get("gaps", ())
+        gaps.count(found)
+        return partial(_whole, results)
 
     async def _alone(
         self,
@@ -187,32 +193,44 @@ class Dispatcher:
         results: list[Results],
         arrivals: Sequence[Arrival],
         tenants: Sequence[UUID],
-    ) -> bool:
-        """Whether the group could be stored by one statement, which most can.
+    ) -> Told | None:
+        """Store the group by one statement, which refuses a few: then nothing is stored.
 
         What is left to do then may be lost with us: whoever hears no answer sends all of it again.
         """
-        if not all(map(_only_messages, group)) or any(
-            arrival.media or arrival.message.raw for arrival in arrivals
-        ):
-            return False
         first = once(arrivals)
         try:
             async with self._database.lone(durable=True) as session:
                 done = await store_alone(session, group, first, tenants)
         except asyncpg.PostgresError as error:
             if is_refusal(error):
-                return False
+                return None
             raise
-        before: dict[UUID, bytes] = {}
-        if done["repeats"]:
-            async with self._database.plain(Scope(tenants=tuple(tenants))) as session:
-                before = await known(session, first, done)
-        settle(arrivals, first, done, before)
-        if _has_rejected(results):
-            async with self._database.plain(Scope(tenants=tuple(tenants))) as session:
-                await rejected.keep(session, group, results)
-        return True
+        if len(done["stored"]) < len(first):
+            await self._settle_others(group, results, arrivals, first, done)
+
+        def told() -> list[list[EventResult]]:
+            announce(session, first, done)
+            self._database.tell(session)
+            if len(done["stored"]) == len(first):
+                settle(arrivals, first, done, {})
+            return _whole(results)
+
+        return told
+
+    async def _settle_others(
+        self,
+        group: Sequence[Pending],
+        results: list[Results],
+        arrivals: Sequence[Arrival],
+        first: Claims,
+        done: Mapping[str, Any],
+    ) -> None:
+        """Look up what came before, and keep what cannot be stored."""
+        tenants = tuple(sorted({pending.proven.tenant_id for pending in group}))
+        async with self._database.plain(Scope(tenants=tenants)) as session:
+            settle(arrivals, first, done, await known(session, first, done))
+            await rejected.keep(session, group, results)
 
     async def _store(
         self,
@@ -247,15 +265,8 @@ def _voices(arrivals: Sequence[Arrival]) -> list[Voiced]:
     ]
 
 
-def _has_rejected(results: Sequence[Sequence[EventResult | None]]) -> bool:
-    return any(
-        item is not None and item.status == "rejected" for result in results for item in result
-    )
-
-
-def _only_messages(pending: Pending) -> bool:
-    batch = pending.batch
-    return not batch.checkpoints and all(e.type == "message.received" for e in batch.events)
+def _whole(results: Sequence[Results]) -> list[list[EventResult]]:
+    return [[item for item in result if item is not None] for result in results]
 
 
 def _only_beats(pending: Pending) -> bool:

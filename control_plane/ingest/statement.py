@@ -35,14 +35,15 @@ given AS MATERIALIZED (
     FROM given WHERE own AND {first} ORDER BY channel_id, event_id
     ON CONFLICT DO NOTHING RETURNING event_id
 ), fresh AS MATERIALIZED (
-    SELECT g.*, row_number() OVER (in_it ORDER BY n) AS place, count(*) OVER in_it AS among,
-        lead(n) OVER (PARTITION BY channel_id, sender ORDER BY n) IS NULL AS newest
+    SELECT g.*, row_number() OVER in_it AS place, count(*) OVER in_it AS among
     FROM given AS g JOIN received_now USING (event_id) WHERE own
-    WINDOW in_it AS (PARTITION BY channel_id, key_type, key)
+    WINDOW in_it AS (PARTITION BY channel_id, key_type, key ORDER BY n
+        ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
 ), contact AS (
     INSERT INTO contacts (id, tenant_id, channel_id, platform_id, name, created_at, seen_at)
-    SELECT contact_id, tenant_id, channel_id, sender, name, received_at, received_at
-    FROM fresh WHERE newest ORDER BY channel_id, sender
+    SELECT DISTINCT ON (channel_id, sender)
+        contact_id, tenant_id, channel_id, sender, name, received_at, received_at
+    FROM fresh ORDER BY channel_id, sender, n DESC
     ON CONFLICT (channel_id, platform_id) DO UPDATE
     SET name = coalesce(excluded.name, contacts.name), seen_at = excluded.seen_at
     RETURNING id, channel_id, platform_id
@@ -101,10 +102,9 @@ _USED = """, used AS (
         ORDER BY id FOR UPDATE
     ) AS named WHERE m.id = named.id RETURNING 1
 )"""
-# `strange` are of no channel of their instance, `repeats` were there before.
+# `strange` are of no channel of their instance; what is not `stored` either was there before.
 _OUTCOME = """
-ARRAY(SELECT n FROM given WHERE own IS NULL) AS strange,
-ARRAY(SELECT n FROM given WHERE own EXCEPT SELECT n FROM fresh) AS repeats,
+ARRAY(SELECT n FROM given WHERE own IS NULL) AS strange, ARRAY(SELECT n FROM fresh) AS stored,
 (SELECT count(*) FROM turn) AS turns
 """
 
@@ -155,9 +155,10 @@ WITH speaking AS MATERIALIZED ({SPEAKING.format(tenants="$3")}), posted AS MATER
     SELECT tenant_id, sum(n)::bigint AS n FROM arrived
     WHERE (SELECT count(*) FROM counted) > 0 GROUP BY tenant_id
 ), {APPENDING}
-SELECT {_OUTCOME}, (SELECT count(*) FROM called) AS called, (SELECT count(*) FROM heads) AS heads,
+SELECT {_OUTCOME},
+    (SELECT count(*) FROM called) AS called, (SELECT count(before) FROM heads) AS heads,
     CASE WHEN EXISTS (SELECT FROM level)
-      OR (SELECT count(*) FROM heads) <> (SELECT count(*) FROM grown) OR EXISTS (
+      OR EXISTS (SELECT FROM heads WHERE before IS NULL) OR EXISTS (
         SELECT FROM posted AS p JOIN batch AS b USING (webhook_id)
         WHERE b.instance_id = p.instance_id AND b.sha256 <> decode(p.sha256, 'base64')
     ) THEN refuse() END

@@ -2,18 +2,16 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import msgspec
-from msgspec import Struct
 
 from control_plane.conversations.service import TURN, topic
 from control_plane.db import leases
 from control_plane.db.session import Session, Transaction, driver, hint, written
-from control_plane.ingest.arrivals import Arrival, as_json
+from control_plane.ingest.arrivals import Arrival, joined
 from control_plane.ingest.commit import Pending
 from control_plane.ingest.statement import STORE, STORE_ALONE
 from control_plane.kit.errors import Conflict
@@ -30,20 +28,8 @@ WHERE (channel_id, event_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))
 # The state by which a statement says that it has refused itself (`refuse()` of the schema).
 _REFUSED = "BY001"
 
-_encoder = msgspec.json.Encoder()
-
 Claims = Mapping[tuple[UUID, UUID], Arrival]
 """The first arrival of each event and instance, in the order in which they are stored."""
-
-
-class _Posted(Struct):
-    """A batch as the statement takes it."""
-
-    instance_id: UUID
-    webhook_id: str
-    tenant_id: UUID
-    sha256: bytes
-    received_at: datetime
 
 
 async def store(session: Session, arrivals: Sequence[Arrival]) -> dict[UUID, list[Entry]]:
@@ -52,8 +38,8 @@ async def store(session: Session, arrivals: Sequence[Arrival]) -> dict[UUID, lis
     if not own:
         return {}
     first = once(own)
-    done = await (await driver(session)).fetchrow(STORE, as_json(first.values()))
-    _tell(session, first, done)
+    done = await (await driver(session)).fetchrow(STORE, _rows(first))
+    hint(session, *_topics(first, done))
     settle(own, first, done, await known(session, first, done))
     entries: dict[UUID, list[Entry]] = defaultdict(list)
     for tenant_id, data in zip(done["tenants"], done["entries"], strict=True):
@@ -70,12 +56,15 @@ async def store_alone(
     """
     done: Mapping[str, Any]
     (done,) = await session.connection.fetch(
-        STORE_ALONE, as_json(first.values()), _posted(group), written(tenants)
+        STORE_ALONE, _rows(first), _posted(group), written(tenants)
     )
-    tenants_told = {arrival.tenant_id for arrival in _stored(first, done)}
-    stream.appended(session, tenants_told, done)
-    _tell(session, first, done)
     return done
+
+
+def announce(session: Session, first: Claims, done: Mapping[str, Any]) -> None:
+    """Tell who waits for what the one statement has stored."""
+    stream.appended(session, {arrival.tenant_id for arrival in _stored(first, done)}, done)
+    hint(session, *_topics(first, done))
 
 
 def is_refusal(error: Exception) -> bool:
@@ -107,18 +96,12 @@ def reused() -> Conflict:
     return Conflict("webhook_id_reused", "This webhook-id came with another body before.")
 
 
+def _rows(first: Claims) -> str:
+    return joined(arrival.row for arrival in first.values())
+
+
 def _posted(group: Sequence[Pending]) -> str:
-    rows = [
-        _Posted(
-            pending.proven.instance_id,
-            pending.proven.webhook_id,
-            pending.proven.tenant_id,
-            pending.proven.sha256,
-            pending.received_at,
-        )
-        for pending in by_webhook_id(group).values()
-    ]
-    return _encoder.encode(rows).decode()
+    return joined(pending.posted for pending in by_webhook_id(group).values())
 
 
 async def _own_media(session: Session, arrivals: Sequence[Arrival]) -> list[Arrival]:
@@ -169,32 +152,41 @@ def settle(
             arrival.settle("duplicate" if same else "conflict")
 
 
+def repeats(first: Claims, done: Mapping[str, Any]) -> list[Arrival]:
+    """What was there before."""
+    if len(done["stored"]) == len(first):
+        return []
+    others = {*done["stored"], *done["strange"]}
+    return [arrival for n, arrival in enumerate(first.values(), start=1) if n not in others]
+
+
 async def known(session: Session, first: Claims, done: Mapping[str, Any]) -> dict[UUID, bytes]:
     """What came before under the ids of repeats.
 
     By a statement that sees what others have committed.
     """
-    if not done["repeats"]:
+    again = repeats(first, done)
+    if not again:
         return {}
-    each = list(first.values())
-    repeats = [each[n - 1] for n in done["repeats"]]
     rows = await (await driver(session)).fetch(
         _KNOWN,
-        [arrival.message.channel_id for arrival in repeats],
-        [arrival.event.id for arrival in repeats],
+        [arrival.message.channel_id for arrival in again],
+        [arrival.event.id for arrival in again],
     )
     return {row["event_id"]: row["sha256"] for row in rows}
 
 
-def _tell(session: Session, first: Claims, done: Mapping[str, Any]) -> None:
-    """Tell who waits for what was stored."""
-    for arrival in _stored(first, done):
-        message = arrival.message
-        hint(session, topic(message.channel_id, message.conversation.id))
+def _topics(first: Claims, done: Mapping[str, Any]) -> list[str]:
+    """What to listen to for what was stored."""
+    topics = [
+        topic(arrival.message.channel_id, arrival.message.conversation.id)
+        for arrival in _stored(first, done)
+    ]
     if done["turns"]:
-        hint(session, leases.topic(TURN))
+        topics.append(leases.topic(TURN))
+    return topics
 
 
 def _stored(first: Claims, done: Mapping[str, Any]) -> list[Arrival]:
-    without = {*done["strange"], *done["repeats"]}
-    return [arrival for n, arrival in enumerate(first.values(), start=1) if n not in without]
+    each = list(first.values())
+    return [each[n - 1] for n in done["stored"]]

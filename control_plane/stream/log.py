@@ -35,15 +35,13 @@ followers AS (
 ), called AS (
     UPDATE work AS w SET version = version + 1, due_at = least(due_at, now())
     FROM followers AS f WHERE w.kind = f.kind AND w.key = f.key RETURNING 1
-), locked AS (
-    SELECT h.tenant_id, g.n
-    FROM stream_heads AS h JOIN grown AS g USING (tenant_id)
-    WHERE (SELECT count(*) FROM called) >= 0
-    ORDER BY h.tenant_id FOR UPDATE OF h
 ), heads AS (
-    UPDATE stream_heads AS h SET seq = h.seq + l.n
-    FROM locked AS l WHERE h.tenant_id = l.tenant_id
-    RETURNING h.tenant_id, h.epoch, h.seq - l.n AS before
+    -- An upsert, because it takes its rows in the order in which they are given. A head that was
+    -- not there has nothing before it, which whoever appends takes for an error.
+    INSERT INTO stream_heads AS h (tenant_id, seq)
+    SELECT tenant_id, n FROM grown WHERE (SELECT count(*) FROM called) >= 0 ORDER BY tenant_id
+    ON CONFLICT (tenant_id) DO UPDATE SET seq = h.seq + excluded.seq
+    RETURNING h.tenant_id, h.epoch, old.seq AS before
 ), added AS (
     INSERT INTO stream (id, tenant_id, epoch, seq, type, data, created_at)
     SELECT i.id, i.tenant_id, h.epoch, h.before + i.n, i.type, i.data, now()
@@ -58,7 +56,7 @@ WITH grown AS (
     SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::bigint[], $6::text[], $7::jsonb[])
         AS i (id, tenant_id, n, type, data)
 ), {APPENDING}
-SELECT (SELECT count(*) FROM called) AS called, (SELECT count(*) FROM heads) AS heads
+SELECT (SELECT count(*) FROM called) AS called, (SELECT count(before) FROM heads) AS heads
 """  # noqa: S608 - our own constants
 # The head and the entries in one snapshot: what is missing between them was forgotten.
 _READ = """

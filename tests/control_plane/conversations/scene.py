@@ -128,7 +128,7 @@ class Bot:
             received_at=now,
             done=asyncio.get_running_loop().create_future(),
         )
-        [results] = await Dispatcher(self.database).write([pending])
+        [results] = (await Dispatcher(self.database).write([pending]))()
         assert {result.status for result in results} == {"stored"}
         async with self.session() as session:
             found = await conversations.find(session, self.channel_id, key)

@@ -79,7 +79,7 @@ async def told(bot: Bot, *, notice: str = "n1", by: Bot | None = None, **changes
         received_at=now,
         done=asyncio.get_running_loop().create_future(),
     )
-    [[result]] = await Dispatcher(bot.database).write([pending])
+    [[result]] = (await Dispatcher(bot.database).write([pending]))()
     return result.status
 
 

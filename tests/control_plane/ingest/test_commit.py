@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from control_plane.ingest import commit
-from control_plane.ingest.commit import WORTH_JOINING, WRITERS, GroupCommit, Pending
+from control_plane.ingest.commit import WORTH_JOINING, WRITERS, GroupCommit, Pending, Told
 from control_plane.ingest.verify import Proven
 from control_plane.kit.errors import Conflict, TooMany, Unavailable
 from control_plane.kit.ids import new_id
@@ -26,6 +26,7 @@ class Desk:
         self.commits = GroupCommit(self._write)
         self.errors: dict[str, Exception] = {}
         self.written: list[list[str]] = []
+        self.order: list[tuple[str, list[str]]] = []
         self._open: asyncio.Queue[tuple[list[str], asyncio.Future[None]]] = asyncio.Queue()
 
     def submit(self, name: str, events: int = 1) -> asyncio.Task[list[EventResult]]:
@@ -39,8 +40,9 @@ class Desk:
         async with asyncio.timeout(PATIENCE_S):
             return await self._open.get()
 
-    async def _write(self, group: Sequence[Pending]) -> list[list[EventResult]]:
+    async def _write(self, group: Sequence[Pending]) -> Told:
         names = [pending.proven.webhook_id for pending in group]
+        self.order.append(("begun", names))
         go_on = asyncio.get_running_loop().create_future()
         self._open.put_nowait((names, go_on))
         await go_on
@@ -48,10 +50,17 @@ class Desk:
             if name in self.errors:
                 raise self.errors[name]
         self.written.append(names)
-        return [
-            [EventResult(id=event.id, status="stored") for event in pending.batch.events]
-            for pending in group
-        ]
+
+        def told() -> list[list[EventResult]]:
+            self.order.append(("told", names))
+            if "untold" in names:
+                raise ZeroDivisionError
+            return [self._result(pending) for pending in group]
+
+        return told
+
+    def _result(self, pending: Pending) -> list[EventResult]:
+        return [EventResult(id=event.id, status="stored") for event in pending.batch.events]
 
     def _event(self) -> Event:
         return Event(id=new_id(), type="message.received", occurred_at=NOW, data={})
@@ -75,6 +84,33 @@ async def keep_both_writers_busy(desk: Desk) -> list[asyncio.Future[None]]:
         _, go_on = await desk.begun()
         held.append(go_on)
     return held
+
+
+class TestOverlap:
+    async def test_the_next_group_is_under_way_before_anybody_hears_of_the_last(
+        self, desk: Desk
+    ) -> None:
+        first = desk.submit("first")
+        _, stored = await desk.begun()
+        second = desk.submit("second")
+        await asyncio.sleep(0)
+
+        stored.set_result(None)
+        _, go_on = await desk.begun()
+        await first
+
+        assert desk.order == [("begun", ["first"]), ("begun", ["second"]), ("told", ["first"])]
+        assert not second.done()
+        go_on.set_result(None)
+        assert [result.status for result in await second] == ["stored"]
+
+    async def test_nobody_waits_for_ever_for_what_cannot_be_told(self, desk: Desk) -> None:
+        untold = desk.submit("untold")
+        _, go_on = await desk.begun()
+        go_on.set_result(None)
+
+        with pytest.raises(Unavailable):
+            await untold
 
 
 class TestGroups:

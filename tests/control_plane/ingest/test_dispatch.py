@@ -36,13 +36,15 @@ class TestGroup:
     async def test_tenants_of_one_group_do_not_mix(self, agents, agent, dispatcher, kept) -> None:
         other = await agents.make()
 
-        results = await dispatcher.write(
-            [
-                agent.pending(agent.message("k1", "a1", visitor="a")),
-                other.pending(other.message("k1", "b1", visitor="b")),
-                agent.pending(agent.message("k2", "a2", visitor="a")),
-            ]
-        )
+        results = (
+            await dispatcher.write(
+                [
+                    agent.pending(agent.message("k1", "a1", visitor="a")),
+                    other.pending(other.message("k1", "b1", visitor="b")),
+                    agent.pending(agent.message("k2", "a2", visitor="a")),
+                ]
+            )
+        )()
 
         assert statuses(results) == [["stored"], ["stored"], ["stored"]]
         assert await kept.texts() == [(1, "a1"), (2, "a2"), (1, "b1")]
@@ -52,18 +54,21 @@ class TestGroup:
     ) -> None:
         other = await agents.make()
 
-        results = await dispatcher.write(
-            [
-                agent.pending(
-                    agent.message("k1", "stolen", channel_id=other.channel_id),
-                    agent.event(
-                        "channel.status", ChannelStatus(channel_id=other.channel_id, state="failed")
+        results = (
+            await dispatcher.write(
+                [
+                    agent.pending(
+                        agent.message("k1", "stolen", channel_id=other.channel_id),
+                        agent.event(
+                            "channel.status",
+                            ChannelStatus(channel_id=other.channel_id, state="failed"),
+                        ),
+                        checkpoints={str(other.channel_id): "stolen"},
                     ),
-                    checkpoints={str(other.channel_id): "stolen"},
-                ),
-                other.pending(other.message("k1", "own")),
-            ]
-        )
+                    other.pending(other.message("k1", "own")),
+                ]
+            )
+        )()
 
         assert statuses(results) == [["rejected", "stored"], ["stored"]]
         assert results[0][0].code == "unknown_channel"
@@ -75,9 +80,11 @@ class TestGroup:
         assert [tuple(row) for row in messages] == [(other.tenant_id, "own")]
 
     async def test_twins_in_two_batches_of_a_group_are_one(self, agent, dispatcher, kept) -> None:
-        results = await dispatcher.write(
-            [agent.pending(agent.message("k1")), agent.pending(agent.message("k1"))]
-        )
+        results = (
+            await dispatcher.write(
+                [agent.pending(agent.message("k1")), agent.pending(agent.message("k1"))]
+            )
+        )()
 
         assert statuses(results) == [["stored"], ["duplicate"]]
         assert await kept.count("messages") == 1
@@ -87,12 +94,12 @@ class TestGroup:
     ) -> None:
         await superuser.execute("UPDATE channels SET deleted_at = now()")
 
-        results = await dispatcher.write([agent.pending(agent.message("k1"))])
+        results = (await dispatcher.write([agent.pending(agent.message("k1"))]))()
 
         assert results[0][0].code == "unknown_channel"
 
     async def test_an_empty_batch_changes_nothing(self, agent, dispatcher, kept) -> None:
-        assert await dispatcher.write([agent.pending()]) == [[]]
+        assert (await dispatcher.write([agent.pending()]))() == [[]]
         assert await kept.count("messages") == 0
 
     async def test_one_bad_batch_in_a_group_does_not_hurt_the_others(
@@ -298,18 +305,20 @@ class TestUnstorable:
         beat.data["config"]["errors"] = [{"path": "\0", "code": "\0", "message": "\0"}]
         failed = ChannelStatus(channel_id=agent.channel_id, state="failed", reason="a\0b")
 
-        results = await dispatcher.write(
-            [
-                agent.pending(
-                    agent.event("channel.status", failed),
-                    agent.event(
-                        "config.rejected", ConfigRejected(revision=1, running=0, errors=[wrong])
-                    ),
-                    agent.event("config.applied", ConfigApplied(revision=1, sha256="\0")),
-                    beat,
-                )
-            ]
-        )
+        results = (
+            await dispatcher.write(
+                [
+                    agent.pending(
+                        agent.event("channel.status", failed),
+                        agent.event(
+                            "config.rejected", ConfigRejected(revision=1, running=0, errors=[wrong])
+                        ),
+                        agent.event("config.applied", ConfigApplied(revision=1, sha256="\0")),
+                        beat,
+                    )
+                ]
+            )
+        )()
 
         assert statuses(results) == [["stored"] * 4]
         assert await superuser.fetchval("SELECT state_reason FROM channels") == "a\ufffdb"

@@ -120,8 +120,21 @@ class TestAppendAll:
             assert [entry.seq for entry in entries] == list(range(1, 2 * len(named) + 1))
             assert sorted(entry.data["n"] for entry in entries[::2]) == named
 
-    async def test_who_has_no_stream_is_an_error(self, database: Database, tenant_id) -> None:
+    async def test_who_has_no_stream_is_an_error(
+        self, database: Database, tenant_id, people, superuser: asyncpg.Connection
+    ) -> None:
+        other_id = (await people.owner()).tenant_id
+        await superuser.execute("DELETE FROM stream_heads WHERE tenant_id = $1", other_id)
+
         with pytest.raises(LookupError):
+            await append_to_both(database, tenant_id, other_id)
+
+        assert await read(database, tenant_id) == []
+        heads = await superuser.fetch("SELECT tenant_id FROM stream_heads")
+        assert [row["tenant_id"] for row in heads] == [tenant_id]
+
+    async def test_who_is_not_there_is_an_error(self, database: Database, tenant_id) -> None:
+        with pytest.raises(asyncpg.ForeignKeyViolationError):
             await append_to_both(database, tenant_id, new_id())
 
         assert await read(database, tenant_id) == []
