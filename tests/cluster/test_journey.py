@@ -2,7 +2,8 @@
 
 The agent's own image runs in a pod of a real node, or the agent is a process that stands for a pod
 of two other nodes; the control plane is the real processes over a real PostgreSQL. While somebody
-breaks what can be broken, customers write all along; at the end everything that was acknowledged must have been kept, and of the tenant nothing.
+breaks what can be broken, customers write all along; at the end everything that was
+acknowledged must have been kept, and of the tenant nothing.
 """
 
 import asyncio
