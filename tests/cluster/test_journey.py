@@ -21,8 +21,7 @@ from control_plane.fleet.provision.kubernetes_manifests import PLACE
 from tests.cluster.api import ApiError
 from tests.cluster.handle import Cluster
 from tests.cluster.house import PARTS, PATIENCE_S, House
-from tests.cluster.nodes import Nodes, of_processes, real
-from tests.cluster.substrate.plan import PROCESSES, REAL
+from tests.cluster.nodes import Nodes
 from tests.cluster.tenant import UNKNOWN, Tenant, busy, done
 from tests.e2e.conftest import until
 from tests.faults import witness
@@ -37,22 +36,6 @@ KINDS = (
     *("apis/apps/v1/deployments", "apis/apps/v1/replicasets"),
 )
 """All that a tenant is made of."""
-
-
-@pytest.fixture(params=[REAL, PROCESSES])
-async def nodes(
-    request: pytest.FixtureRequest, cluster: Cluster, cluster_prefix: str, tmp_path: Path
-) -> AsyncIterator[Nodes]:
-    """Where its pods run."""
-    if not cluster.simulated:
-        pytest.skip("this cluster is not ours: its pods would not find a way to this machine")
-    if request.param == PROCESSES:
-        async with of_processes(cluster, cluster_prefix, tmp_path) as nodes:
-            yield nodes
-    elif cluster.real:
-        yield real(cluster)
-    else:
-        pytest.skip("no node here runs containers: the pods of the other journey are processes")
 
 
 @pytest.fixture
