@@ -4,6 +4,7 @@ What becomes of a pod there is up to whoever makes the node.
 """
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Node:
         self._log_port = log_port
         self._pods: dict[str, tuple[Life, asyncio.Task[None]]] = {}
         self._going: dict[str, tuple[Life, asyncio.Task[None]]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """For ever."""
@@ -136,7 +137,7 @@ class Node:
             self._lost(uid)
         elif not ending and uid not in self._pods:
             life = self._begin(pod)
-            self._pods[uid] = life, asyncio.create_task(life.live())
+            self._pods[uid] = life, self._background(life.live())
         elif ending and uid not in self._going:
             life, task = self._pods.pop(uid, None) or (self._begin(pod), None)
             if task:
@@ -159,9 +160,14 @@ class Node:
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._working.add(task)
+        task.add_done_callback(self._worked)
         return task
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        self._working.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            print(f"{self._name} failed with a pod: {error!r}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)

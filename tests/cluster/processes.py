@@ -242,7 +242,7 @@ class Agent:
         assert process.stdout is not None
         self.log = Log()
         # Not ended with us: while it drains it still has something to say.
-        listening = asyncio.create_task(self.log.take(process.stdout))
+        self._listening = asyncio.create_task(self.log.take(process.stdout))
         self._phase = "Running"
         await self._say(state={"running": {"startedAt": now()}})
         watching = asyncio.create_task(self._watch())
@@ -250,7 +250,7 @@ class Agent:
             code = await process.wait()
         finally:
             watching.cancel()
-        await listening
+        await self._listening
         return SIGNALLED - code if code < 0 else code
 
     async def _watch(self) -> None:
