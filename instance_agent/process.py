@@ -232,8 +232,8 @@ class _Server(uvicorn.Server):
 
 
 def _tls(settings: Settings) -> "Identity | None":
-    """None on loopback, where nobody listens in."""
-    if ipaddress.ip_address(settings.listen_host).is_loopback:
+    """None on loopback, where nobody listens in, unless it is asked for."""
+    if ipaddress.ip_address(settings.listen_host).is_loopback and not settings.always_tls:
         return None
     # A few megabytes that agents on loopback do without.
     from instance_agent.tls import Identity

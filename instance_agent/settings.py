@@ -29,6 +29,7 @@ class Settings:
     bootstrap_file: Path
     listen_host: str
     listen_port: int
+    always_tls: bool = False
     outbound_allow: tuple[Network, ...] = ()
     log_level: str = "info"
     max_connections: int = 512
@@ -48,6 +49,7 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         bootstrap_file=given.bootstrap_file,
         listen_host=host,
         listen_port=port,
+        always_tls=given.tls == "always",
         outbound_allow=given.outbound_allow,
         log_level=given.log_level,
         max_connections=given.max_connections,
@@ -85,7 +87,13 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         type=_listen,
         metavar="HOST:PORT",
         default="127.0.0.1:0",
-        help="address of the agent's API, port 0 picks a free one; by TLS unless it is loopback "
+        help="address of the agent's API, port 0 picks a free one (default: %(default)s)",
+    )
+    option(
+        "--tls",
+        choices=["network", "always"],
+        default="network",
+        help="when the agent's API speaks TLS: where its address is not loopback, or always "
         "(default: %(default)s)",
     )
     option(

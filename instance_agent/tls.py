@@ -1,6 +1,7 @@
 """The agent's side of TLS: a key that never leaves the process, a certificate from the bootstrap.
 
-Only an agent that is reached over a network needs it; on loopback the API is plain HTTP.
+Only an agent that is reached over a network needs it; on loopback the API is plain HTTP, unless
+the agent is told otherwise.
 """
 
 import ssl

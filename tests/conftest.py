@@ -44,7 +44,7 @@ from control_plane.parts import Parts, build
 from control_plane.tenants import service as tenants
 from control_plane.tenants.models import Member, TenantState
 from tests.cluster.api import server_of
-from tests.cluster.fixtures import cluster, cluster_prefix  # noqa: F401
+from tests.cluster.fixtures import cluster, cluster_prefix, nodes  # noqa: F401
 from tests.cluster.handle import GIVEN
 from tests.redis_server import RedisServer
 

@@ -101,6 +101,7 @@ class Attempt:
     """One call to make: the delivery, the attempt that is on record, the agent to call.
 
     `doubt`: an earlier attempt may have sent it. `room`: parts that the platform takes for now.
+    `fresh`: nobody has called the agent for it before.
     """
 
     delivery: Any
@@ -110,6 +111,7 @@ class Attempt:
     doubt: bool
     agent: AgentAddress
     room: int | None = None
+    fresh: bool = False
 
 
 class Head(Enum):
@@ -153,6 +155,7 @@ async def begin(
             first_at=now,
             doubt=False,
             agent=addresses[row["session_id"]],
+            fresh=True,
         )
         for key, row in plain.items()
     }

@@ -4,7 +4,8 @@ Invariants:
 1. The oldest delivery that is queued or sending is the head; nothing behind it moves.
 2. Entering `sending` commits an attempt with the agent's journal id before the agent is called.
 3. A worker that finds `sending` repeats the call to the same journal only: the agent's journal
-   answers without sending twice. Another journal means that the outcome is unknown.
+   answers without sending twice. Another journal means that the outcome is unknown. An attempt
+   whose first call did not get to the agent, or found it leaving, is withdrawn: nothing was done.
 4. `withhold` and entering `sending` exclude each other by the delivery's row lock: after a
    take-over has committed, no bot delivery enters `sending` by itself; a person may ask for it.
    One that is being sent meanwhile comes to its end, and is not tried again.
@@ -16,6 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
@@ -59,6 +61,9 @@ _BATCH = 20
 _PASSING = frozenset(
     {"journal_mismatch", "stale_epoch", "draining", "unknown_channel", "unauthorized", "busy"}
 )
+# The one of an agent that goes for good: nothing was done, and where its disk goes with it nobody
+# can ask it later.
+_LEAVING = "draining"
 
 _QUEUE = """
 INSERT INTO deliveries (id, tenant_id, conversation_id, instance_id, channel_id, message_id, number,
@@ -97,6 +102,11 @@ _BEGIN = """
 INSERT INTO attempts (id, tenant_id, delivery_id, number, journal_id, started_at,
     paced_conversation_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+_WITHDRAW = """
+WITH begun AS (DELETE FROM attempts WHERE id = $2 AND ended_at IS NULL RETURNING delivery_id)
+UPDATE deliveries AS d SET state = 'queued', attempts = $3, error_class = $4, due_at = now()
+FROM begun WHERE d.id = $1 AND d.id = begun.delivery_id AND d.state = 'sending'
 """
 _END = "UPDATE attempts SET ended_at = $2, outcome = $3, parts = $4 WHERE id = $1"
 _MARK = """
@@ -161,6 +171,13 @@ async def withhold(session: Session, conversation_id: UUID) -> list[UUID]:
     return [row["message_id"] for row in rows]
 
 
+class Open(Enum):
+    """Why an attempt has no outcome: nobody knows, or it did not get to the agent."""
+
+    UNKNOWN = auto()
+    UNTOUCHED = auto()
+
+
 class Lanes:
     """Works on lanes: one attempt after the other, head first."""
 
@@ -187,7 +204,9 @@ class Lanes:
                 return begun
             tracing.follow(begun.delivery["trace"])
             parts = await self._send(begun)
-            if parts is None:
+            if isinstance(parts, Open):
+                if parts is Open.UNTOUCHED and begun.fresh:
+                    await self._withdraw(lease, begun)
                 return _ASK_AGAIN
             recorded = await self._end(lease, begun, parts)
             if recorded.pause:
@@ -317,10 +336,11 @@ class Lanes:
             doubt=doubt,
             agent=agent,
             room=room,
+            fresh=True,
         )
 
-    async def _send(self, attempt: Attempt) -> Sequence[PartOutcome] | None:
-        """Call the agent; None when the outcome of the attempt stays open."""
+    async def _send(self, attempt: Attempt) -> Sequence[PartOutcome] | Open:
+        """Call the agent."""
         row = attempt.delivery
         request = SendRequest(
             message_id=row["message_id"],
@@ -343,11 +363,23 @@ class Lanes:
                 return (await self._agents.send(attempt.agent, request)).parts
         except (AgentAway, AgentSilent) as error:
             log.info("send left open", reason=type(error).__name__, message=str(row["message_id"]))
-            return None
+            return Open.UNTOUCHED if isinstance(error, AgentAway) else Open.UNKNOWN
         except AgentRefused as refused:
+            if refused.code == _LEAVING:
+                return Open.UNTOUCHED
             if refused.code in _PASSING or refused.status >= 500:
-                return None
+                return Open.UNKNOWN
             return [PartOutcome(outcome="failed", error_class=refused.code, detail=refused.detail)]
+
+    async def _withdraw(self, lease: Lease, attempt: Attempt) -> None:
+        """As if it had not begun: the next agent, with another journal, has no doubt about it."""
+        row = attempt.delivery
+        async with self._database.plain(Scope(tenants=(lease.tenant_id,))) as session:
+            await (await driver(session)).execute(
+                _WITHDRAW, row["id"], attempt.attempt_id, row["attempts"], row["error_class"]
+            )
+            # Whoever has the lease by now may have called the agent, and then it is begun.
+            await leases.hold(session, lease)
 
     async def _end(self, lease: Lease, attempt: Attempt, parts: Sequence[PartOutcome]) -> Recorded:
         """Record the outcome of an attempt, together with others that end now."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from control_plane.kit.ids import new_id
 from tests.cluster.api import Api, ApiError
 from tests.cluster.handle import Cluster, first_that_works
-from tests.cluster.substrate import build, keeper
+from tests.cluster.nodes import Nodes, of_processes, real
+from tests.cluster.substrate import build
 from tests.cluster.substrate.packages import UnavailableError
+from tests.cluster.substrate.plan import PROCESSES, REAL
 
 GONE = {404, 409}
 
@@ -33,7 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def do_without(error: UnavailableError) -> NoReturn:
     """Skip, and say why; where a build has all that a cluster needs, it has failed."""
     expected = os.environ.get("CI", "").lower() in {"1", "true"}
-    if expected and build.made() and keeper.why_no_real_node() is None:
+    if expected and build.made():
         pytest.fail(f"a cluster should have started here and did not: {error}", pytrace=False)
     pytest.skip(f"no Kubernetes, so nothing shows that pods work: {error}")
 
@@ -47,6 +50,22 @@ async def cluster_prefix(cluster: Cluster) -> AsyncIterator[str]:
         for namespace in (await api.get("/api/v1/namespaces"))["items"]:
             if namespace["metadata"]["name"].startswith(prefix):
                 await clear(api, namespace["metadata"]["name"])
+
+
+@pytest.fixture(params=[REAL, PROCESSES])
+async def nodes(
+    request: pytest.FixtureRequest, cluster: Cluster, cluster_prefix: str, tmp_path: Path
+) -> AsyncIterator[Nodes]:
+    """Where a test's agents really run, in containers or as processes."""
+    if not cluster.simulated:
+        pytest.skip("this cluster is not ours: its pods would not find a way to this machine")
+    if request.param == PROCESSES:
+        async with of_processes(cluster, cluster_prefix, tmp_path) as nodes:
+            yield nodes
+    elif cluster.real:
+        yield real(cluster)
+    else:
+        pytest.skip("no node here runs containers: where pods are processes the same is tried")
 
 
 async def clear(api: Api, namespace: str) -> None:

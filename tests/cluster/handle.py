@@ -23,6 +23,8 @@ AGENT = "BOTYARD_TEST_AGENT_IMAGE"
 ITSELF = "system:"
 """How the users of a cluster's own parts begin."""
 
+LOOPBACK = "127.0.0.1"
+
 K3S = "rancher/k3s:v1.33.5-k3s1"
 
 
@@ -93,40 +95,56 @@ class Cluster:
 
     @property
     def _log(self) -> Path:
-        assert self._plan is not None, "this cluster keeps no audit log for us"
-        return self._plan.audit_log
+        return self.own.audit_log
 
-    # --- the real node -----------------------------------------------------------------------
+    # --- where pods are ----------------------------------------------------------------------
+
+    @property
+    def own(self) -> Plan:
+        """Where everything of it is; only of a cluster of ours."""
+        assert self._plan is not None, "this cluster is somebody else's"
+        return self._plan
+
+    @property
+    def address(self) -> str:
+        """Of this machine in the pods' network, which without a real node is its loopback."""
+        return NODE_ADDRESS if self.own.real else LOOPBACK
 
     def inside(self, *command: str) -> list[str]:
-        """The command, to run in the node's network: pods are reached there, and the API server."""
+        """The command, to run in the pods' network, where the API server is, too."""
+        if not self.own.real:
+            return list(command)
         return ["nsenter", f"--net={self._network}", "--", *command]
 
     @contextmanager
     def reach(self, address: str, port: int) -> Iterator[int]:
-        """A port of this machine's loopback that leads to an address in the node's network."""
+        """A port of this machine's loopback that leads to an address in the pods' network."""
+        if not self.own.real and address == LOOPBACK:
+            yield port
+            return
         with _relay("-", "127.0.0.1:0", self._network, f"{address}:{port}") as here:
             yield here
 
     @contextmanager
     def expose(self, port: int) -> Iterator[str]:
-        """An address in the node's network that leads to a port of this machine's loopback."""
-        here = f"127.0.0.1:{port}"
+        """An address in the pods' network that leads to a port of this machine's loopback."""
+        here = f"{LOOPBACK}:{port}"
+        if not self.own.real:
+            yield here
+            return
         with _relay(self._network, f"{NODE_ADDRESS}:0", "-", here) as there:
             yield f"{NODE_ADDRESS}:{there}"
 
     @property
     def _network(self) -> str:
-        assert self._plan is not None
-        assert self._plan.real, "this cluster has no network of its own"
-        return f"/proc/{self._plan.init_pid}/ns/net"
+        assert self.own.real, "this cluster has no network of its own"
+        return f"/proc/{self.own.init_pid}/ns/net"
 
     def cgroup(self, controller: str, uid: str) -> Path:
         """The control group of a pod on the real node."""
-        assert self._plan is not None
         hierarchy = Path("/sys/fs/cgroup") / controller
         top = hierarchy if hierarchy.exists() else hierarchy.parent
-        return next((top / self._plan.cgroup).rglob(f"*{uid}"))
+        return next((top / self.own.cgroup).rglob(f"*{uid}"))
 
 
 def _write(event: dict[str, Any]) -> Write:

@@ -1,7 +1,7 @@
-"""A control plane as in production, in the network of the cluster's real node.
+"""A control plane as in production, in the network of the cluster's pods.
 
-There it reaches pods by their addresses, and they reach it; a relay leads from this machine's
-loopback to it, for browsers and platforms.
+There it reaches pods by their addresses, and they reach it; where that is a network of its own, a
+relay leads from this machine's loopback to it, for browsers and platforms.
 """
 
 import asyncio
@@ -17,9 +17,10 @@ import httpx2
 from sqlalchemy.engine import URL, make_url
 
 from control_plane.kit.ids import new_token
-from tests.cluster.handle import Cluster
+from tests.cluster.handle import LOOPBACK, Cluster
+from tests.cluster.nodes import Nodes
 from tests.cluster.substrate.keeper import DIE_WITH_US
-from tests.cluster.substrate.plan import KIND, NODE_ADDRESS, PODS, REAL
+from tests.cluster.substrate.plan import KIND, PODS
 from tests.e2e.conftest import free_port, until
 
 BOTYARD = str(Path(sys.executable).with_name("botyard"))
@@ -32,9 +33,10 @@ PARTS = ("api", "worker", "controller")
 class House:
     """Its processes, each of which may be killed."""
 
-    def __init__(self, cluster: Cluster, prefix: str, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, nodes: Nodes, prefix: str, folder: Path) -> None:
         self.url = ""
         self._cluster = cluster
+        self._nodes = nodes
         self._prefix = prefix
         self._folder = folder
         self._environment: dict[str, str] = {}
@@ -45,7 +47,7 @@ class House:
         """On a migrated database; at the end all its processes are gone."""
         async with AsyncExitStack() as stack:
             port = free_port()
-            here = stack.enter_context(self._cluster.reach(NODE_ADDRESS, port))
+            here = stack.enter_context(self._cluster.reach(self._cluster.address, port))
             self.url = f"http://127.0.0.1:{here}"
             database = make_url(app_url)
             if database.host:
@@ -71,25 +73,26 @@ class House:
             yield
 
     def _settings(self, port: int, database: URL) -> dict[str, str]:
-        assert self._cluster.agent_image is not None
+        here = self._cluster.address
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder),
             "BOTYARD_DATABASE_URL": database.render_as_string(hide_password=False),
             "BOTYARD_SECRET_KEYS": new_token(),
-            "BOTYARD_HOST": NODE_ADDRESS,
+            "BOTYARD_HOST": here,
             "BOTYARD_PORT": str(port),
             "BOTYARD_PUBLIC_URL": self.url,
-            "BOTYARD_CONTROL_URL": f"http://{NODE_ADDRESS}:{port}",
-            "BOTYARD_OUTBOUND_ALLOW": PODS,
+            "BOTYARD_CONTROL_URL": f"http://{here}:{port}",
+            "BOTYARD_OUTBOUND_ALLOW": f"{LOOPBACK}/32" if here == LOOPBACK else PODS,
             "BOTYARD_DATA_DIR": str(self._folder / "data"),
             "BOTYARD_PROVISIONER": "kubernetes",
-            "BOTYARD_KUBERNETES__IMAGE": self._cluster.agent_image,
+            "BOTYARD_KUBERNETES__IMAGE": self._nodes.image,
             "BOTYARD_KUBERNETES__NAME": self._prefix.rstrip("-"),
             "BOTYARD_KUBERNETES__KUBECONFIG": str(self._cluster.kubeconfig),
-            "BOTYARD_KUBERNETES__CONTROL_NETWORKS": f"{NODE_ADDRESS}/32",
+            "BOTYARD_KUBERNETES__CONTROL_NETWORKS": f"{here}/32",
             "BOTYARD_KUBERNETES__CONTROL_PORT": str(port),
-            "BOTYARD_KUBERNETES__NODES": json.dumps({KIND: REAL}),
+            "BOTYARD_KUBERNETES__NODES": json.dumps({KIND: self._nodes.kind}),
+            "BOTYARD_KUBERNETES__TAINTS": json.dumps([KIND]),
         }
 
     def _start(self, name: str) -> None:

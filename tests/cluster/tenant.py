@@ -13,8 +13,8 @@ import httpx2
 from adapters.simulators.wecom import WeCom
 from control_plane.fleet.provision.kubernetes_manifests import INSTANCE, agent_name
 from tests.cluster.api import Api, Json
-from tests.cluster.handle import Cluster
 from tests.cluster.house import PATIENCE_S, House
+from tests.cluster.nodes import Nodes
 from tests.e2e.conftest import until
 from tests.faults.customers import Guest, Member, guests, write
 from tests.faults.installation import ANSWERS, BOSS, sign_in
@@ -33,7 +33,7 @@ class Tenant:
     """Somebody asks on each platform at every step; others write all along."""
 
     house: House
-    cluster: Cluster
+    nodes: Nodes
     api: Api
     wecom: WeCom
     provider: ModelProvider

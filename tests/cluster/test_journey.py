@@ -1,8 +1,9 @@
 """A tenant's whole life on a real cluster, and its customers' conversations through it.
 
-The agent's own image runs in a pod of a real node; the control plane is the real processes over a
-real PostgreSQL. While somebody breaks what can be broken, customers write all along; at the end
-everything that was acknowledged must have been kept, and of the tenant nothing.
+The agent's own image runs in a pod of a real node, or the agent is a process that stands for a pod
+of two other nodes; the control plane is the real processes over a real PostgreSQL. While somebody
+breaks what can be broken, customers write all along; at the end everything that was
+acknowledged must have been kept, and of the tenant nothing.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from control_plane.fleet.provision.kubernetes_manifests import PLACE
 from tests.cluster.api import ApiError
 from tests.cluster.handle import Cluster
 from tests.cluster.house import PARTS, PATIENCE_S, House
-from tests.cluster.substrate.plan import REAL
+from tests.cluster.nodes import Nodes
 from tests.cluster.tenant import UNKNOWN, Tenant, busy, done
 from tests.e2e.conftest import until
 from tests.faults import witness
@@ -40,14 +41,13 @@ KINDS = (
 @pytest.fixture
 async def tenant(
     cluster: Cluster,
+    nodes: Nodes,
     cluster_prefix: str,
     app_url: str,
     superuser: asyncpg.Connection,
     tmp_path: Path,
 ) -> AsyncIterator[Tenant]:
     """Registered and approved, its bot made and its channels configured."""
-    if not (cluster.real and cluster.audited and cluster.agent_image):
-        pytest.skip("no node here runs real pods, so nothing shows a conversation through one")
     await witness.install(superuser)
     async with AsyncExitStack() as stack:
         wecom = await stack.enter_async_context(WeCom())
@@ -56,12 +56,12 @@ async def tenant(
             stack.enter_context(cluster.expose(port))
             for port in (int(wecom.url.rpartition(":")[2]), provider.port)
         ]
-        house = House(cluster, cluster_prefix, tmp_path)
+        house = House(cluster, nodes, cluster_prefix, tmp_path)
         await stack.enter_async_context(house.up(app_url))
         said = await house.command("operator", OPERATOR)
         tenant = Tenant(
             house=house,
-            cluster=cluster,
+            nodes=nodes,
             api=await stack.enter_async_context(cluster.api()),
             wecom=wecom,
             provider=provider,
@@ -87,8 +87,8 @@ async def is_answered(tenant: Tenant) -> None:
     await tenant.is_connected()
     pod = await tenant.pod()
 
-    assert pod["spec"]["nodeName"] == REAL
-    assert pod["spec"]["containers"][0]["image"] == tenant.cluster.agent_image
+    assert pod["spec"]["nodeName"] in tenant.nodes.names
+    assert pod["spec"]["containers"][0]["image"] == tenant.nodes.image
     await tenant.answers()
 
 
@@ -180,10 +180,13 @@ async def is_put_right_when_edited(tenant: Tenant) -> None:
 
 
 async def outlives_its_node(tenant: Tenant) -> None:
-    """Drained: no pod may come to it any more, and the one that is there is asked to go."""
+    """Drained: no pod may come to it any more, and the one that is there is asked to go.
+
+    The next one comes to another node, or waits until this one takes pods again.
+    """
     before = await tenant.pod()
-    name = before["metadata"]["name"]
-    node = f"/api/v1/nodes/{REAL}"
+    name, left = before["metadata"]["name"], before["spec"]["nodeName"]
+    node = f"/api/v1/nodes/{left}"
     eviction = {
         "apiVersion": "policy/v1beta1",
         "kind": "Eviction",
@@ -192,17 +195,24 @@ async def outlives_its_node(tenant: Tenant) -> None:
     await tenant.api.merge(node, {"spec": {"unschedulable": True}})
     try:
         await tenant.api.post(f"{tenant.path('pods', name)}/eviction", eviction)
-
-        async def waits() -> bool:
-            conditions = (await tenant.instance())["conditions"]
-            said = [each["message"] for each in conditions if each["type"] == "WorkloadRunning"]
-            return "unschedulable" in str(said)
-
-        await until(waits, "the bot says that it waits for a node", PATIENCE_S)
+        if tenant.nodes.names == (left,):
+            await waits_for_a_node(tenant)
+        else:
+            pod = await tenant.another_pod(than=before)
+            assert pod["spec"]["nodeName"] in set(tenant.nodes.names) - {left}
     finally:
         await tenant.api.merge(node, {"spec": {"unschedulable": None}})
     await tenant.another_pod(than=before)
     await tenant.answers()
+
+
+async def waits_for_a_node(tenant: Tenant) -> None:
+    async def so() -> bool:
+        conditions = (await tenant.instance())["conditions"]
+        said = [each["message"] for each in conditions if each["type"] == "WorkloadRunning"]
+        return "unschedulable" in str(said)
+
+    await until(so, "the bot says that it waits for a node", PATIENCE_S)
 
 
 async def is_rolled_out_by_waves(tenant: Tenant) -> None:
@@ -210,12 +220,13 @@ async def is_rolled_out_by_waves(tenant: Tenant) -> None:
     group = f"/tenants/{tenant.id}/rollout-group"
     done(await tenant.operator.put(group, json={"group": "canary"}))
     before = await tenant.pod()
-    given = {"image": tenant.cluster.agent_image, "settings": {"log_level": "debug"}}
+    given = {"image": tenant.nodes.another, "settings": {"log_level": "debug"}}
     good = await tenant.rolls_out(given, ready_within_s=120)
 
     assert (good["state"], good["members"]["good"]) == ("done", 1)
     assert len(good["began"]) == len(good["waves"])
     pod = await tenant.another_pod(than=before)
+    assert pod["spec"]["containers"][0]["image"] == tenant.nodes.another
     options = pod["spec"]["containers"][0]["env"]
     assert {"name": "BOTYARD_AGENT_LOG_LEVEL", "value": "debug"} in options
     await tenant.answers()
@@ -225,7 +236,7 @@ async def is_rolled_out_by_waves(tenant: Tenant) -> None:
     assert (bad["state"], bad["members"]["failed"]) == ("rolled_back", 1)
     await tenant.is_connected()
     pod = await tenant.pod()
-    assert pod["spec"]["containers"][0]["image"] == tenant.cluster.agent_image
+    assert pod["spec"]["containers"][0]["image"] == tenant.nodes.another
     await tenant.answers()
 
 

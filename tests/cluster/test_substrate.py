@@ -12,7 +12,7 @@ from kubernetes.aio import config
 
 from tests.cluster.api import Api, ApiError, Json
 from tests.cluster.handle import Cluster
-from tests.cluster.simulator import path_of
+from tests.cluster.kubelet import is_ready, path_of
 from tests.cluster.substrate.image import PYTHON
 from tests.cluster.substrate.plan import REAL, SIMULATED
 
@@ -102,11 +102,6 @@ def real(cluster: Cluster) -> None:
 @pytest.fixture
 def simulated(cluster: Cluster) -> None:
     needs(cluster, SIMULATED)
-
-
-def ready(pod: Json) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def ended(pod: Json) -> bool:
@@ -225,7 +220,7 @@ class TestToken:
     async def test_is_refused_for_another_audience_and_without_its_pod(
         self, ground: Ground, simulated: None
     ) -> None:
-        pod = await ground.run(ground.pod(SIMULATED, ground.container()), ready)
+        pod = await ground.run(ground.pod(SIMULATED, ground.container()), is_ready)
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         bound = {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": uid}
         made = await ground.api.post(
@@ -261,7 +256,7 @@ class TestRealPod:
         limits = {"memory": str(MEMORY), "cpu": f"{CPU_OF_1000}m"}
         container = ground.container(resources={"limits": limits, "requests": limits})
 
-        pod = await ground.run(ground.pod(REAL, container), ready)
+        pod = await ground.run(ground.pod(REAL, container), is_ready)
 
         group = ground.cluster.cgroup("memory", pod["metadata"]["uid"])
         held = [group / "memory.max", group / "memory.limit_in_bytes"]
@@ -301,7 +296,7 @@ class TestRealPod:
     ) -> None:
         if ground.cluster.audited is False:
             pytest.skip("only a cluster of ours has a network that we can enter")
-        pod = await ground.run(ground.pod(REAL, ground.container(*SERVE)), ready)
+        pod = await ground.run(ground.pod(REAL, ground.container(*SERVE)), is_ready)
         address = pod["status"]["podIP"]
         with ground.cluster.reach(address, 8080) as port:
             answer = await visited(port)
@@ -352,8 +347,8 @@ class TestSimulatedPod:
             ("waiting", "ImagePullBackOff", lambda pod: "waiting" in state(pod)),
             ("exits", "3", lambda pod: pod["status"]["phase"] == "Failed"),
             ("exits", "0", lambda pod: pod["status"]["phase"] == "Succeeded"),
-            ("never-ready", "yes", lambda pod: "running" in state(pod) and not ready(pod)),
-            ("ready-after", "0.1", ready),
+            ("never-ready", "yes", lambda pod: "running" in state(pod) and not is_ready(pod)),
+            ("ready-after", "0.1", is_ready),
             ("crash-after", "0.1", lambda pod: restarts(pod) > 1),
         ],
     )

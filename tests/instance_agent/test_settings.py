@@ -50,6 +50,11 @@ class TestRead:
         assert (read.listen_host, read.listen_port) == ("10.244.0.7", 8443)
         assert settings.read(argv(listen="fd00::7:8443"), {}).listen_host == "fd00::7"
 
+    def test_tls_on_loopback_where_it_is_asked_for(self):
+        assert not settings.read(argv(), {}).always_tls
+        assert settings.read(argv(tls="always"), {}).always_tls
+        assert settings.read(argv(), {"BOTYARD_AGENT_TLS": "always"}).always_tls
+
     def test_networks_where_models_may_be(self):
         read = settings.read(argv(outbound_allow="10.2.0.0/16, 127.0.0.1/32"), {})
         assert [str(network) for network in read.outbound_allow] == ["10.2.0.0/16", "127.0.0.1/32"]

@@ -49,6 +49,12 @@ class TestStart:
             "botyard_agent_heartbeat_success_seconds" in (await agent.call("GET", "/metrics")).text
         )
 
+    async def test_speaks_tls_on_loopback_where_it_is_told_to(self, agents, control_plane):
+        await agents.start(program=("-m", "instance_agent", "--tls", "always"))
+        [told] = control_plane.bootstraps
+        assert told.endpoint.startswith("https://127.0.0.1:")
+        assert "PUBLIC KEY" in told.public_key
+
     async def test_leaves_no_token_and_no_file_that_others_can_read(
         self, agents, control_plane, revision, web
     ):

@@ -12,6 +12,9 @@ SERVICES = "10.96.0.0/16"
 REAL, SIMULATED = "real", "simulated"
 """Names of the nodes, and values of their label KIND."""
 
+PROCESSES = "processes"
+"""Nodes that a test starts for itself; see nodes.py."""
+
 KIND = "botyard.test/node"
 
 

@@ -16,6 +16,7 @@ from control_plane.conversations.service import Author
 from control_plane.db.leases import LeaseLost
 from control_plane.delivery.lanes import MAX_AGE, Lanes
 from control_plane.instances import client as agent_client
+from control_plane.kit.ids import new_id
 from tests.control_plane.conversations.scene import PATIENCE_S, Bot, Worker
 from tests.control_plane.delivery.stand_in import StandIn
 
@@ -267,6 +268,43 @@ class TestOpenAttempt:
 
         assert [call.attempt for call in agent.calls] == [1, 1]
         assert agent.platform == ["一"]
+
+    @pytest.mark.parametrize("how", ["is leaving", "is away"])
+    async def test_that_did_not_get_to_the_agent_is_no_doubt_for_the_next_one(
+        self, bot: Bot, agent: StandIn, worker: Worker, superuser: asyncpg.Connection, how: str
+    ) -> None:
+        conversation = await bot.hears("你好")
+        await bot.says(conversation, "一")
+        if how == "is leaving":
+            agent.then(agent.refuse(503, "draining"))
+        else:
+            await bot.attach("http://127.0.0.1:9", agent.journal_id)
+        assert await worker.once() == SECOND
+        assert await states(superuser) == [("queued", None, 0)]
+        assert await attempts(superuser) == []
+
+        agent.journal_id = new_id()
+        await bot.attach(agent.url, agent.journal_id)
+        await worker.again(conversation)
+
+        assert agent.platform == ["一"]
+        assert await states(superuser) == [("sent", None, 1)]
+
+    async def test_that_was_taken_over_is_not_withdrawn(
+        self, bot: Bot, agent: StandIn, worker: Worker, make_lanes: Callable[[], Lanes]
+    ) -> None:
+        conversation = await bot.hears("你好")
+        await bot.says(conversation, "一")
+        late = await worker.claim(lease=timedelta(0))
+        assert late is not None
+        begun = await make_lanes()._begin(late)
+        await worker.once()
+
+        with pytest.raises(LeaseLost):
+            await make_lanes()._withdraw(late, begun)  # type: ignore[arg-type]
+
+        assert agent.platform == ["一"]
+        assert await bot.deliveries(conversation) == ["sent"]
 
     async def test_that_the_agent_refuses_for_good_has_failed(
         self, bot: Bot, agent: StandIn, worker: Worker, superuser: asyncpg.Connection

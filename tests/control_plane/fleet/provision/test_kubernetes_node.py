@@ -1,4 +1,4 @@
-"""The agent's own image in a pod of a real node."""
+"""The agent in a pod: its own image on a real node, or a process that stands for one."""
 
 import asyncio
 import os
@@ -6,16 +6,18 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from control_plane.fleet.provision.base import ABSENT, InstanceSpec, WorkloadState
+from control_plane.fleet.provision.kubernetes_manifests import PORT
 from control_plane.fleet.provision.kubernetes_reviews import Reviews
 from tests.cluster.handle import Cluster
+from tests.cluster.nodes import Nodes
 from tests.cluster.substrate.plan import REAL
 from tests.control_plane.fleet.provision.pods import PodBench, placement
+from tests.e2e.conftest import command_lines
 
 WITHIN_S = 150
 SPEC = InstanceSpec(instance_id=uuid4(), tenant_id=uuid4(), generation=2)
@@ -51,27 +53,27 @@ async def door() -> AsyncIterator[tuple[Door, int]]:
 
 
 async def test_runs_proves_itself_is_started_again_and_leaves_nothing(
-    cluster: Cluster, cluster_prefix: str, door: tuple[Door, int]
+    cluster: Cluster, nodes: Nodes, cluster_prefix: str, door: tuple[Door, int]
 ) -> None:
-    if not cluster.real or not cluster.agent_image:
-        pytest.skip("no node here runs real pods")
     visitor, port = door
     spec = replace(SPEC, instance_id=uuid4(), tenant_id=uuid4())
     with cluster.expose(port) as address:
         where = placement(
-            cluster_prefix, REAL, image=cluster.agent_image, control_url=f"http://{address}"
+            cluster_prefix, nodes.kind, image=nodes.image, control_url=f"http://{address}"
         )
         pods = PodBench(cluster, where)
         await pods.open()
         provisioner = pods.caller()
         try:
             async with asyncio.timeout(WITHIN_S):
-                await live(cluster, pods, provisioner, visitor, spec)
+                await live(cluster, nodes, pods, provisioner, visitor, spec)
         finally:
             await pods.close()
 
 
-async def live(cluster: Cluster, pods: PodBench, provisioner, door: Door, spec) -> None:
+async def live(
+    cluster: Cluster, nodes: Nodes, pods: PodBench, provisioner, door: Door, spec
+) -> None:
     async def until(as_expected):
         while True:
             seen = (await provisioner.observe([spec.instance_id]))[spec.instance_id]
@@ -91,7 +93,8 @@ async def live(cluster: Cluster, pods: PodBench, provisioner, door: Door, spec) 
     await way.close()
     assert proof is not None
     assert proof.generation == spec.generation
-    assert proof.endpoint.startswith("https://10.244.")
+    address = (await pods.pod(spec.instance_id))["status"]["podIP"]
+    assert proof.endpoint == f"https://{address}:{PORT}"
 
     # The node's probes reach it by TLS.
     while True:
@@ -108,7 +111,7 @@ async def live(cluster: Cluster, pods: PodBench, provisioner, door: Door, spec) 
 
     # Killed from outside, its node starts it again in the same pod.
     uid = first.ref.partition(".")[0]
-    for pid in pids(cluster, uid):
+    for pid in pids(cluster, nodes, uid):
         os.kill(pid, signal.SIGKILL)
     second = await until(lambda seen: seen.state is WorkloadState.RUNNING and seen.ref != first.ref)
     assert second.ref == f"{uid}.1"
@@ -124,10 +127,15 @@ async def live(cluster: Cluster, pods: PodBench, provisioner, door: Door, spec) 
         """What follows a log comes to an end with it."""
 
 
-def pids(cluster: Cluster, uid: str) -> list[int]:
+def pids(cluster: Cluster, nodes: Nodes, uid: str) -> list[int]:
     """Of the agent, but not of the pause container."""
-    files = cluster.cgroup("pids", uid).rglob("cgroup.procs")
-    every = [int(pid) for file in files for pid in file.read_text().split()]
-    found = [pid for pid in every if b"instance_agent" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    lines = command_lines()
+    if nodes.kind == REAL:
+        files = cluster.cgroup("pids", uid).rglob("cgroup.procs")
+        inside = {int(pid) for file in files for pid in file.read_text().split()}
+    else:
+        # Its folder is named by it.
+        inside = {pid for pid, words in lines.items() if uid in str(words)}
+    found = [pid for pid in inside if "instance_agent" in lines.get(pid, [])]
     assert found
     return found
