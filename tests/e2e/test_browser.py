@@ -61,8 +61,18 @@ class TestInbox:
         await play("desk", up)
 
 
+class TestTakeOver:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        """The model stands in the house."""
+        return {"BOTYARD_OUTBOUND_ALLOW": "127.0.0.0/8"}
+
+    async def test_while_the_bot_answers_nothing_of_its_answer_is_sent(self, up) -> None:
+        await play("takeover", up)
+
+
 class TestConsole:
-    async def test_a_member_sets_a_bot_up_and_goes_back_to_an_earlier_version(self, up) -> None:
+    async def test_a_member_sets_a_bot_up_and_goes_back_from_a_version_that_it_refuses(self, up) -> None:
         await play("console", up)
 
 

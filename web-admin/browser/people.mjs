@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { randomBytes, randomUUID } from 'node:crypto'
 
 const TOO_MANY = 429
+const LOOK_EVERY_MS = 100
 
 /** Calls the API as somebody, or as nobody: `call(method, path, body)`. Waits where it is told to. */
 export async function callerFor(there, person = null) {
@@ -55,4 +56,21 @@ export async function deskOf(there, admin) {
   const text = `{contact}您好，编号 ${unique}，稍后回复您。`
   const canned = await call('POST', '/canned-replies', { code: unique, title: '查询', text })
   return { tag, canned: { code: canned.code, said: text.replace('{contact}', '访客') } }
+}
+
+/** The tenant's first bot asks this model from now on. */
+export async function modelOf(there, admin, { url }) {
+  const call = await callerFor(there, admin)
+  const [{ id: bot }] = (await call('GET', '/instances')).items
+  const account = { name: `M ${randomUUID()}`, kind: 'openai', base_url: url, api_key: 'sk-of-a-scene' }
+  const provider = await call('POST', '/providers', account)
+  const document = { llm: { models: [{ provider: provider.id, model: 'm' }] } }
+  const { id, number } = await call('POST', `/instances/${bot}/revisions`, { document })
+  await call('POST', `/revisions/${id}/publish`)
+  await until(async () => (await call('GET', `/instances/${bot}/revisions`)).standing.applied === number)
+}
+
+/** Looks until it is so; whoever plays the scene ends it when that is never. */
+export async function until(look) {
+  while (!(await look())) await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS))
 }
