@@ -72,13 +72,28 @@ class TestTakeOver:
 
 
 class TestConsole:
-    async def test_a_member_sets_a_bot_up_and_goes_back_from_a_version_that_it_refuses(self, up) -> None:
+    async def test_a_member_sets_a_bot_up_and_goes_back_from_a_version_that_it_refuses(
+        self, up
+    ) -> None:
         await play("console", up)
 
 
 class TestPlatform:
     async def test_an_operator_decides_about_a_company_and_sees_the_fleet(self, up) -> None:
         await play("platform", up)
+
+    async def test_a_company_suspended_in_the_middle_of_a_chat_loses_nothing(self, up) -> None:
+        await play("suspension", up)
+
+
+class TestKeyboard:
+    async def test_a_member_needs_no_pointer(self, up) -> None:
+        await play("keyboard", up)
+
+
+class TestBlacklist:
+    async def test_many_are_blocked_at_once_and_let_in_again(self, up) -> None:
+        await play("blacklist", up)
 
 
 class TestPages:

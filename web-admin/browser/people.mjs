@@ -74,3 +74,13 @@ export async function modelOf(there, admin, { url }) {
 export async function until(look) {
   while (!(await look())) await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS))
 }
+
+/** An approved company's first bot with a web chat, once it runs; what it can answer, and where. */
+export async function chatOf(there, admin, items) {
+  const call = await callerFor(there, admin)
+  const { id } = await call('POST', '/instances', { name: 'bot' })
+  const { webchat_url: url } = await call('POST', `/instances/${id}/channels`, { kind: 'webchat', name: '网页' })
+  await call('PUT', '/answers', { items })
+  await until(async () => (await call('GET', `/instances/${id}`)).phase === 'running')
+  return url
+}

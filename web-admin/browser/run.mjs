@@ -8,9 +8,10 @@ import { desk } from './desk.mjs'
 import { long } from './long.mjs'
 import { platform } from './platform.mjs'
 import { reply } from './reply.mjs'
+import { suspension } from './suspension.mjs'
 import { takeover } from './takeover.mjs'
 
-const SCENES = { access, chaos, console: consoleWalk, desk, long, platform, reply, takeover }
+const SCENES = { access, chaos, console: consoleWalk, desk, long, platform, reply, suspension, takeover }
 const [scene, base, firstRunFile] = process.argv.slice(2)
 
 await SCENES[scene](place(base, firstRunFile))
