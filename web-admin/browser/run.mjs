@@ -5,13 +5,14 @@ import { place } from './browser.mjs'
 import { chaos } from './chaos.mjs'
 import { consoleWalk } from './console.mjs'
 import { desk } from './desk.mjs'
+import { keyboard } from './keyboard.mjs'
 import { long } from './long.mjs'
 import { platform } from './platform.mjs'
 import { reply } from './reply.mjs'
 import { suspension } from './suspension.mjs'
 import { takeover } from './takeover.mjs'
 
-const SCENES = { access, chaos, console: consoleWalk, desk, long, platform, reply, suspension, takeover }
+const SCENES = { access, chaos, console: consoleWalk, desk, keyboard, long, platform, reply, suspension, takeover }
 const [scene, base, firstRunFile] = process.argv.slice(2)
 
 await SCENES[scene](place(base, firstRunFile))
