@@ -1,6 +1,7 @@
 /** node browser/run.mjs <scene> <base URL> <first-run.json>; fails as a program when the scene does. */
 
 import { access } from './access.mjs'
+import { blacklist } from './blacklist.mjs'
 import { place } from './browser.mjs'
 import { chaos } from './chaos.mjs'
 import { consoleWalk } from './console.mjs'
@@ -12,7 +13,7 @@ import { reply } from './reply.mjs'
 import { suspension } from './suspension.mjs'
 import { takeover } from './takeover.mjs'
 
-const SCENES = { access, chaos, console: consoleWalk, desk, keyboard, long, platform, reply, suspension, takeover }
+const SCENES = { access, blacklist, chaos, console: consoleWalk, desk, keyboard, long, platform, reply, suspension, takeover }
 const [scene, base, firstRunFile] = process.argv.slice(2)
 
 await SCENES[scene](place(base, firstRunFile))
