@@ -8,8 +8,8 @@ import pytest
 
 WEB = Path(__file__).parents[2] / "web-admin"
 BROWSER = Path("/usr/bin/chromium")
-# Seconds; the longest takes one minute on an idle machine.
-SCENE_WITHIN_S = 400
+# Seconds; the longest takes one or two minutes on an idle machine, many more on a busy one.
+SCENE_WITHIN_S = 900
 
 
 def lacking() -> str | None:
@@ -100,3 +100,6 @@ class TestPages:
     async def test_have_no_serious_fault_of_accessibility(self, up) -> None:
         await play("reply", up)
         await play("access", up)
+
+    async def test_fit_a_phone(self, up) -> None:
+        await play("phone", up)

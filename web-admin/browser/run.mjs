@@ -8,12 +8,26 @@ import { consoleWalk } from './console.mjs'
 import { desk } from './desk.mjs'
 import { keyboard } from './keyboard.mjs'
 import { long } from './long.mjs'
+import { phone } from './phone.mjs'
 import { platform } from './platform.mjs'
 import { reply } from './reply.mjs'
 import { suspension } from './suspension.mjs'
 import { takeover } from './takeover.mjs'
 
-const SCENES = { access, blacklist, chaos, console: consoleWalk, desk, keyboard, long, platform, reply, suspension, takeover }
+const SCENES = {
+  access,
+  blacklist,
+  chaos,
+  console: consoleWalk,
+  desk,
+  keyboard,
+  long,
+  phone,
+  platform,
+  reply,
+  suspension,
+  takeover,
+}
 const [scene, base, firstRunFile] = process.argv.slice(2)
 
 await SCENES[scene](place(base, firstRunFile))
