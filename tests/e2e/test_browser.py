@@ -78,6 +78,11 @@ class TestConsole:
         await play("console", up)
 
 
+class TestNewcomer:
+    async def test_a_company_gets_from_nothing_to_a_colleague_by_its_checklist(self, up) -> None:
+        await play("newcomer", up)
+
+
 class TestPlatform:
     async def test_an_operator_decides_about_a_company_and_sees_the_fleet(self, up) -> None:
         await play("platform", up)

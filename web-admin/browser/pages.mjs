@@ -3,6 +3,9 @@
 /** Those that need no sign-in, or no place in the navigation. */
 export const plainPages = [
   { name: 'sign-in', path: '/app/sign-in', ready: '[type=submit]' },
+  { name: 'register', path: '/app/register', ready: '[name=company]' },
+  { name: 'invitation', path: '/app/invitation#none', ready: '[name=password]' },
+  { name: 'reset', path: '/app/reset', ready: '[name=email]' },
   { name: 'unreachable', path: '/app/unreachable', ready: '.state strong' },
 ]
 

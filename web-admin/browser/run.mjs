@@ -8,6 +8,7 @@ import { consoleWalk } from './console.mjs'
 import { desk } from './desk.mjs'
 import { keyboard } from './keyboard.mjs'
 import { long } from './long.mjs'
+import { newcomer } from './newcomer.mjs'
 import { phone } from './phone.mjs'
 import { platform } from './platform.mjs'
 import { reply } from './reply.mjs'
@@ -22,6 +23,7 @@ const SCENES = {
   desk,
   keyboard,
   long,
+  newcomer,
   phone,
   platform,
   reply,
