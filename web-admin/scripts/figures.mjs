@@ -25,7 +25,7 @@ await call('POST', `/conversations/${id}/take-over`)
 await inBrowser({}, async (page) => {
   const bare = await page.context().newPage()
   await bare.goto(bareUrl)
-  await bare.waitForSelector('[data-ready]')
+  await bare.waitForSelector('[data-ready]', { state: 'attached' })
   await signIn(page, there.address, demo)
   await page.goto(there.address(`/app/inbox/all/${id}`))
   await page.waitForSelector('.composer textarea')
