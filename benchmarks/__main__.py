@@ -23,6 +23,7 @@ from benchmarks import (
     journey,
     spool,
     volume,
+    web,
     work,
     workers,
 )
@@ -42,6 +43,7 @@ SOURCES: list[ModuleType] = [
     fleet_configs,
     fleet_pods,
     channels,
+    web,
     volume,
 ]
 # What takes minutes to prepare is measured when it is asked for.

@@ -7,6 +7,7 @@ import { answersRoutes } from './features/answers/routes'
 import { auditRoutes } from './features/audit/routes'
 import { blacklistRoutes } from './features/blacklist/routes'
 import { companyRoutes } from './features/company/routes'
+import { entryRoutes } from './features/entry/routes'
 import { fleetRoutes } from './features/fleet/routes'
 import { inboxRoutes } from './features/inbox/routes'
 import { instanceRoutes } from './features/instance/routes'
@@ -54,6 +55,7 @@ export const pages: RouteRecordRaw[] = [
 
 const routes: RouteRecordRaw[] = [
   ...signInRoutes,
+  ...entryRoutes,
   {
     path: '/unreachable',
     name: 'unreachable',

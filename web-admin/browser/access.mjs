@@ -1,29 +1,21 @@
-/** No serious fault of accessibility on any page, in both themes and languages. */
+/** No serious fault of accessibility on any page or dialog, in both themes and languages. */
 
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import assert from 'node:assert/strict'
 import { inBrowser, signIn } from './browser.mjs'
-import { memberPages, operatorPages } from './pages.mjs'
+import { dialogs, inboxPages, memberPages, noticePages, operatorPages, plainPages } from './pages.mjs'
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-const INBOX = { name: 'inbox', path: '/app/inbox', ready: '.list .row' }
 
 export async function access(there) {
   const faults = []
   for (const locale of ['zh-CN', 'en-US']) {
-    for (const [who, pages] of [['demo', inboxAndConsole], ['operator', operatorPages]]) {
+    for (const [who, pages] of [['demo', memberAndNotices], ['operator', operatorPages]]) {
       await inBrowser({ locale }, async (page) => {
-        await page.goto(there.address('/app/sign-in'))
-        await page.waitForSelector('[type=submit]')
-        faults.push(...(await inBothThemes(page, 'sign-in')))
+        if (who === 'demo') faults.push(...(await lookThrough(page, there, plainPages)))
         await signIn(page, there.address, there.firstRun[who])
-        for (const { name, path, ready } of await pages(page, there.address)) {
-          await page.goto(there.address(path))
-          await page.waitForSelector(ready)
-          if (name === 'inbox') await openThread(page)
-          faults.push(...(await inBothThemes(page, name)))
-        }
+        faults.push(...(await lookThrough(page, there, await pages(page, there.address))))
         await page.keyboard.press('Control+k')
         await page.waitForSelector('[role=listbox]')
         faults.push(...(await inBothThemes(page, 'palette')))
@@ -33,8 +25,28 @@ export async function access(there) {
   assert.deepEqual([...new Set(faults)], [])
 }
 
-async function inboxAndConsole(page, address) {
-  return [INBOX, ...(await memberPages(page, address))]
+async function memberAndNotices(page, address) {
+  return [...inboxPages, ...noticePages, ...(await memberPages(page, address))]
+}
+
+/** Each page, and each dialog that opens on it. */
+async function lookThrough(page, there, pages) {
+  const faults = []
+  for (const { name, path, ready } of pages) {
+    await page.goto(there.address(path))
+    await page.waitForSelector(ready)
+    if (name === 'inbox') await openThread(page)
+    faults.push(...(await inBothThemes(page, name)))
+    for (const opener of dialogs[name] ?? []) {
+      await page.click(opener)
+      const dialog = page.getByRole('dialog')
+      await dialog.waitFor()
+      faults.push(...(await inBothThemes(page, `${name}, ${opener}`)))
+      await page.keyboard.press('Escape')
+      await dialog.waitFor({ state: 'hidden' })
+    }
+  }
+  return faults
 }
 
 async function openThread(page) {

@@ -16,6 +16,9 @@ const FLAGS = [
   '--disable-sync',
 ]
 
+/** As long as anything here takes on a machine with other work; what never comes fails the scene. */
+const PATIENCE_MS = 90_000
+
 export const DESKTOP = { width: 1280, height: 800 }
 export const PHONE = { width: 390, height: 780 }
 
@@ -36,6 +39,7 @@ export async function inBrowser(options, walk) {
     viewport: DESKTOP,
     ...options,
   })
+  context.setDefaultTimeout(PATIENCE_MS)
   try {
     return await walk(await context.newPage())
   } finally {
@@ -52,9 +56,13 @@ export async function signIn(page, address, { email, password }) {
   await page.waitForSelector('nav')
 }
 
-/** A visitor's page, who says something. */
-export async function visit(page, { firstRun, address }, text) {
-  await page.goto(address(new URL(firstRun.demo.webchat_url).pathname))
-  await page.fill('textarea', text)
-  await page.press('textarea', 'Enter')
+/** A visitor's page, who says something; the demo's, if no other is named. */
+export async function visit(page, { firstRun, address }, text, url = firstRun.demo.webchat_url) {
+  await page.goto(address(new URL(url).pathname))
+  await say(page, text)
+}
+
+export async function say(visitor, text) {
+  await visitor.fill('textarea', text)
+  await visitor.press('textarea', 'Enter')
 }

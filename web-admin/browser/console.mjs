@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { inBrowser, signIn } from './browser.mjs'
+import { callerFor } from './people.mjs'
 
 const SECRET = 'never-shown-again'
 
@@ -14,6 +15,7 @@ export async function consoleWalk(there) {
     await page.waitForSelector('.steps .done')
     await channel(page)
     await versions(page)
+    await rejection(page, there)
     await invitation(page, there)
     await key(page, there)
   })
@@ -64,6 +66,29 @@ async function versions(page) {
   await button(page.getByRole('dialog'), '回滚').click()
   // By itself: the agent says what it runs.
   await page.locator('tr', { hasText: `回滚到 #${first}` }).getByText('运行中').waitFor()
+}
+
+/** What the bot's process cannot keep is refused by it, with where and why; a way back ends that. */
+async function rejection(page, there) {
+  const bot = new URL(page.url()).pathname.split('/').at(-2)
+  const document = { limits: { spool_max_bytes: 10 ** 18 } }
+  const call = await callerFor(there, there.firstRun.demo)
+  const { number } = await call('POST', `/instances/${bot}/revisions`, { document, note: '更多空间' })
+  await page.reload()
+  const good = Number((await page.locator('tr', { hasText: '运行中' }).locator('strong').innerText()).slice(1))
+  await button(page.locator('tr', { hasText: `#${number}` }), '发布').click()
+  await button(page.getByRole('dialog'), '发布').click()
+  const note = page.locator('.problem', { hasText: `版本 #${number} 被拒绝，机器人仍在使用 #${good}` })
+  const where = note.locator('li', { hasText: '/limits/spool_max_bytes' })
+  await where.waitFor()
+  const why = (await where.innerText()).replace('/limits/spool_max_bytes', '').trim()
+  assert.ok(why.length > 10, `rejected without a reason: ${why}`)
+  await page.locator('tr', { hasText: `#${number}` }).getByText('被拒绝').waitFor()
+  await page.locator('tr', { hasText: `#${good}` }).getByText('运行中').waitFor()
+  await button(page.locator('tr', { hasText: `#${good}` }), '回滚').click()
+  await button(page.getByRole('dialog'), '回滚').click()
+  await page.locator('tr', { hasText: `回滚到 #${good}` }).first().getByText('运行中').waitFor()
+  await note.waitFor({ state: 'detached' })
 }
 
 /** Publishes a name for the bot; gives the version's number. */

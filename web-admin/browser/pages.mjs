@@ -1,4 +1,18 @@
-/** Every page behind the sign-in that stands on its own, with what shows that it is there. */
+/** Every page of the dashboard, with what shows that it is there; a test compares them with the router's. */
+
+/** Those that need no sign-in, or no place in the navigation. */
+export const plainPages = [
+  { name: 'sign-in', path: '/app/sign-in', ready: '[type=submit]' },
+  { name: 'register', path: '/app/register', ready: '[name=company]' },
+  { name: 'invitation', path: '/app/invitation#none', ready: '[name=password]' },
+  { name: 'reset', path: '/app/reset', ready: '[name=email]' },
+  { name: 'unreachable', path: '/app/unreachable', ready: '.state strong' },
+]
+
+/** What whoever is signed in may come across. */
+export const noticePages = [{ name: 'missing', path: '/app/nowhere', ready: 'section.page h1' }]
+
+export const inboxPages = [{ name: 'inbox', path: '/app/inbox', ready: '.list .row' }]
 
 /** A bot's pages are found by its link on the overview. */
 export async function memberPages(page, address) {
@@ -22,11 +36,28 @@ export async function memberPages(page, address) {
   ]
 }
 
-export function operatorPages() {
+/** An instance of the fleet is found in its list. */
+export async function operatorPages(page, address) {
+  await page.goto(address('/app/ops/fleet'))
+  const instance = await page.getAttribute('tbody a', 'href')
   return [
     { name: 'tenants', path: '/app/ops/tenants', ready: 'table' },
     { name: 'fleet', path: '/app/ops/fleet', ready: 'table' },
+    { name: 'fleet-instance', path: instance, ready: '.steps' },
     { name: 'rollouts', path: '/app/ops/rollouts', ready: 'table, .state strong' },
     { name: 'ops-audit', path: '/app/ops/audit', ready: 'table, .state strong' },
   ]
+}
+
+/** Dialogs by the name of their page: what opens them, wherever it always stands. */
+export const dialogs = {
+  overview: ['.page-head button >> nth=0'],
+  bot: ['.page-head button >> nth=0', '.page-head button >> nth=-1'],
+  channels: ['.page-head .el-button--primary', 'article button >> nth=1', 'article button >> nth=2'],
+  providers: ['.page-head .el-button--primary'],
+  blacklist: ['.page-head .el-button--primary'],
+  team: ['.page-head .el-button--primary', '.page button >> nth=-1'],
+  'api-keys': ['.page-head .el-button--primary'],
+  tenants: [0, 1, 2, 3].map((nth) => `tbody tr >> nth=-1 >> button >> nth=${nth}`),
+  rollouts: ['.page-head button >> nth=-1'],
 }

@@ -1,12 +1,11 @@
 /** An operator meets a new company: asks, approves, gives it room, suspends, resumes, deletes it. */
 
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
 import { inBrowser, signIn } from './browser.mjs'
+import { companyOf } from './people.mjs'
 
 export async function platform(there) {
-  const company = `花房 ${randomUUID().slice(0, 8)}`
-  await register(there, company)
+  const { company } = await companyOf(there)
   await inBrowser({}, async (page) => {
     await signIn(page, there.address, there.firstRun.operator)
     await page.goto(there.address('/app/ops/tenants'))
@@ -25,16 +24,7 @@ export async function platform(there) {
   })
 }
 
-async function register({ address }, company) {
-  const response = await fetch(address('/api/v1/auth/register'), {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ company, email: `${randomUUID()}@shop.example`, password: randomUUID() }),
-  })
-  assert.ok(response.ok, `registering: ${response.status}`)
-}
-
-async function decide(page, row, action, words) {
+export async function decide(page, row, action, words) {
   await row.getByRole('button', { name: action, exact: true }).click()
   const dialog = page.getByRole('dialog')
   if (words) await dialog.locator('textarea').fill(words)

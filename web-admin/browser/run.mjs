@@ -1,15 +1,35 @@
 /** node browser/run.mjs <scene> <base URL> <first-run.json>; fails as a program when the scene does. */
 
 import { access } from './access.mjs'
+import { blacklist } from './blacklist.mjs'
 import { place } from './browser.mjs'
 import { chaos } from './chaos.mjs'
 import { consoleWalk } from './console.mjs'
 import { desk } from './desk.mjs'
+import { keyboard } from './keyboard.mjs'
 import { long } from './long.mjs'
+import { newcomer } from './newcomer.mjs'
+import { phone } from './phone.mjs'
 import { platform } from './platform.mjs'
 import { reply } from './reply.mjs'
+import { suspension } from './suspension.mjs'
+import { takeover } from './takeover.mjs'
 
-const SCENES = { access, chaos, console: consoleWalk, desk, long, platform, reply }
+const SCENES = {
+  access,
+  blacklist,
+  chaos,
+  console: consoleWalk,
+  desk,
+  keyboard,
+  long,
+  newcomer,
+  phone,
+  platform,
+  reply,
+  suspension,
+  takeover,
+}
 const [scene, base, firstRunFile] = process.argv.slice(2)
 
 await SCENES[scene](place(base, firstRunFile))

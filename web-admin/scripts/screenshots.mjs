@@ -6,7 +6,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { DESKTOP, inBrowser, PHONE, place, signIn, visit } from '../browser/browser.mjs'
-import { memberPages, operatorPages } from '../browser/pages.mjs'
+import { memberPages, noticePages, operatorPages, plainPages } from '../browser/pages.mjs'
 
 const [base, firstRunFile, folder = join(import.meta.dirname, '../../screenshots')] =
   process.argv.slice(2)
@@ -58,9 +58,7 @@ await inBrowser({ viewport: PHONE }, async (page) => {
 
 for (const [locale, suffix] of LANGUAGES) {
   await inBrowser({ viewport: DESKTOP, locale }, async (page) => {
-    await page.goto(address('/app/sign-in'))
-    await page.waitForSelector('[type=submit]')
-    await shoot(page, `sign-in${suffix}`)
+    await shootAll(page, plainPages, suffix)
     await signIn(page, address, firstRun.demo)
     await open(page, '/app/inbox', '.list .row')
     await page.click('.list .row')
@@ -79,11 +77,11 @@ for (const [locale, suffix] of LANGUAGES) {
     await page.setViewportSize(PHONE)
     await shoot(page, `inbox-phone${suffix}`)
     await page.setViewportSize(DESKTOP)
-    await shootAll(page, await memberPages(page, address), suffix)
+    await shootAll(page, [...noticePages, ...(await memberPages(page, address))], suffix)
   })
 
   await inBrowser({ viewport: DESKTOP, locale }, async (page) => {
     await signIn(page, address, firstRun.operator)
-    await shootAll(page, operatorPages(), suffix)
+    await shootAll(page, await operatorPages(page, address), suffix)
   })
 }

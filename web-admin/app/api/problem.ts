@@ -41,6 +41,7 @@ export async function problemOf(response: Response): Promise<ApiError> {
 /** What a person reads: our own words where the status says enough, else the server's. */
 export function describeProblem(error: ApiError, t: (key: string) => string): string {
   if (error.status === 0) return t('problem.unreachable')
+  if (error.code === 'tenant_not_active') return t('problem.notActive')
   if (error.status === 403) return t('problem.denied')
   if (error.status === 429) return t('problem.tooMany')
   if (error.status >= 500) return t('problem.server')

@@ -60,6 +60,9 @@ for (const [target, name] of [
   [window, 'focus'],
 ] as const) {
   target.addEventListener(name, () => {
-    if (state.value !== 'idle' && document.visibilityState === 'visible') link.wake()
+    if (document.visibilityState !== 'visible') return
+    // A tenant that rested may be back.
+    if (state.value === 'denied') live.retry()
+    else if (state.value !== 'idle') link.wake()
   })
 }
