@@ -19,6 +19,7 @@ import { routingRoutes } from './features/routing/routes'
 import { signInRoutes } from './features/signin/routes'
 import { teamRoutes } from './features/team/routes'
 import { tenantsRoutes } from './features/tenants/routes'
+import { webhooksRoutes } from './features/webhooks/routes'
 import { loadConsoleWords } from './i18n'
 import AppShell from './shell/AppShell.vue'
 import type { NavigationGroupName } from './shell/navigation'
@@ -46,6 +47,7 @@ export const pages: RouteRecordRaw[] = [
   ...blacklistRoutes,
   ...routingRoutes,
   ...teamRoutes,
+  ...webhooksRoutes,
   ...keysRoutes,
   ...companyRoutes,
   ...lettersRoutes,
