@@ -17,6 +17,7 @@ import { providersRoutes } from './features/providers/routes'
 import { rolloutsRoutes } from './features/rollouts/routes'
 import { routingRoutes } from './features/routing/routes'
 import { signInRoutes } from './features/signin/routes'
+import { signOnRoutes } from './features/signon/routes'
 import { teamRoutes } from './features/team/routes'
 import { tenantsRoutes } from './features/tenants/routes'
 import { webhooksRoutes } from './features/webhooks/routes'
@@ -47,6 +48,7 @@ export const pages: RouteRecordRaw[] = [
   ...blacklistRoutes,
   ...routingRoutes,
   ...teamRoutes,
+  ...signOnRoutes,
   ...webhooksRoutes,
   ...keysRoutes,
   ...companyRoutes,

@@ -18,6 +18,7 @@ export async function memberPages(page, address) {
     { name: 'routing-members', path: '/app/routing/members', ready: 'table, .state strong' },
     { name: 'ratings', path: '/app/routing/ratings', ready: '.period' },
     { name: 'team', path: '/app/team', ready: 'table' },
+    { name: 'sign-on', path: '/app/sign-on', ready: 'form' },
     { name: 'webhooks', path: '/app/webhooks', ready: 'table, .state strong' },
     { name: 'api-keys', path: '/app/api-keys', ready: 'table, .state strong' },
     { name: 'company', path: '/app/company', ready: 'progress' },
