@@ -16,11 +16,15 @@ import { lettersRoutes } from './features/letters/routes'
 import { overviewRoutes } from './features/overview/routes'
 import { providersRoutes } from './features/providers/routes'
 import { rolloutsRoutes } from './features/rollouts/routes'
+import { routingRoutes } from './features/routing/routes'
 import { signInRoutes } from './features/signin/routes'
+import { signOnRoutes } from './features/signon/routes'
 import { teamRoutes } from './features/team/routes'
 import { tenantsRoutes } from './features/tenants/routes'
+import { webhooksRoutes } from './features/webhooks/routes'
 import { loadConsoleWords } from './i18n'
 import AppShell from './shell/AppShell.vue'
+import type { NavigationGroupName } from './shell/navigation'
 import NoticePage from './shell/NoticePage.vue'
 import { signedIn } from './signedIn'
 
@@ -31,7 +35,7 @@ declare module 'vue-router' {
     /** What a member must be permitted to see it. */
     permission?: string
     /** Where it stands in the navigation, by its group and then its order. */
-    nav?: { group: 'inbox' | 'console' | 'platform'; order: number; label: string }
+    nav?: { group: NavigationGroupName; order: number; label: string }
   }
 }
 
@@ -43,7 +47,10 @@ export const pages: RouteRecordRaw[] = [
   ...answersRoutes,
   ...providersRoutes,
   ...blacklistRoutes,
+  ...routingRoutes,
   ...teamRoutes,
+  ...signOnRoutes,
+  ...webhooksRoutes,
   ...keysRoutes,
   ...companyRoutes,
   ...lettersRoutes,

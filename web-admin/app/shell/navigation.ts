@@ -10,8 +10,12 @@ import { signedIn } from '../signedIn'
 const GROUPS = [
   { name: 'inbox', title: null },
   { name: 'console', title: 'shell.console' },
+  { name: 'people', title: 'shell.people' },
+  { name: 'company', title: 'shell.company' },
   { name: 'platform', title: 'shell.platform' },
+  { name: 'personal', title: 'shell.personal' },
 ] as const
+export type NavigationGroupName = (typeof GROUPS)[number]['name']
 
 export interface NavigationPage {
   name: string

@@ -23,6 +23,7 @@ export type Vocabulary =
   | 'setting'
   | 'tenantState'
   | 'via'
+  | 'webhookEvent'
 
 export function useVocabulary() {
   const { t, te } = useI18n()

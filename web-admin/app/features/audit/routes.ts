@@ -8,7 +8,7 @@ export const auditRoutes: RouteRecordRaw[] = [
     meta: {
       audience: 'member',
       permission: 'audit.read',
-      nav: { group: 'console', order: 90, label: 'nav.audit' },
+      nav: { group: 'company', order: 60, label: 'nav.audit' },
     },
   },
   {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { documentFrom, formFrom } from './form'
+import { documentFrom, formFrom, newModel } from './form'
 
 const document = {
   persona: { name: '小书', hand_over_text: '请稍等' },
@@ -29,14 +29,27 @@ describe('the form of a document', () => {
 
   it('keeps what of a model has no field', () => {
     const form = formFrom(document)
-    form.models.push({ provider: 'p2', model: ' big ', rest: {} })
+    form.models.push({ ...newModel('p2'), model: ' big ', maxTokens: '800' })
     expect(documentFrom(form, document).llm).toEqual({
       context_messages: 12,
       models: [
         { provider: 'p1', model: 'small', temperature: 0.2 },
-        { provider: 'p2', model: 'big' },
+        { provider: 'p2', model: 'big', max_tokens: 800 },
       ],
     })
+  })
+
+  it('says who hears voices, and that nobody does', () => {
+    const form = formFrom({ speech: { provider: null, model: '', language: null, wait_s: 10 } })
+    expect(form.hears).toBe('')
+    form.hears = 'p1'
+    form.language = 'zh'
+    form.texts['speech.model'] = 'whisper-1'
+    const document = documentFrom(form, {})
+    expect(document).toEqual({ speech: { provider: 'p1', model: 'whisper-1', language: 'zh', wait_s: 10 } })
+    const silent = formFrom(document)
+    silent.hears = ''
+    expect(documentFrom(silent, document).speech).not.toHaveProperty('provider')
   })
 
   it('does not touch the document that it was made from', () => {

@@ -6,8 +6,10 @@
 export type Document = Record<string, unknown>
 export type FieldKind = 'text' | 'long' | 'number'
 
+export type Section = 'persona' | 'rules' | 'llm' | 'speech' | 'limits'
+
 export interface FormField {
-  section: 'persona' | 'rules' | 'llm'
+  section: Section
   name: string
   kind: FieldKind
 }
@@ -15,6 +17,8 @@ export interface FormField {
 export interface ModelRow {
   provider: string
   model: string
+  temperature: string
+  maxTokens: string
   /** What else its entry has. */
   rest: Document
 }
@@ -23,6 +27,9 @@ export interface Form {
   /** By "section.name". */
   texts: Record<string, string>
   onFailure: string
+  /** Who writes down what voices say; empty for nobody. */
+  hears: string
+  language: string
   models: ModelRow[]
 }
 
@@ -36,7 +43,15 @@ export const FIELDS: readonly FormField[] = [
   { section: 'llm', name: 'first_token_s', kind: 'number' },
   { section: 'llm', name: 'total_s', kind: 'number' },
   { section: 'llm', name: 'fallback_text', kind: 'long' },
+  { section: 'speech', name: 'model', kind: 'text' },
+  { section: 'speech', name: 'wait_s', kind: 'number' },
+  { section: 'limits', name: 'spool_max_bytes', kind: 'number' },
 ]
+
+/** A model that nobody has said anything of. */
+export function newModel(provider: string): ModelRow {
+  return { provider, model: '', temperature: '', maxTokens: '', rest: {} }
+}
 
 /** As many as a document may ask in turn. */
 export const MAX_MODELS = 5
@@ -45,11 +60,14 @@ export const keyOf = ({ section, name }: FormField): string => `${section}.${nam
 
 export function formFrom(document: Document): Form {
   const llm = sectionOf(document, 'llm')
+  const speech = sectionOf(document, 'speech')
   return {
     texts: Object.fromEntries(
       FIELDS.map((field) => [keyOf(field), textOf(sectionOf(document, field.section)[field.name])]),
     ),
     onFailure: textOf(llm.on_failure),
+    hears: textOf(speech.provider),
+    language: textOf(speech.language),
     models: (Array.isArray(llm.models) ? llm.models : []).filter(isDocument).map(rowFrom),
   }
 }
@@ -58,6 +76,8 @@ export function documentFrom(form: Form, before: Document): Document {
   const after: Document = { ...before }
   for (const field of FIELDS) put(after, field.section, field.name, valueOf(field, form.texts[keyOf(field)] ?? ''))
   put(after, 'llm', 'on_failure', form.onFailure || undefined)
+  put(after, 'speech', 'provider', form.hears || undefined)
+  put(after, 'speech', 'language', form.language || undefined)
   put(after, 'llm', 'models', form.models.length > 0 ? form.models.map(entryOf) : undefined)
   return after
 }
@@ -70,18 +90,35 @@ function put(document: Document, section: string, name: string, value: unknown):
   else Reflect.deleteProperty(document, section)
 }
 
-function rowFrom({ provider, model, ...rest }: Document): ModelRow {
-  return { provider: textOf(provider), model: textOf(model), rest }
+function rowFrom({ provider, model, temperature, max_tokens, ...rest }: Document): ModelRow {
+  return {
+    provider: textOf(provider),
+    model: textOf(model),
+    temperature: textOf(temperature),
+    maxTokens: textOf(max_tokens),
+    rest,
+  }
 }
 
-function entryOf({ provider, model, rest }: ModelRow): Document {
-  return { provider, model: model.trim(), ...rest }
+function entryOf({ provider, model, temperature, maxTokens, rest }: ModelRow): Document {
+  return {
+    provider,
+    model: model.trim(),
+    ...(temperature.trim() !== '' && { temperature: numberOf(temperature) }),
+    ...(maxTokens.trim() !== '' && { max_tokens: numberOf(maxTokens) }),
+    ...rest,
+  }
 }
 
 function valueOf({ kind }: FormField, text: string): unknown {
   const trimmed = text.trim()
   if (trimmed === '') return undefined
-  return kind === 'number' && Number.isFinite(Number(trimmed)) ? Number(trimmed) : trimmed
+  return kind === 'number' ? numberOf(trimmed) : trimmed
+}
+
+/** What is no number stays as it is: the server says what is wrong with it. */
+function numberOf(text: string): number | string {
+  return Number.isFinite(Number(text)) ? Number(text) : text.trim()
 }
 
 function sectionOf(document: Document, name: string): Document {

@@ -8,7 +8,7 @@ export const blacklistRoutes: RouteRecordRaw[] = [
     meta: {
       audience: 'member',
       permission: 'blacklist.read',
-      nav: { group: 'console', order: 50, label: 'nav.blacklist' },
+      nav: { group: 'people', order: 30, label: 'nav.blacklist' },
     },
   },
 ]

@@ -8,7 +8,7 @@ export const companyRoutes: RouteRecordRaw[] = [
     meta: {
       audience: 'member',
       permission: 'tenant.read',
-      nav: { group: 'console', order: 80, label: 'nav.company' },
+      nav: { group: 'company', order: 10, label: 'nav.company' },
     },
   },
 ]

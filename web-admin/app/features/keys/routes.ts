@@ -8,7 +8,7 @@ export const keysRoutes: RouteRecordRaw[] = [
     meta: {
       audience: 'member',
       permission: 'api_keys.read',
-      nav: { group: 'console', order: 70, label: 'nav.keys' },
+      nav: { group: 'company', order: 40, label: 'nav.keys' },
     },
   },
 ]

@@ -8,7 +8,7 @@ export const lettersRoutes: RouteRecordRaw[] = [
     meta: {
       audience: 'member',
       permission: 'conversations.read',
-      nav: { group: 'console', order: 85, label: 'nav.letters' },
+      nav: { group: 'company', order: 50, label: 'nav.letters' },
     },
   },
 ]

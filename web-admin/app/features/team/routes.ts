@@ -8,7 +8,7 @@ export const teamRoutes: RouteRecordRaw[] = [
     meta: {
       audience: 'member',
       permission: 'members.read',
-      nav: { group: 'console', order: 60, label: 'nav.team' },
+      nav: { group: 'people', order: 10, label: 'nav.team' },
     },
   },
 ]
