@@ -1451,6 +1451,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/channel-kinds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Kinds
+         * @description The kinds of IM account that can be connected, and what each asks for.
+         *
+         *     Needs the permission `channels.read`.
+         */
+        get: operations["list_kinds"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/instances/{instance_id}/channels": {
         parameters: {
             query?: never;
@@ -3624,6 +3646,62 @@ export interface components {
             settings?: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * ChannelKindOut
+         * @description A kind of channel that can be connected.
+         *
+         *     `settings` is a JSON Schema; its properties may carry `title_zh` and `description_zh`, and
+         *     `previous_of` where the server keeps a former value by itself.
+         */
+        ChannelKindOut: {
+            /** Name */
+            name: string;
+            /** Title */
+            title: string;
+            /** Title Zh */
+            title_zh: string;
+            /**
+             * Callback
+             * @description Whether its address is entered at the platform.
+             */
+            callback: boolean;
+            /** Transports */
+            transports: string[];
+            /** Conversations */
+            conversations: string[];
+            /**
+             * Receives
+             * @description What it carries as such, from people.
+             */
+            receives: string[];
+            /**
+             * Sends
+             * @description What it carries as such, to people.
+             */
+            sends: string[];
+            /** Settings */
+            settings: {
+                [key: string]: unknown;
+            };
+            /**
+             * Secrets
+             * @description The settings that are write-only.
+             */
+            secrets: string[];
+            /**
+             * Generated
+             * @description The settings that we make up; nobody enters them.
+             */
+            generated: string[];
+        };
+        /**
+         * ChannelKindsOut
+         * @description All kinds that are installed, by name.
+         */
+        ChannelKindsOut: {
+            /** Items */
+            items: components["schemas"]["ChannelKindOut"][];
         };
         /**
          * ChannelOut
@@ -9840,6 +9918,34 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["TooLarge"];
             422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_kinds: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelKindsOut"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
         };
