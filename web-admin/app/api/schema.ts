@@ -1222,7 +1222,7 @@ export interface paths {
         };
         /**
          * Get Timeline
-         * @description What happened to it, newest first.
+         * @description What happened to it and to its conversations, newest first.
          *
          *     Needs the permission `instances.read`.
          */
@@ -3283,6 +3283,12 @@ export interface components {
              */
             roll_back: boolean;
         };
+        /**
+         * About
+         * @description Which lines.
+         * @enum {string}
+         */
+        About: "all" | "instance" | "conversations";
         /**
          * AcceptIn
          * @description `password` is the account's own, or the one that a new account gets.
@@ -6665,7 +6671,26 @@ export interface components {
             /** Latency Ms */
             latency_ms: number;
         };
-        /** TimelineOut */
+        /**
+         * TimelineConversationOut
+         * @description The conversation that a line is about; `contact_name` is what members call the contact.
+         */
+        TimelineConversationOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Channel Kind */
+            channel_kind: string;
+            /** Contact Name */
+            contact_name: string | null;
+        };
+        /**
+         * TimelineOut
+         * @description `conversation.begin` and `conversation.owner` are about a conversation, all else about the
+         *     bot. `member_name`: who answers there from then on.
+         */
         TimelineOut: {
             /**
              * Id
@@ -6685,6 +6710,9 @@ export interface components {
             data: {
                 [key: string]: unknown;
             };
+            conversation: components["schemas"]["TimelineConversationOut"] | null;
+            /** Member Name */
+            member_name: string | null;
         };
         /**
          * TokenOut
@@ -9491,6 +9519,8 @@ export interface operations {
     get_timeline: {
         parameters: {
             query?: {
+                /** @description Lines about conversations need `conversations.read`. */
+                about?: components["schemas"]["About"];
                 limit?: number;
                 cursor?: string | null;
             };

@@ -5,6 +5,8 @@ import type { Schemas } from '../../api/paths'
 import type { Instance, Page } from '../../api/types'
 
 export type Happening = Schemas['TimelineOut']
+/** Which lines of the timeline. */
+export type About = Schemas['About']
 /** Where the address takes the action's name. */
 export type InstanceAction = 'start' | 'stop' | 'restart' | 'hibernate'
 
@@ -31,8 +33,13 @@ export async function deleteInstance(id: string): Promise<void> {
   await api.delete('/instances/{instance_id}', { path: { instance_id: id } })
 }
 
-export function listTimeline(id: string, cursor: string | null, signal: AbortSignal): Promise<Page<Happening>> {
-  return api.get('/instances/{instance_id}/timeline', { path: { instance_id: id }, query: { cursor }, signal })
+export function listTimeline(
+  id: string,
+  about: About,
+  cursor: string | null,
+  signal: AbortSignal,
+): Promise<Page<Happening>> {
+  return api.get('/instances/{instance_id}/timeline', { path: { instance_id: id }, query: { about, cursor }, signal })
 }
 
 export async function getLogs(id: string, signal: AbortSignal): Promise<string[]> {
