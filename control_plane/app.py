@@ -33,6 +33,7 @@ from control_plane.conversations import raw_routes as raw_messages
 from control_plane.conversations import routes as conversations
 from control_plane.conversations import search_routes as search
 from control_plane.fleet import routes as fleet
+from control_plane.fleet.following import Readers
 from control_plane.gateway import Gateway, is_upload
 from control_plane.ingest import blacklist_routes as agent_blacklist
 from control_plane.ingest import dead_letter_routes as dead_letters
@@ -187,6 +188,7 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
     )
     app.state.bootstraps = parts.bootstraps
     app.state.provisioner = parts.provisioner
+    app.state.log_readers = Readers()
     app.state.webchat_sockets = parts.sockets
     app.state.verifier = parts.verifier
     app.state.replays = Replays(parts.house.database, parts.commits, parts.house.clock)

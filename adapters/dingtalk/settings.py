@@ -23,15 +23,22 @@ class Settings(BaseModel):
         default="stream",
         description="How messages come: over a connection that we open (Stream 模式), or as calls "
         "to our address (HTTP 模式).",
+        json_schema_extra={
+            "description_zh": "消息怎么来：Stream 模式由我们连接，HTTP 模式由平台调用我们。"
+        },
     )
     client_id: str = Field(
         min_length=1,
         max_length=100,
         pattern=r"^[A-Za-z0-9_-]+$",
         description="Client ID (AppKey), under 凭证与基础信息.",
+        json_schema_extra={"description_zh": "Client ID（AppKey），在“凭证与基础信息”里。"},
     )
     client_secret: SecretStr = Field(
-        min_length=1, max_length=200, description="Client Secret (AppSecret), beside it."
+        min_length=1,
+        max_length=200,
+        description="Client Secret (AppSecret), beside it.",
+        json_schema_extra={"description_zh": "Client Secret（AppSecret），在 Client ID 旁边。"},
     )
     previous_client_secret: SecretStr | None = Field(
         default=None,
@@ -45,17 +52,26 @@ class Settings(BaseModel):
         max_length=100,
         pattern=r"^[A-Za-z0-9_-]+$",
         description="RobotCode, under 机器人; without it the Client ID, as it usually is.",
+        json_schema_extra={
+            "description_zh": "RobotCode，在“机器人”里；不填则用 Client ID，通常两者相同。"
+        },
     )
     token: SecretStr | None = Field(
         default=None,
         min_length=1,
         max_length=64,
         description="签名 token, under 事件订阅 with HTTP 推送: only for encrypted callbacks.",
+        json_schema_extra={
+            "description_zh": "签名 token，在“事件订阅”的 HTTP 推送里：只有加密的回调才需要。"
+        },
     )
     encoding_aes_key: SecretStr | None = Field(
         default=None,
         description="加密 aes_key, beside it: 43 letters and digits.",
-        json_schema_extra={"pattern": KEY_PATTERN},
+        json_schema_extra={
+            "description_zh": "加密 aes_key，在 token 旁边：43 位字母和数字。",
+            "pattern": KEY_PATTERN,
+        },
     )
     previous_token: SecretStr | None = Field(
         default=None,
@@ -73,12 +89,14 @@ class Settings(BaseModel):
         pattern=_URL,
         max_length=500,
         description="Where the platform's API is; another one for a private deployment.",
+        json_schema_extra={"description_zh": "平台接口的地址；专有部署时才需要改。"},
     )
     oapi_url: str = Field(
         default=OAPI_URL,
         pattern=_URL,
         max_length=500,
         description="Where its older API is: uploads, and the addresses for replies.",
+        json_schema_extra={"description_zh": "旧版接口的地址：用于上传和回复。"},
     )
 
     @field_validator("encoding_aes_key", "previous_encoding_aes_key")

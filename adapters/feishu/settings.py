@@ -18,15 +18,20 @@ class Settings(BaseModel):
     transport: Literal["long_connection", "callback"] = Field(
         default="long_connection",
         description="How messages come: 长连接, or 将事件发送至开发者服务器.",
+        json_schema_extra={"description_zh": "消息怎么来：长连接，或将事件发送至开发者服务器。"},
     )
     app_id: str = Field(
         min_length=1,
         max_length=64,
         pattern=r"^[A-Za-z0-9_-]+$",
         description="App ID, under 凭证与基础信息.",
+        json_schema_extra={"description_zh": "App ID，在“凭证与基础信息”里。"},
     )
     app_secret: SecretStr = Field(
-        min_length=1, max_length=200, description="App Secret, under 凭证与基础信息."
+        min_length=1,
+        max_length=200,
+        description="App Secret, under 凭证与基础信息.",
+        json_schema_extra={"description_zh": "App Secret，在“凭证与基础信息”里。"},
     )
     verification_token: SecretStr | None = Field(
         default=None,
@@ -34,12 +39,14 @@ class Settings(BaseModel):
         max_length=200,
         validate_default=True,
         description="Verification Token, under 加密策略; callbacks need it.",
+        json_schema_extra={"description_zh": "Verification Token，在“加密策略”里；用回调时必填。"},
     )
     encrypt_key: SecretStr | None = Field(
         default=None,
         min_length=1,
         max_length=200,
         description="Encrypt Key, under 加密策略: signs and encrypts callbacks.",
+        json_schema_extra={"description_zh": "Encrypt Key，在“加密策略”里：给回调签名并加密。"},
     )
     previous_verification_token: SecretStr | None = Field(
         default=None,
@@ -59,6 +66,9 @@ class Settings(BaseModel):
         pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$",
         max_length=500,
         description="https://open.feishu.cn, or https://open.larksuite.com for Lark.",
+        json_schema_extra={
+            "description_zh": "飞书是 https://open.feishu.cn，Lark 是 https://open.larksuite.com。"
+        },
     )
 
     @field_validator("verification_token")

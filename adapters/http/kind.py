@@ -4,7 +4,7 @@ from adapters.kind import Kind
 
 KIND = Kind(
     name="http",
-    title="Your own system · 自有系统 (signed HTTP)",
+    title="Your own system (signed HTTP) · 自有系统（签名 HTTP）",
     package="adapters.http",
     transports=("callback",),
     conversations=("direct", "group"),

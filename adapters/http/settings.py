@@ -20,10 +20,14 @@ class Settings(BaseModel):
         pattern=r"^https?://[^/?#\s@]+(/[^#\s]*)?$",
         max_length=2000,
         description="Where the bot's messages are posted.",
+        json_schema_extra={"description_zh": "机器人的消息会发到这个地址。"},
     )
     secret: SecretStr = Field(
         max_length=120,
         description="Signs both ways: `whsec_` and 24 to 64 random bytes in base64.",
+        json_schema_extra={
+            "description_zh": "双向签名用：whsec_ 加上 24 至 64 个随机字节的 base64。"
+        },
     )
     previous_secret: SecretStr | None = Field(
         default=None,

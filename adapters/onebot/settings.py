@@ -11,12 +11,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     self_id: str = Field(
-        pattern=r"^[0-9]{1,20}$", description="QQ number of the account that the client runs."
+        pattern=r"^[0-9]{1,20}$",
+        description="QQ number of the account that the client runs.",
+        json_schema_extra={"description_zh": "客户端登录的 QQ 号。"},
     )
     access_token: SecretStr = Field(
         min_length=1,
         max_length=200,
         description="The token that is entered in the client, too; make up a long one.",
+        json_schema_extra={"description_zh": "与客户端里填的令牌相同；请自拟一个足够长的。"},
     )
     previous_access_token: SecretStr | None = Field(
         default=None,
@@ -27,12 +30,16 @@ class Settings(BaseModel):
     transport: Literal["reverse_websocket", "http"] = Field(
         default="reverse_websocket",
         description="Whether the client opens a WebSocket to us, or each calls the other by HTTP.",
+        json_schema_extra={
+            "description_zh": "客户端用 WebSocket 连接我们，还是双方用 HTTP 互相调用。"
+        },
     )
     signature_secret: SecretStr | None = Field(
         default=None,
         min_length=1,
         max_length=200,
         description="HTTP only: what signs the client's calls, where that is not the token.",
+        json_schema_extra={"description_zh": "仅 HTTP：给客户端的调用签名；与令牌相同时不用填。"},
     )
     api_url: str = Field(
         default="",
@@ -41,6 +48,7 @@ class Settings(BaseModel):
         max_length=500,
         validate_default=True,
         description="HTTP only: where the client's API can be called.",
+        json_schema_extra={"description_zh": "仅 HTTP：客户端接口的地址。"},
     )
 
     spacing_s: float = Field(
@@ -49,6 +57,9 @@ class Settings(BaseModel):
         le=60,
         description="Seconds between two of the account's messages, whoever gets them: QQ bans "
         "accounts that write fast.",
+        json_schema_extra={
+            "description_zh": "该账号两条消息之间的秒数，不论发给谁：发得太快会被 QQ 封号。"
+        },
     )
 
     @field_validator("access_token", "previous_access_token")

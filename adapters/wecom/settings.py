@@ -20,16 +20,26 @@ class Company(BaseModel):
         max_length=64,
         pattern=r"^[A-Za-z0-9_-]+$",
         description="企业 ID, under 我的企业.",
+        json_schema_extra={"description_zh": "企业 ID，在“我的企业”里。"},
     )
     secret: SecretStr = Field(
-        min_length=1, max_length=200, description="Secret of the application."
+        min_length=1,
+        max_length=200,
+        description="Secret of the application.",
+        json_schema_extra={"description_zh": "应用的 Secret。"},
     )
     token: SecretStr = Field(
-        min_length=1, max_length=64, description="Token, under 接收消息: signs callbacks."
+        min_length=1,
+        max_length=64,
+        description="Token, under 接收消息: signs callbacks.",
+        json_schema_extra={"description_zh": "Token，在“接收消息”里：给回调签名。"},
     )
     encoding_aes_key: SecretStr = Field(
         description="EncodingAESKey, under 接收消息: 43 letters and digits.",
-        json_schema_extra={"pattern": KEY_PATTERN},
+        json_schema_extra={
+            "description_zh": "EncodingAESKey，在“接收消息”里：43 位字母和数字。",
+            "pattern": KEY_PATTERN,
+        },
     )
     previous_token: SecretStr | None = Field(
         default=None,
@@ -48,6 +58,7 @@ class Company(BaseModel):
         pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$",
         max_length=500,
         description="Where the platform's API is; another one for a private deployment.",
+        json_schema_extra={"description_zh": "平台接口的地址；私有部署时才需要改。"},
     )
 
     @field_validator("encoding_aes_key", "previous_encoding_aes_key")
@@ -88,9 +99,15 @@ class Company(BaseModel):
 class Settings(Company):
     """One self-built application (自建应用); all but greeting and address come from the console."""
 
-    agent_id: int = Field(gt=0, lt=2**31, description="AgentId of the application.")
+    agent_id: int = Field(
+        gt=0,
+        lt=2**31,
+        description="AgentId of the application.",
+        json_schema_extra={"description_zh": "应用的 AgentId。"},
+    )
     greeting: str = Field(
         default="",
         max_length=500,
         description="Answered when somebody gets the application for the first time.",
+        json_schema_extra={"description_zh": "有人第一次进入应用时的回复。"},
     )

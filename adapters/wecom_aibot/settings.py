@@ -22,6 +22,7 @@ class Settings(BaseModel):
     transport: Literal["long_connection", "callback"] = Field(
         default="long_connection",
         description="How its messages come: as the console's API 模式 says.",
+        json_schema_extra={"description_zh": "消息怎么来：与后台的“API 模式”一致。"},
     )
     bot_id: str = Field(
         default="",
@@ -29,24 +30,30 @@ class Settings(BaseModel):
         max_length=128,
         pattern=r"^[A-Za-z0-9_-]*$",
         description="Bot ID. The long connection needs it; with callbacks it is checked if given.",
+        json_schema_extra={"description_zh": "Bot ID。长连接必填；用回调时填了就会核对。"},
     )
     secret: SecretStr | None = Field(
         default=None,
         validate_default=True,
         max_length=200,
         description="Long connection: the Secret beside the Bot ID.",
+        json_schema_extra={"description_zh": "长连接：Bot ID 旁边的 Secret。"},
     )
     token: SecretStr | None = Field(
         default=None,
         validate_default=True,
         max_length=64,
         description="Callback: the Token, which signs.",
+        json_schema_extra={"description_zh": "回调：Token，用于签名。"},
     )
     encoding_aes_key: SecretStr | None = Field(
         default=None,
         validate_default=True,
         description="Callback: the EncodingAESKey, 43 letters and digits.",
-        json_schema_extra={"pattern": KEY_PATTERN},
+        json_schema_extra={
+            "description_zh": "回调：EncodingAESKey，43 位字母和数字。",
+            "pattern": KEY_PATTERN,
+        },
     )
     previous_token: SecretStr | None = Field(
         default=None,
@@ -64,23 +71,27 @@ class Settings(BaseModel):
         max_length=200,
         description="Shown at once under a question, until the answer takes its place; empty for "
         "nothing.",
+        json_schema_extra={"description_zh": "提问后立即显示，直到答案取代它；留空则不显示。"},
     )
     greeting: str = Field(
         default="",
         max_length=500,
         description="Said when somebody opens the talk for the first time that day.",
+        json_schema_extra={"description_zh": "有人当天第一次打开对话时说的话。"},
     )
     websocket_url: str = Field(
         default=WEBSOCKET_URL,
         pattern=r"^wss?://[^/?#\s@]+(/[^?#\s]*)?$",
         max_length=500,
         description="Where the long connection goes; another one for a private deployment.",
+        json_schema_extra={"description_zh": "长连接的地址；私有部署时才需要改。"},
     )
     base_url: str = Field(
         default=API_URL,
         pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$",
         max_length=500,
         description="Where late answers to callbacks go; nothing is sent elsewhere.",
+        json_schema_extra={"description_zh": "迟到的回调答复发往的地址；不会发到别处。"},
     )
 
     @field_validator("bot_id", "secret")

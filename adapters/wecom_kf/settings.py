@@ -14,9 +14,11 @@ class Settings(Company):
         # It is part of ids and positions.
         pattern=r"^[A-Za-z0-9_-]+$",
         description="Id of the account, begins with wk. A wrong one is answered with the right.",
+        json_schema_extra={"description_zh": "客服账号 ID，以 wk 开头。填错时会告诉你正确的。"},
     )
     greeting: str = Field(
         default="",
         max_length=500,
         description="Said when somebody opens the talk who has not written for two days.",
+        json_schema_extra={"description_zh": "两天没有来信的人打开对话时说的话。"},
     )

@@ -10,7 +10,7 @@ from adapters.model import RawCallback
 from control_plane.access.http import Call, HouseDep, TransactionRoute, admit, permit, scope_of
 from control_plane.access.permissions import Actor, Permission
 from control_plane.access.routes import stranger
-from control_plane.channels import gaps, service, settings
+from control_plane.channels import gaps, kinds, service, settings
 from control_plane.channels.callbacks import Callbacks
 from control_plane.channels.check import Checks
 from control_plane.channels.models import Channel
@@ -18,6 +18,7 @@ from control_plane.channels.relays import Relays
 from control_plane.channels.schemas import (
     ChannelCheckOut,
     ChannelIn,
+    ChannelKindsOut,
     ChannelOut,
     ChannelPatch,
     FindingOut,
@@ -34,6 +35,12 @@ ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 Reader = Annotated[Call, permit(Permission.CHANNELS_READ)]
 Writer = Annotated[Call, permit(Permission.CHANNELS_WRITE)]
+
+
+@router.get("/channel-kinds")
+async def list_kinds(_call: Reader) -> ChannelKindsOut:
+    """The kinds of IM account that can be connected, and what each asks for."""
+    return ChannelKindsOut(items=list(kinds.installed()))
 
 
 @router.post("/instances/{instance_id}/channels", status_code=201)

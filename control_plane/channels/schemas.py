@@ -18,6 +18,32 @@ class ChannelIn(Body):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+class ChannelKindOut(BaseModel):
+    """A kind of channel that can be connected.
+
+    `settings` is a JSON Schema; its properties may carry `title_zh` and `description_zh`, and
+    `previous_of` where the server keeps a former value by itself.
+    """
+
+    name: str
+    title: str
+    title_zh: str
+    callback: bool = Field(description="Whether its address is entered at the platform.")
+    transports: list[str]
+    conversations: list[str]
+    receives: list[str] = Field(description="What it carries as such, from people.")
+    sends: list[str] = Field(description="What it carries as such, to people.")
+    settings: dict[str, Any]
+    secrets: list[str] = Field(description="The settings that are write-only.")
+    generated: list[str] = Field(description="The settings that we make up; nobody enters them.")
+
+
+class ChannelKindsOut(BaseModel):
+    """All kinds that are installed, by name."""
+
+    items: list[ChannelKindOut]
+
+
 class FindingOut(BaseModel):
     """One thing that was looked at; `ok` is null where it cannot be told now."""
 

@@ -1,7 +1,5 @@
 """What the fleet serves: the agents' bootstrap, and logs."""
 
-import json
-from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
@@ -14,11 +12,12 @@ from control_plane.access.http import HouseDep, admit, bearer_token, scope_of
 from control_plane.access.permissions import Actor, Permission
 from control_plane.access.routes import stranger
 from control_plane.fleet.bootstrap import Bootstraps
+from control_plane.fleet.following import Readers
 from control_plane.fleet.provision.base import Provisioner
 from control_plane.instances import service as instances
 from control_plane.instances.schemas import LogsOut
 from control_plane.kit.errors import BadRequest, Unauthorized, Unavailable
-from control_plane.kit.openapi import streams
+from control_plane.kit.openapi import fails, streams
 from instance_agent.protocol import BootstrapRequest
 
 # Lines that one answer carries.
@@ -56,7 +55,7 @@ async def bootstrap(
 @router.get(
     "/instances/{instance_id}/logs",
     response_model=LogsOut,
-    responses=streams("application/x-ndjson"),
+    responses=streams("application/x-ndjson") | fails(429),
 )
 async def get_logs(
     instance_id: UUID,
@@ -64,7 +63,13 @@ async def get_logs(
     house: HouseDep,
     actor: Annotated[Actor, admit(Permission.INSTANCES_READ)],
     tail: Annotated[int, Query(ge=1, le=MAX_TAIL)] = 200,
-    follow: Annotated[bool, Query(description="Stream new lines, one JSON string a line.")] = False,
+    follow: Annotated[
+        bool,
+        Query(
+            description="Stream new lines, one JSON string a line; an empty line says that there is"
+            " nothing new. Ends after 10 min: ask again."
+        ),
+    ] = False,
 ) -> Response:
     """The end of the agent's log."""
     async with house.database.session(scope_of(actor)) as session:
@@ -74,13 +79,9 @@ async def get_logs(
         raise Unavailable("logs_elsewhere", "Logs are served where the bots run.")
     lines = provisioner.logs(instance_id, tail=tail, follow=follow)
     if follow:
-        return StreamingResponse(_stream(lines), media_type="application/x-ndjson")
+        readers: Readers = request.app.state.log_readers
+        return StreamingResponse(readers.follow(lines), media_type="application/x-ndjson")
     return Response(
         LogsOut(lines=[line async for line in lines]).model_dump_json(),
         media_type="application/json",
     )
-
-
-async def _stream(lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    async for line in lines:
-        yield json.dumps(line, ensure_ascii=False) + "\n"

@@ -70,7 +70,7 @@ class AgentSession(Row, table=True):
 
 
 class TimelineEntry(Row, table=True):
-    """Something that happened to an instance, for people."""
+    """Something that happened to an instance, or to one of its conversations, for people."""
 
     __tablename__ = "timeline"
 
@@ -81,3 +81,4 @@ class TimelineEntry(Row, table=True):
     type: str
     message: str
     data: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    conversation_id: UUID | None = None

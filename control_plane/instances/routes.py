@@ -1,15 +1,22 @@
 """/instances: what should run. Logs are served by the fleet, which knows where agents run."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
-from control_plane.access.http import Call, TransactionRoute, permit
+from control_plane.access.http import Call, TransactionRoute, check, permit
 from control_plane.access.permissions import Permission
-from control_plane.instances import service
+from control_plane.instances import service, timeline
 from control_plane.instances.models import Instance
-from control_plane.instances.schemas import InstanceIn, InstanceOut, TimelineOut
+from control_plane.instances.schemas import (
+    InstanceIn,
+    InstanceOut,
+    TimelineConversationOut,
+    TimelineOut,
+)
+from control_plane.instances.timeline import About
 from control_plane.kit.paging import Page, Window, cursor, cut
 
 router = APIRouter(prefix="/instances", tags=["instances"], route_class=TransactionRoute)
@@ -83,14 +90,44 @@ async def rotate_secrets(instance_id: UUID, call: Operator) -> InstanceOut:
 
 
 @router.get("/{instance_id}/timeline")
-async def get_timeline(instance_id: UUID, call: Reader, window: WindowDep) -> Page[TimelineOut]:
-    """What happened to it, newest first."""
-    rows = await service.timeline(
-        call.session, instance_id, before=window.after_id(), limit=window.limit
+async def get_timeline(
+    instance_id: UUID,
+    call: Reader,
+    window: WindowDep,
+    about: Annotated[
+        About, Query(description="Lines about conversations need `conversations.read`.")
+    ] = About.ALL,
+) -> Page[TimelineOut]:
+    """What happened to it and to its conversations, newest first."""
+    await service.get(call.session, instance_id)
+    if about is About.CONVERSATIONS:
+        check(call.actor, Permission.CONVERSATIONS_READ)
+    elif Permission.CONVERSATIONS_READ not in call.actor.permissions:
+        about = About.INSTANCE
+    rows = await timeline.page(
+        call.session, instance_id, about, before=window.after_id(), limit=window.limit
     )
     page, last = cut(rows, window.limit)
-    items = [TimelineOut.model_validate(row, from_attributes=True) for row in page]
-    return Page(items=items, next=cursor(last.id) if last else None)
+    return Page(items=[_line(row) for row in page], next=cursor(last["id"]) if last else None)
+
+
+def _line(row: Any) -> TimelineOut:
+    conversation = None
+    if row["conversation_id"] is not None:
+        conversation = TimelineConversationOut(
+            id=row["conversation_id"],
+            channel_kind=row["channel_kind"],
+            contact_name=row["contact_name"],
+        )
+    return TimelineOut(
+        id=row["id"],
+        at=row["at"],
+        type=row["type"],
+        message=row["message"],
+        data=json.loads(row["data"]),
+        conversation=conversation,
+        member_name=row["member_name"],
+    )
 
 
 async def _want(call: Call, instance_id: UUID, desired: str) -> InstanceOut:

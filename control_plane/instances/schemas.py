@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, StringConstraints
 
 from control_plane.access.schemas import Body
+from control_plane.access.view import Words
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
 
@@ -44,12 +45,25 @@ class InstanceOut(BaseModel):
     updated_at: datetime
 
 
+class TimelineConversationOut(BaseModel):
+    """The conversation that a line is about; `contact_name` is what members call the contact."""
+
+    id: UUID
+    channel_kind: str
+    contact_name: Words | None
+
+
 class TimelineOut(BaseModel):
+    """`conversation.begin` and `conversation.owner` are about a conversation, all else about the
+    bot. `member_name`: who answers there from then on."""
+
     id: UUID
     at: datetime
     type: str
     message: str
     data: dict[str, Any]
+    conversation: TimelineConversationOut | None
+    member_name: str | None
 
 
 class LogsOut(BaseModel):

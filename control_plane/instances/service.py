@@ -211,18 +211,6 @@ async def reconcile(
     return instance
 
 
-async def timeline(
-    session: AsyncSession, instance_id: UUID, *, before: UUID | None, limit: int
-) -> Sequence[TimelineEntry]:
-    """What happened to the instance, newest first; one more than `limit` when there is more."""
-    await get(session, instance_id)
-    query = select(TimelineEntry).where(TimelineEntry.instance_id == instance_id)
-    if before is not None:
-        query = query.where(col(TimelineEntry.id) < before)
-    query = query.order_by(col(TimelineEntry.id).desc()).limit(limit + 1)
-    return (await session.exec(query)).all()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """A line of an instance's timeline."""

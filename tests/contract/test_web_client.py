@@ -16,6 +16,3 @@ class TestWebClient:
 
     def test_knows_every_event(self) -> None:
         assert web_client.EVENTS.read_text(encoding="utf-8") == web_client.events(), STALE
-
-    def test_knows_every_kind(self) -> None:
-        assert web_client.KINDS.read_text(encoding="utf-8") == web_client.kinds(), STALE

@@ -1,7 +1,6 @@
-"""What the web pages know of the API and the kinds, made from what these say of themselves.
+"""What the web pages know of the API, made from what it says of itself.
 
-`python -m tests.contract.web_client` writes it again after a change of a route, an event or a
-channel's settings.
+`python -m tests.contract.web_client` writes it again after a change of a route or an event.
 """
 
 import json
@@ -9,14 +8,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from adapters import registry
 from control_plane.realtime.events import FLEETING, SEEN_WITH
 from tests.contract.test_operations import document
 
 WEB = Path(__file__).parents[2] / "web-admin"
 SCHEMA = WEB / "app/api/schema.ts"
 EVENTS = WEB / "app/realtime/eventTypes.ts"
-KINDS = WEB / "app/features/channels/kinds.json"
 # Seconds; it takes two on an idle machine.
 _GENERATE_WITHIN_S = 120
 
@@ -45,21 +42,6 @@ def events() -> str:
     )
 
 
-def kinds() -> str:
-    """Our kinds of channel, each with the JSON Schema that its form is made from."""
-    ours = [registry.kind(name) for name in registry.OURS]
-    told = [
-        {
-            "name": kind.name,
-            "title": kind.title,
-            "callback": kind.callback,
-            "schema": kind.settings().model_json_schema(),
-        }
-        for kind in ours
-    ]
-    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
-
-
 def _union(names: dict[str, object]) -> str:
     return "\n".join(f"  | '{name}'" for name in sorted(names))
 
@@ -67,7 +49,6 @@ def _union(names: dict[str, object]) -> str:
 def main() -> None:
     SCHEMA.write_text(schema(), encoding="utf-8")
     EVENTS.write_text(events(), encoding="utf-8")
-    KINDS.write_text(kinds(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -74,6 +74,16 @@ export class ApiClient {
     return this.#call('delete', path, call)
   }
 
+  /** The body as it comes, for answers that do not end by themselves. */
+  async stream<P extends PathOf<'get'>>(
+    path: P,
+    ...call: CallArguments<'get', P>
+  ): Promise<ReadableStream<Uint8Array>> {
+    const response = await this.#answer('get', path, call)
+    if (!response.ok) throw await problemOf(response)
+    return response.body ?? new ReadableStream()
+  }
+
   async signIn(email: string, password: string): Promise<void> {
     const response = await this.#send('post', '/auth/login', { body: { email, password } })
     this.#take(await read<Schemas['TokenOut']>(response))
@@ -103,11 +113,15 @@ export class ApiClient {
     this.#endsAt = this.options.now() + seconds * 1_000
   }
 
-  async #call<T>(method: Method, path: string, [call = {}]: [call?: Call]): Promise<T> {
+  async #call<T>(method: Method, path: string, call: [call?: Call]): Promise<T> {
+    return read(await this.#answer(method, path, call))
+  }
+
+  async #answer(method: Method, path: string, [call = {}]: [call?: Call]): Promise<Response> {
     const response = await this.#send(method, path, call)
-    if (response.status !== 401) return read(response)
+    if (response.status !== 401) return response
     await this.#refreshOrLeave()
-    return read(await this.#send(method, path, call))
+    return this.#send(method, path, call)
   }
 
   async #refreshOrLeave(): Promise<void> {

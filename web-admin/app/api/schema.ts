@@ -1222,7 +1222,7 @@ export interface paths {
         };
         /**
          * Get Timeline
-         * @description What happened to it, newest first.
+         * @description What happened to it and to its conversations, newest first.
          *
          *     Needs the permission `instances.read`.
          */
@@ -1444,6 +1444,28 @@ export interface paths {
          *     Needs the permission `rollouts.write`.
          */
         put: operations["set_rollout_group"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/channel-kinds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Kinds
+         * @description The kinds of IM account that can be connected, and what each asks for.
+         *
+         *     Needs the permission `channels.read`.
+         */
+        get: operations["list_kinds"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
@@ -3262,6 +3284,12 @@ export interface components {
             roll_back: boolean;
         };
         /**
+         * About
+         * @description Which lines.
+         * @enum {string}
+         */
+        About: "all" | "instance" | "conversations";
+        /**
          * AcceptIn
          * @description `password` is the account's own, or the one that a new account gets.
          */
@@ -3624,6 +3652,62 @@ export interface components {
             settings?: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * ChannelKindOut
+         * @description A kind of channel that can be connected.
+         *
+         *     `settings` is a JSON Schema; its properties may carry `title_zh` and `description_zh`, and
+         *     `previous_of` where the server keeps a former value by itself.
+         */
+        ChannelKindOut: {
+            /** Name */
+            name: string;
+            /** Title */
+            title: string;
+            /** Title Zh */
+            title_zh: string;
+            /**
+             * Callback
+             * @description Whether its address is entered at the platform.
+             */
+            callback: boolean;
+            /** Transports */
+            transports: string[];
+            /** Conversations */
+            conversations: string[];
+            /**
+             * Receives
+             * @description What it carries as such, from people.
+             */
+            receives: string[];
+            /**
+             * Sends
+             * @description What it carries as such, to people.
+             */
+            sends: string[];
+            /** Settings */
+            settings: {
+                [key: string]: unknown;
+            };
+            /**
+             * Secrets
+             * @description The settings that are write-only.
+             */
+            secrets: string[];
+            /**
+             * Generated
+             * @description The settings that we make up; nobody enters them.
+             */
+            generated: string[];
+        };
+        /**
+         * ChannelKindsOut
+         * @description All kinds that are installed, by name.
+         */
+        ChannelKindsOut: {
+            /** Items */
+            items: components["schemas"]["ChannelKindOut"][];
         };
         /**
          * ChannelOut
@@ -6587,7 +6671,26 @@ export interface components {
             /** Latency Ms */
             latency_ms: number;
         };
-        /** TimelineOut */
+        /**
+         * TimelineConversationOut
+         * @description The conversation that a line is about; `contact_name` is what members call the contact.
+         */
+        TimelineConversationOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Channel Kind */
+            channel_kind: string;
+            /** Contact Name */
+            contact_name: string | null;
+        };
+        /**
+         * TimelineOut
+         * @description `conversation.begin` and `conversation.owner` are about a conversation, all else about the
+         *     bot. `member_name`: who answers there from then on.
+         */
         TimelineOut: {
             /**
              * Id
@@ -6607,6 +6710,9 @@ export interface components {
             data: {
                 [key: string]: unknown;
             };
+            conversation: components["schemas"]["TimelineConversationOut"] | null;
+            /** Member Name */
+            member_name: string | null;
         };
         /**
          * TokenOut
@@ -9413,6 +9519,8 @@ export interface operations {
     get_timeline: {
         parameters: {
             query?: {
+                /** @description Lines about conversations need `conversations.read`. */
+                about?: components["schemas"]["About"];
                 limit?: number;
                 cursor?: string | null;
             };
@@ -9840,6 +9948,34 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["TooLarge"];
             422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_kinds: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelKindsOut"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
         };

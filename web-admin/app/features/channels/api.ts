@@ -4,8 +4,13 @@ import { api } from '../../api/api'
 import type { Schemas } from '../../api/paths'
 import type { Channel, Page } from '../../api/types'
 import type { Settings } from './draft'
+import type { Kind } from './kinds'
 
 export type Check = Schemas['ChannelCheckOut']
+
+export async function listKinds(signal: AbortSignal): Promise<Kind[]> {
+  return (await api.get('/channel-kinds', { signal })).items
+}
 
 export function listChannels(
   instanceId: string,

@@ -1,42 +1,42 @@
 import { describe, expect, it } from 'vitest'
 import { changesOf, enteredFrom, missingIn } from './draft'
-import { fieldsOf, kindOf } from './kinds'
+import { fieldsOf } from './kinds'
+import { postbox } from './kinds.fixture'
 
-const fields = (kind: string) => fieldsOf(kindOf(kind)?.schema ?? { properties: {} })
+const fields = fieldsOf(postbox)
 
 describe("a channel's draft", () => {
   it('never shows a secret', () => {
-    expect(enteredFrom(fields('qq'), { app_id: '1', secret: 'hidden' })).toMatchObject({ app_id: '1', secret: '' })
+    expect(enteredFrom(fields, { box: 1, token: 'hidden' })).toMatchObject({ box: '1', token: '' })
   })
 
   it('sends what was entered, in its type, and nothing else', () => {
-    const before = enteredFrom(fields('wecom'), {})
-    const entered = { ...before, corp_id: ' ww1 ', agent_id: '1000002', secret: 's' }
-    expect(changesOf(fields('wecom'), before, entered)).toEqual({ corp_id: 'ww1', agent_id: 1000002, secret: 's' })
+    const before = enteredFrom(fields, {})
+    const entered = { ...before, base_url: ' https://a.example ', box: '1000002', token: 's' }
+    expect(changesOf(fields, before, entered)).toEqual({ base_url: 'https://a.example', box: 1000002, token: 's' })
   })
 
   it('gives an emptied field back its default', () => {
-    const before = enteredFrom(fields('webchat'), { accent: '#0f766e', allowed_origins: ['https://a.example'] })
-    const entered = { ...before, accent: '', allowed_origins: '' }
-    expect(changesOf(fields('webchat'), before, entered)).toEqual({ accent: null, allowed_origins: [] })
+    const before = enteredFrom(fields, { accent: '#0f766e', pages: ['https://a.example'] })
+    const entered = { ...before, accent: '', pages: '' }
+    expect(changesOf(fields, before, entered)).toEqual({ accent: null, pages: [] })
   })
 
   it('reads a list line by line', () => {
-    const before = enteredFrom(fields('webchat'), {})
-    const entered = { ...before, allowed_origins: 'https://a.example\n https://b.example\n' }
-    expect(changesOf(fields('webchat'), before, entered)).toEqual({
-      allowed_origins: ['https://a.example', 'https://b.example'],
-    })
+    const before = enteredFrom(fields, {})
+    const entered = { ...before, pages: 'https://a.example\n https://b.example\n' }
+    expect(changesOf(fields, before, entered)).toEqual({ pages: ['https://a.example', 'https://b.example'] })
   })
 
   it('sends a flag that was switched off', () => {
-    const before = enteredFrom(fields('qq'), { guilds: true })
-    expect(changesOf(fields('qq'), before, { ...before, guilds: false })).toEqual({ guilds: false })
+    const before = enteredFrom(fields, { loud: true })
+    expect(changesOf(fields, before, { ...before, loud: false })).toEqual({ loud: false })
   })
 
   it('misses necessary fields, but no secret that is set', () => {
-    const entered = { ...enteredFrom(fields('qq'), {}), app_id: '' }
-    expect(missingIn(fields('qq'), entered, [])).toEqual(['app_id', 'secret'])
-    expect(missingIn(fields('qq'), entered, ['secret'])).toEqual(['app_id'])
+    const needed = fields.map((field) => (field.name === 'token' ? { ...field, isRequired: true } : field))
+    const entered = { ...enteredFrom(needed, {}), box: '' }
+    expect(missingIn(needed, entered, [])).toEqual(['box', 'token'])
+    expect(missingIn(needed, entered, ['token'])).toEqual(['box'])
   })
 })

@@ -1,37 +1,51 @@
 import { describe, expect, it } from 'vitest'
-import { fieldsOf, kindOf, kinds } from './kinds'
+import { fieldsOf, titleOf } from './kinds'
+import { postbox } from './kinds.fixture'
 
-const namesOf = (kind: string) => fieldsOf(kindOf(kind)?.schema ?? { properties: {} }).map(({ name }) => name)
-const field = (kind: string, name: string) =>
-  fieldsOf(kindOf(kind)?.schema ?? { properties: {} }).find((each) => each.name === name)
+const fields = fieldsOf(postbox)
+const names = fields.map(({ name }) => name)
+const field = (name: string) => fields.find((each) => each.name === name)
 
 describe('fieldsOf', () => {
   it('asks for nothing that we make up, nor for what the server keeps by itself', () => {
-    expect(namesOf('webchat')).not.toContain('secret')
-    expect(namesOf('wecom')).not.toContain('previous_token')
-    expect(namesOf('wecom')).toContain('token')
+    expect(names).not.toContain('sign')
+    expect(names).not.toContain('previous_token')
+    expect(names).toContain('token')
   })
 
-  it('knows secrets, also those that may be absent', () => {
-    expect(field('feishu', 'app_secret')?.type).toBe('secret')
-    expect(field('feishu', 'encrypt_key')?.type).toBe('secret')
+  it('knows secrets that may be absent, choices, numbers, flags, lists, colours and long texts', () => {
+    expect(fields.map(({ name, type }) => [name, type])).toEqual([
+      ['transport', 'choice'],
+      ['colour', 'choice'],
+      ['box', 'number'],
+      ['greeting', 'long'],
+      ['token', 'secret'],
+      ['loud', 'flag'],
+      ['pages', 'list'],
+      ['accent', 'colour'],
+      ['base_url', 'text'],
+    ])
+    expect(field('transport')?.choices).toEqual(['callback', 'pull'])
+    expect(field('colour')?.choices).toEqual(['red', 'blue'])
   })
 
-  it('knows choices, numbers, flags, lists and colours', () => {
-    expect(field('qq', 'transport')?.choices).toEqual(['webhook', 'gateway'])
-    expect(field('wecom', 'agent_id')?.type).toBe('number')
-    expect(field('qq', 'guilds')?.type).toBe('flag')
-    expect(field('webchat', 'allowed_origins')?.type).toBe('list')
-    expect(field('webchat', 'accent')?.type).toBe('colour')
+  it('has both languages, and English where the other is missing', () => {
+    expect(field('box')).toMatchObject({ title: 'Box', titleZh: '信箱号', hint: 'Its number.', hintZh: '信箱的号码。' })
+    expect(field('base_url')).toMatchObject({ titleZh: '', hintZh: 'Where it is.' })
   })
 
-  it('asks for the necessary first and for addresses last', () => {
-    const names = namesOf('wecom')
-    expect(names.at(-1)).toBe('base_url')
-    expect(names.indexOf('corp_id')).toBeLessThan(names.indexOf('greeting'))
+  it('takes a kind that asks for nothing', () => {
+    expect(fieldsOf({ settings: {}, generated: [] })).toEqual([])
+  })
+})
+
+describe('titleOf', () => {
+  it('speaks the reader’s language', () => {
+    expect(titleOf([postbox], 'postbox', true)).toBe('信箱')
+    expect(titleOf([postbox], 'postbox', false)).toBe('Postbox')
   })
 
-  it('can make a form for every kind', () => {
-    for (const kind of kinds) expect(fieldsOf(kind.schema).length, kind.name).toBeGreaterThan(0)
+  it('has the bare name of a kind that is not installed any more', () => {
+    expect(titleOf([postbox], 'fax', true)).toBe('fax')
   })
 })

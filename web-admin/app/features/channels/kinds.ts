@@ -1,8 +1,9 @@
-/** Which kinds of channel there are and what each asks for, as their JSON Schemas say. */
+/** What a kind of channel asks for, as its JSON Schema says; third parties' kinds say it the same way. */
 
-import told from './kinds.json'
+import type { Schemas } from '../../api/paths'
 
 interface Shape {
+  $ref?: string
   type?: string
   format?: string
   enum?: string[]
@@ -14,26 +15,21 @@ interface Shape {
 
 interface Property extends Shape {
   title?: string
+  title_zh?: string
   description?: string
+  description_zh?: string
   default?: unknown
-  /** We make it up; nobody enters it. */
-  generated?: boolean
   /** The server keeps it by itself when that setting changes. */
   previous_of?: string
 }
 
-export interface Schema {
+interface Schema {
   properties: Record<string, Property>
+  $defs?: Record<string, Shape>
   required?: string[]
 }
 
-export interface Kind {
-  name: string
-  title: string
-  /** Its platform must be told our address. */
-  callback: boolean
-  schema: Schema
-}
+export type Kind = Schemas['ChannelKindOut']
 
 export type FieldType = 'text' | 'long' | 'secret' | 'number' | 'flag' | 'choice' | 'list' | 'colour'
 
@@ -41,7 +37,10 @@ export interface Field {
   name: string
   type: FieldType
   title: string
+  /** Empty where the kind has none. */
+  titleZh: string
   hint: string
+  hintZh: string
   isRequired: boolean
   choices: string[]
   maxLength: number
@@ -55,27 +54,36 @@ const LONGEST_TEXT = 10_000
 /** What only private installations change; the form shows it last. */
 const ADDRESS = /^(base|api|oapi|login|websocket)_url$/
 
-export const kinds: Kind[] = told as unknown as Kind[]
-
-export function kindOf(name: string): Kind | undefined {
-  return kinds.find((kind) => kind.name === name)
-}
-
 /** What a person is asked for, the necessary first. */
-export function fieldsOf({ properties, required = [] }: Schema): Field[] {
+export function fieldsOf({ settings, generated }: Pick<Kind, 'settings' | 'generated'>): Field[] {
+  const { properties = {}, required = [], $defs = {} } = settings as Partial<Schema>
   return Object.entries(properties)
-    .filter(([, property]) => !property.generated && property.previous_of === undefined)
-    .map(([name, property]) => fieldOf(name, property, required.includes(name)))
+    .filter(([name, property]) => !generated.includes(name) && property.previous_of === undefined)
+    .map(([name, property]) => fieldOf(name, property, shapeOf(property, $defs), required.includes(name)))
     .toSorted((one, other) => rank(one) - rank(other))
 }
 
-function fieldOf(name: string, property: Property, isRequired: boolean): Field {
+/** The kind's name for people; of one that is not installed any more, its own. */
+export function titleOf(kinds: readonly Kind[], name: string, isChinese: boolean): string {
+  const kind = kinds.find((each) => each.name === name)
+  if (!kind) return name
+  return isChinese ? kind.title_zh : kind.title
+}
+
+/** What is entered, where the schema says so elsewhere, or that it may be absent. */
+function shapeOf(property: Property, defs: Record<string, Shape>): Shape {
   const shape = property.anyOf?.find(({ type }) => type !== 'null') ?? property
+  return defs[shape.$ref?.split('/').at(-1) ?? ''] ?? shape
+}
+
+function fieldOf(name: string, property: Property, shape: Shape, isRequired: boolean): Field {
   return {
     name,
     type: typeOf(name, shape),
     title: property.title ?? name,
+    titleZh: property.title_zh ?? '',
     hint: property.description ?? '',
+    hintZh: property.description_zh ?? property.description ?? '',
     isRequired,
     choices: shape.enum ?? [],
     maxLength: shape.maxLength ?? LONGEST_TEXT,

@@ -5,11 +5,10 @@ import type { Schemas } from '../../api/paths'
 import type { Instance, Page } from '../../api/types'
 
 export type Happening = Schemas['TimelineOut']
+/** Which lines of the timeline. */
+export type About = Schemas['About']
 /** Where the address takes the action's name. */
 export type InstanceAction = 'start' | 'stop' | 'restart' | 'hibernate'
-
-/** The newest lines that are shown. */
-export const LOG_LINES = 1_000
 
 export function getInstance(id: string, signal: AbortSignal): Promise<Instance> {
   return api.get('/instances/{instance_id}', { path: { instance_id: id }, signal })
@@ -31,11 +30,20 @@ export async function deleteInstance(id: string): Promise<void> {
   await api.delete('/instances/{instance_id}', { path: { instance_id: id } })
 }
 
-export function listTimeline(id: string, cursor: string | null, signal: AbortSignal): Promise<Page<Happening>> {
-  return api.get('/instances/{instance_id}/timeline', { path: { instance_id: id }, query: { cursor }, signal })
+export function listTimeline(
+  id: string,
+  about: About,
+  cursor: string | null,
+  signal: AbortSignal,
+): Promise<Page<Happening>> {
+  return api.get('/instances/{instance_id}/timeline', { path: { instance_id: id }, query: { about, cursor }, signal })
 }
 
-export async function getLogs(id: string, signal: AbortSignal): Promise<string[]> {
-  const query = { tail: LOG_LINES }
-  return (await api.get('/instances/{instance_id}/logs', { path: { instance_id: id }, query, signal })).lines
+/** The end of the log and what comes behind it, as it comes. */
+export function openLog(id: string, tail: number, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+  return api.stream('/instances/{instance_id}/logs', {
+    path: { instance_id: id },
+    query: { tail, follow: true },
+    signal,
+  })
 }
