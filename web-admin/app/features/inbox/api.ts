@@ -48,13 +48,14 @@ export function getConversation(id: string, signal: AbortSignal): Promise<Standi
   return api.get('/conversations/{conversation_id}', { path: one(id), signal })
 }
 
-/** Newest first; the cursor leads to older ones. */
+/** Newest first, of those before a number where one is given; the cursor leads to older ones. */
 export async function listMessages(
   id: string,
   cursor: string | null,
+  before: number | null,
   signal: AbortSignal,
 ): Promise<Page<Message>> {
-  const query = { cursor, order: 'desc' as const, limit: 100 }
+  const query = { cursor, order: 'desc' as const, limit: 100, before_number: before }
   const page = await api.get('/conversations/{conversation_id}/messages', { path: one(id), query, signal })
   return page as Page<Message>
 }
