@@ -7,6 +7,7 @@ import { answersRoutes } from './features/answers/routes'
 import { auditRoutes } from './features/audit/routes'
 import { blacklistRoutes } from './features/blacklist/routes'
 import { companyRoutes } from './features/company/routes'
+import { contactsRoutes } from './features/contacts/routes'
 import { fleetRoutes } from './features/fleet/routes'
 import { inboxRoutes } from './features/inbox/routes'
 import { instanceRoutes } from './features/instance/routes'
@@ -15,6 +16,7 @@ import { lettersRoutes } from './features/letters/routes'
 import { overviewRoutes } from './features/overview/routes'
 import { providersRoutes } from './features/providers/routes'
 import { rolloutsRoutes } from './features/rollouts/routes'
+import { searchRoutes } from './features/search/routes'
 import { signInRoutes } from './features/signin/routes'
 import { teamRoutes } from './features/team/routes'
 import { tenantsRoutes } from './features/tenants/routes'
@@ -37,6 +39,8 @@ declare module 'vue-router' {
 /** Every feature's pages, inside the shell. */
 export const pages: RouteRecordRaw[] = [
   ...inboxRoutes,
+  ...searchRoutes,
+  ...contactsRoutes,
   ...overviewRoutes,
   ...instanceRoutes,
   ...answersRoutes,

@@ -1,6 +1,6 @@
 /** One conversation: who owns it, what was said, and what is on its way. */
 
-import { computed, onMounted, onScopeDispose, ref, shallowRef, watch } from 'vue'
+import { computed, onMounted, ref, shallowRef, watch } from 'vue'
 import type { Conversation } from '../../api/types'
 import { useChanges } from '../../async/changes'
 import { usePages } from '../../async/pages'
@@ -29,9 +29,8 @@ function useAsides(id: string, from: () => number | null, isHere: (event: Stream
 /** Messages behind the one that somebody looks for, and as many more whenever they come to the end. */
 const BEHIND = 50
 
-/** `at`: the message to begin with; without one the newest. */
-export function useThread(id: string, at: number | null = null) {
-  const conversation = useResource((signal) => getConversation(id, signal))
+/** What was said, from the end, or around a message that somebody looks for. */
+function useMessages(id: string, at: number | null, lastNumber: () => number) {
   /** Of a look at what was said earlier: where it ends. What follows is not loaded. */
   const until = shallowRef(at === null ? null : at + BEHIND)
   let isGrowing = false
@@ -40,6 +39,31 @@ export function useThread(id: string, at: number | null = null) {
   const outbox = useOutbox(id, (message) => {
     if (until.value === null) pages.patch((page) => withMessage(page, message))
   })
+
+  /** More of what follows an earlier message; at the end of it the thread goes on as usual. */
+  async function loadNewer(): Promise<void> {
+    if (until.value === null || isGrowing) return
+    isGrowing = true
+    const next = until.value + BEHIND
+    until.value = next > lastNumber() ? null : next
+    await pages.refresh()
+    isGrowing = false
+  }
+
+  async function goToNewest(): Promise<void> {
+    if (until.value === null) return
+    until.value = null
+    await pages.reload()
+  }
+
+  return { until, pages, messages, outbox, loadNewer, goToNewest }
+}
+
+/** `at`: the message to begin with; without one the newest. */
+export function useThread(id: string, at: number | null = null) {
+  const conversation = useResource((signal) => getConversation(id, signal))
+  const said = useMessages(id, at, () => conversation.data.value?.last_number ?? Infinity)
+  const { until, pages, messages, outbox, loadNewer, goToNewest } = said
   const hasOlder = computed(() => Boolean(pages.data.value?.next))
   const from = () => (pages.data.value === null ? null : hasOlder.value ? (messages.value[0]?.number ?? 0) : 0)
   const { notes, transfers } = useAsides(id, from, isHere)
@@ -92,26 +116,11 @@ export function useThread(id: string, at: number | null = null) {
     await Promise.all([conversation.reload(), pages.reload()])
   }
 
-  /** More of what follows an earlier message; at the end of it the thread goes on as usual. */
-  async function loadNewer(): Promise<void> {
-    if (until.value === null || isGrowing) return
-    isGrowing = true
-    const next = until.value + BEHIND
-    until.value = next > (conversation.data.value?.last_number ?? Infinity) ? null : next
-    await pages.refresh()
-    isGrowing = false
-  }
-
-  async function goToNewest(): Promise<void> {
-    if (until.value === null) return
-    until.value = null
-    await pages.reload()
-  }
-
   /** What an answer said of the owner, ahead of the stream. */
   function own(changed: Conversation): void {
     conversation.patch((one) => (changed.owner_version > one.owner_version ? { ...one, ...changed } : one))
   }
 
-  return { conversation, pages, messages, entries, notes, outbox, isBotBusy, isEarlier: computed(() => until.value !== null), loadNewer, goToNewest, reload, own }
+  const isEarlier = computed(() => until.value !== null)
+  return { conversation, pages, messages, entries, notes, outbox, isBotBusy, isEarlier, loadNewer, goToNewest, reload, own }
 }
