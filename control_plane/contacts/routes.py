@@ -43,6 +43,7 @@ class Asked(BaseModel):
     text: Annotated[str | None, Query(min_length=1, max_length=MAX_TEXT)] = None
     tag_id: UUID | None = None
     channel_id: UUID | None = None
+    blocked: bool | None = None
 
 
 @router.get("")
@@ -56,6 +57,7 @@ async def list_contacts(
         actor=call.actor,
         before=window.after_id(),
         limit=window.limit,
+        now=call.now,
     )
     items = [ContactEntryOut(**entry) for entry in await _entries(call, found.rows)]
     return Page(items=items, next=cursor(found.next_id) if found.next_id else None)

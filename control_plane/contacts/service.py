@@ -16,6 +16,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.access import audit, view
 from control_plane.access.permissions import Actor
 from control_plane.contacts.schemas import MAX_FIELDS, ContactPatch
+from control_plane.conversations import service as conversations
 from control_plane.conversations.search import form
 from control_plane.db.session import driver
 from control_plane.kit.errors import Conflict, Invalid, not_found
@@ -37,19 +38,30 @@ FROM contacts AS p JOIN channels AS h ON h.id = p.channel_id
 LEFT JOIN contact_cards AS k ON k.contact_id = p.id
 """
 _SAID = "search_form(coalesce(p.name, '') || ' ' || coalesce(k.remark, ''))"
-# $3 is a channel, $4 a tag, $5 a text; each may be none.
+# $3 is a channel, $4 a tag, $6 a text; each may be none. $5 is now.
 _FITTING = """
 p.tenant_id = $1 AND p.id < $2 AND ($3::uuid IS NULL OR p.channel_id = $3)
 AND ($4::uuid IS NULL OR p.id IN (SELECT contact_id FROM contact_tags WHERE tag_id = $4))
+AND $5::timestamptz IS NOT NULL {standing}
 """
+_STANDINGS = {
+    None: "",
+    True: f"AND p.id IN ({conversations.BLOCKED.format(now='$5')})",
+    False: f"AND p.id NOT IN ({conversations.BLOCKED.format(now='$5')})",
+}
 _FLOOR = f"""
-SELECT p.id FROM contacts AS p WHERE {_FITTING} ORDER BY p.id DESC OFFSET $5 LIMIT 1
+SELECT p.id FROM contacts AS p WHERE {_FITTING} ORDER BY p.id DESC OFFSET $6 LIMIT 1
 """  # noqa: S608 - our own constants
 _FOUND = f"""
-{_COLUMNS} WHERE {_FITTING} AND p.id >= $6
-    AND ($5::text IS NULL OR position(search_form($5) IN {_SAID}) > 0)
-ORDER BY p.id DESC LIMIT $7
+{_COLUMNS} WHERE {_FITTING} AND p.id >= $7
+    AND ($6::text IS NULL OR position(search_form($6) IN {_SAID}) > 0)
+ORDER BY p.id DESC LIMIT $8
 """
+# By whether they are to be blocked ones, or not, or either.
+_QUERIES = {
+    blocked: (_FLOOR.replace("{standing}", standing), _FOUND.replace("{standing}", standing))
+    for blocked, standing in _STANDINGS.items()
+}
 _ONE = f"{_COLUMNS} WHERE p.id = $1"
 _TALKS = """
 SELECT id, channel_id, owner, last_number, last_message_at, preview, created_at
@@ -74,6 +86,7 @@ class Wanted:
     text: str | None = None
     tag_id: UUID | None = None
     channel_id: UUID | None = None
+    blocked: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +98,21 @@ class Found:
 
 
 async def find(
-    session: AsyncSession, wanted: Wanted, *, actor: Actor, before: UUID | None, limit: int
+    session: AsyncSession,
+    wanted: Wanted,
+    *,
+    actor: Actor,
+    before: UUID | None,
+    limit: int,
+    now: datetime,
 ) -> Found:
     """A page of contacts; one with a text may be short, or empty, although more follow."""
     connection = await driver(session)
     text = form(wanted.text) if wanted.text else None
-    given = (actor.tenant, before or _LAST, wanted.channel_id, wanted.tag_id)
-    floor = await connection.fetchval(_FLOOR, *given, LOOKED_THROUGH - 1) if text else None
-    rows = await connection.fetch(_FOUND, *given, text, floor or _FIRST, limit + 1)
+    given = (actor.tenant, before or _LAST, wanted.channel_id, wanted.tag_id, now)
+    floors, contacts = _QUERIES[wanted.blocked]
+    floor = await connection.fetchval(floors, *given, LOOKED_THROUGH - 1) if text else None
+    rows = await connection.fetch(contacts, *given, text, floor or _FIRST, limit + 1)
     more = rows[limit - 1]["id"] if len(rows) > limit else floor
     rows = rows[:limit]
     if text and actor.masked:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from adapters.model import Segment
@@ -42,6 +42,8 @@ router = APIRouter(prefix="/conversations", tags=["conversations"], route_class=
 Reader = Annotated[Call, permit(Permission.CONVERSATIONS_READ)]
 Writer = Annotated[Call, permit(Permission.CONVERSATIONS_WRITE)]
 WindowDep = Annotated[Window, Depends()]
+# Up to what the column holds.
+BeforeNumber = Annotated[int | None, Query(ge=1, lt=2**62)]
 
 
 class Asked(BaseModel):
@@ -119,12 +121,17 @@ async def list_messages(
     call: Reader,
     window: WindowDep,
     order: Literal["asc", "desc"] = "asc",
+    before_number: BeforeNumber = None,
 ) -> Page[MessageOut]:
-    """What was said, from the beginning, or from the end with `order=desc`."""
+    """What was said, from the beginning, or from the end with `order=desc`.
+
+    With `before_number` only messages of a lower number: what was said up to some moment.
+    """
     rows = await service.thread(
         call.session,
         conversation_id,
         position=window.after_number(),
+        below=before_number,
         newest_first=order == "desc",
         limit=window.limit,
     )

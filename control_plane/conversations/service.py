@@ -57,15 +57,16 @@ SELECT $1, $2, $3, $4 FROM work WHERE kind = $5 AND key = $2
 ON CONFLICT (conversation_id) DO UPDATE
 SET owner_version = excluded.owner_version, member_id = excluded.member_id
 """
-_BLOCKED = """
-SELECT DISTINCT c.id FROM contacts AS c
+# The contacts who are on the blacklist at a moment.
+BLOCKED = """
+SELECT c.id FROM contacts AS c
 JOIN channels AS h ON h.id = c.channel_id
 JOIN blacklist_entries AS e ON e.tenant_id = c.tenant_id AND e.platform_id = c.platform_id
     AND e.kind IN ('', h.kind) AND (e.channel_id IS NULL OR e.channel_id = h.id)
     AND (e.instance_id IS NULL OR e.instance_id = h.instance_id)
-    AND (e.expires_at IS NULL OR e.expires_at > $2)
-WHERE c.id = ANY ($1::uuid[])
+    AND (e.expires_at IS NULL OR e.expires_at > {now})
 """
+_BLOCKED = BLOCKED.format(now="$2") + "WHERE c.id = ANY ($1::uuid[])"
 # The last thing that a colleague said behind a number.
 _SINCE = """
 SELECT sender_name, created_at FROM messages
@@ -114,6 +115,7 @@ async def thread(
     conversation_id: UUID,
     *,
     position: int | None,
+    below: int | None = None,
     newest_first: bool,
     limit: int,
 ) -> Sequence[Any]:
@@ -121,6 +123,8 @@ async def thread(
     await get(session, conversation_id)
     after = position if position is not None and not newest_first else 0
     before = position if position is not None and newest_first else _MAX_NUMBER
+    if below is not None:
+        before = min(before, below)
     query = _THREAD.format(order="DESC" if newest_first else "ASC")
     rows: Sequence[Any] = await (await driver(session)).fetch(
         query, conversation_id, after, before, limit + 1

@@ -1,9 +1,10 @@
-"""How it was: asked once a member's conversation has ended, answered with a number from 1 to 5.
+"""How it was: asked once a member's conversation has ended, answered with 1 to 5, or with stars.
 
 Only the very next thing that the customer says may be the answer. It begins no turn and the
 conversation is closed again; anything else ends the question and is an ordinary message.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,11 +27,17 @@ from control_plane.routing.waiting import SYSTEM
 from control_plane.stream.log import Entry
 
 WORST, BEST = 1, 5
+# What a page with buttons sends: so many full stars, the others empty, and words below them.
+_STARS = re.compile(f"(★{{{WORST},{BEST}}})(☆*)")
 
 # The question that is open in a conversation; for statements that ask among other things.
 OPEN = """
 SELECT q.id FROM routing_ratings AS q WHERE q.conversation_id = {conversation}
 AND q.score IS NULL AND q.expires_at > {now} ORDER BY q.id DESC LIMIT 1
+"""
+_QUESTION = """
+SELECT id, expires_at FROM routing_ratings
+WHERE conversation_id = $1 AND score IS NULL AND expires_at > $2 ORDER BY id DESC LIMIT 1
 """
 _ENDED = """
 SELECT conversation_id, owner_version, member_id FROM routing_endings
@@ -86,6 +93,14 @@ class Ended:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question that nobody has answered yet."""
+
+    id: UUID
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Taken:
     """Answers that were taken: when to look at those conversations again, and what to tell."""
 
@@ -97,7 +112,13 @@ NOTHING = Taken()
 
 
 def score(text: str) -> int | None:
-    """The number that somebody wrote, and nothing else but perhaps a unit or a full stop."""
+    """The number that somebody wrote, and nothing else but perhaps a unit or a full stop.
+
+    Stars in a line of their own are unmistakable, so words may follow below them.
+    """
+    stars = _STARS.fullmatch(text.strip().partition("\n")[0].strip())
+    if stars and len(stars[0]) <= BEST:
+        return len(stars[1])
     plain = unicodedata.normalize("NFKC", text).strip().rstrip(".!。分星 ")
     if len(plain) != 1 or not plain.isdecimal():
         return None
@@ -109,6 +130,12 @@ async def ended(session: Session, tenant_id: UUID, *, limit: int) -> list[Ended]
     """Those that nobody has taken up."""
     rows = await (await driver(session)).fetch(_ENDED, tenant_id, limit)
     return [Ended(**row) for row in rows]
+
+
+async def question(session: Session, conversation_id: UUID, *, now: datetime) -> Question | None:
+    """The question that is open in a conversation."""
+    row = await (await driver(session)).fetchrow(_QUESTION, conversation_id, now)
+    return None if row is None else Question(id=row["id"], expires_at=row["expires_at"])
 
 
 async def ask(session: AsyncSession, one: Ended, kept: Kept, *, now: datetime) -> Entry | None:

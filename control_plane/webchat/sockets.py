@@ -25,6 +25,7 @@ from control_plane.access.limits import Charge
 from control_plane.channels.callbacks import Callbacks
 from control_plane.channels.settings import unseal
 from control_plane.conversations import service as conversations
+from control_plane.conversations.models import Owner
 from control_plane.conversations.segments import encode
 from control_plane.db.session import DATABASE_ERRORS, Database, Scope
 from control_plane.kit import tracing
@@ -32,6 +33,8 @@ from control_plane.kit.backoff import come_back
 from control_plane.kit.errors import BotyardError
 from control_plane.kit.ids import fingerprint, new_id, new_token
 from control_plane.media import links, refs
+from control_plane.routing import ratings
+from control_plane.routing.ratings import Question
 from control_plane.tenants import service as tenants
 from control_plane.webchat import frames, pictures, store
 from control_plane.webchat.frames import BadFrame, Frame, Picture, Resume, Write
@@ -72,6 +75,7 @@ class Guest:
     visitor: UUID | None = None
     seq: int = 0
     owner: tuple[str, int] | None = None
+    question: UUID | None = None
     own: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_OWN))
 
     @property
@@ -368,6 +372,11 @@ class Sockets:
             conversation = await conversations.find(
                 session, guest.place.channel_id, str(visitor_id)
             )
+            question = None
+            # It is asked behind an end.
+            if conversation is not None and (guest.question or conversation.owner == Owner.CLOSED):
+                now = self._house.clock.now()
+                question = await ratings.question(session, conversation.id, now=now)
         for seq, shown in news:
             if shown.client_id is None or shown.client_id not in guest.own:
                 await _send(socket, shown)
@@ -377,7 +386,19 @@ class Sockets:
             if owner != guest.owner:
                 guest.owner = owner
                 await _send(socket, {"type": "state", "owner": conversation.owner})
+        await _ask(socket, guest, question)
         return len(news) == store.PAGE
+
+
+async def _ask(socket: WebSocket, guest: Guest, question: Question | None) -> None:
+    """Have the page offer buttons for how it was, or take them away again."""
+    asked = question.id if question else None
+    if asked == guest.question:
+        return
+    guest.question = asked
+    until = question.expires_at.isoformat() if question else None
+    frame = {"type": "question", "id": str(asked) if asked else None, "until": until}
+    await _send(socket, frame)
 
 
 def _segments(text: str, picture: UUID | None) -> list[Segment]:

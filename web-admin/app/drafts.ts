@@ -1,6 +1,8 @@
 /** Texts that a person has not sent yet, kept in their browser until they sign out. */
 
 const PREFIX = 'botyard.draft.'
+/** Replies that were sent and that the server has not confirmed (`features/inbox/unsent.ts`). */
+export const UNSENT_PREFIX = 'botyard.unsent.'
 /** The least recently written give way, so that drafts never fill the browser's store. */
 const MAX_DRAFTS = 100
 
@@ -28,14 +30,18 @@ export function draftsIn(store: Storage, member: string, now: () => number): Dra
   return { read: (of) => (store.getItem(keyOf(of)) ?? '').replace(/^\d+(?:\.\d+)? /, ''), write }
 }
 
+/** Also of replies that are not confirmed. */
 export function forgetDrafts(store: Storage): void {
-  for (const key of draftKeys(store)) store.removeItem(key)
+  for (const prefix of [PREFIX, UNSENT_PREFIX]) for (const key of keysOf(store, prefix)) store.removeItem(key)
 }
 
 /** Newest first. */
 function draftKeys(store: Storage): string[] {
   const age = (key: string) => Number.parseFloat(store.getItem(key) ?? '')
-  return Array.from({ length: store.length }, (_, index) => store.key(index) ?? '')
-    .filter((key) => key.startsWith(PREFIX))
-    .toSorted((one, other) => age(other) - age(one))
+  return keysOf(store, PREFIX).toSorted((one, other) => age(other) - age(one))
+}
+
+/** What a store holds under names that begin so. */
+export function keysOf(store: Storage, prefix: string): string[] {
+  return Array.from({ length: store.length }, (_, index) => store.key(index) ?? '').filter((key) => key.startsWith(prefix))
 }

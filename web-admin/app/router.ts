@@ -8,6 +8,7 @@ import { auditRoutes } from './features/audit/routes'
 import { blacklistRoutes } from './features/blacklist/routes'
 import { companyRoutes } from './features/company/routes'
 import { entryRoutes } from './features/entry/routes'
+import { contactsRoutes } from './features/contacts/routes'
 import { fleetRoutes } from './features/fleet/routes'
 import { inboxRoutes } from './features/inbox/routes'
 import { instanceRoutes } from './features/instance/routes'
@@ -17,6 +18,7 @@ import { overviewRoutes } from './features/overview/routes'
 import { providersRoutes } from './features/providers/routes'
 import { rolloutsRoutes } from './features/rollouts/routes'
 import { routingRoutes } from './features/routing/routes'
+import { searchRoutes } from './features/search/routes'
 import { signInRoutes } from './features/signin/routes'
 import { signOnRoutes } from './features/signon/routes'
 import { teamRoutes } from './features/team/routes'
@@ -42,6 +44,8 @@ declare module 'vue-router' {
 /** Every feature's pages, inside the shell. */
 export const pages: RouteRecordRaw[] = [
   ...inboxRoutes,
+  ...searchRoutes,
+  ...contactsRoutes,
   ...overviewRoutes,
   ...instanceRoutes,
   ...answersRoutes,

@@ -4,14 +4,15 @@
  * the page but the button and the open chat. Styles are constructed, so a strict style-src is fine.
  */
 
-import { HOST_PARAMETER } from '../widget/model/host-protocol'
+import { HOST_PARAMETER, LANGUAGE_PARAMETER, THEME_PARAMETER } from '../widget/model/host-protocol'
 import type { ToChat, ToHost } from '../widget/model/host-protocol'
 import styles from './loader.css?inline'
 
 const script = document.currentScript as HTMLScriptElement
 const token = encodeURIComponent(script.dataset.token ?? '')
 const origin = new URL(script.src).origin
-const isChinese = navigator.language.startsWith('zh')
+const { language, theme } = script.dataset
+const isChinese = (language ?? navigator.language).startsWith('zh')
 const memory = `botyard.${token}`
 
 const button = document.createElement('button')
@@ -65,7 +66,10 @@ function load(): void {
     isLoaded = true
     tellShown()
   }
-  frame.src = `${origin}/webchat/${token}#${HOST_PARAMETER}=${encodeURIComponent(window.location.origin)}`
+  const wishes = new URLSearchParams({ [HOST_PARAMETER]: window.location.origin })
+  if (language) wishes.set(LANGUAGE_PARAMETER, language)
+  if (theme) wishes.set(THEME_PARAMETER, theme)
+  frame.src = `${origin}/webchat/${token}#${String(wishes)}`
   try {
     sessionStorage.setItem(memory, '1')
   } catch {

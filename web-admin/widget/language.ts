@@ -46,6 +46,10 @@ const zh = {
   outboxFull: '未送达的消息太多，请等连接恢复后再发送。',
   tooLong: '消息过长：{count} / {limit} 字',
   newMessages: '有新消息',
+  rate: '这次服务怎么样？',
+  stars: '{count} 星（最高 {best} 星）',
+  rateWords: '还想说点什么？（可不填）',
+  notNow: '暂不评价',
 }
 
 export type Word = keyof typeof zh
@@ -89,6 +93,10 @@ const en: Record<Word, string> = {
   outboxFull: 'Too many messages are waiting; please wait for the connection.',
   tooLong: 'Too long: {count} of {limit} characters',
   newMessages: 'New messages',
+  rate: 'How was it?',
+  stars: '{count} of {best} stars',
+  rateWords: 'Anything to add? (optional)',
+  notNow: 'Not now',
 }
 
 const words: Record<Language, Record<Word, string>> = { 'zh-CN': zh, en }
@@ -104,7 +112,7 @@ export function chooseLanguage(preferred: readonly string[]): Language {
 
 const language = ref<Language>('en')
 
-/** Picks the language at the start: what the visitor chose before, else the browser's. */
+/** Picks the language at the start: what the visitor chose before, else what is preferred. */
 export function initLanguage(storage: Storage | null, preferred: readonly string[]): void {
   const stored = LANGUAGES.find((candidate) => candidate === storage?.getItem(STORAGE_KEY))
   apply(stored ?? chooseLanguage(preferred))

@@ -4,6 +4,7 @@ import { createApp } from 'vue'
 import ChatPage from './ChatPage.vue'
 import { initLanguage } from './language'
 import { findHost } from './model/host'
+import { LANGUAGE_PARAMETER, THEME_PARAMETER } from './model/host-protocol'
 import { Session } from './model/session'
 import { PICTURES, loadPicture, storePicture } from './model/pictures'
 import { browserStorage, conversationStorage } from './model/storage'
@@ -12,7 +13,10 @@ import './style.css'
 
 const token = /^\/webchat\/([^/]+)/.exec(window.location.pathname)?.[1] ?? ''
 const area = browserStorage()
-initLanguage(area, navigator.languages)
+const wishes = new URLSearchParams(window.location.hash.slice(1))
+initLanguage(area, [wishes.get(LANGUAGE_PARAMETER) ?? [], navigator.languages].flat())
+const theme = wishes.get(THEME_PARAMETER)
+if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme
 
 const socketUrl = new URL(`/webchat/${token}/ws`, window.location.href)
 socketUrl.protocol = socketUrl.protocol.replace('http', 'ws')

@@ -77,6 +77,15 @@ class TestList:
         assert await names(bot.owner, tag_id=tag) == ["Lin"]
         assert await names(bot.owner, tag_id=tag, text="mei") == []
 
+    async def test_tells_who_is_blocked_from_who_is_not(self, bot: Bot, contact) -> None:
+        await bot.hears("hello", key="mei")
+        await bot.owner.post("/blacklist", {"contact_id": contact})
+
+        assert await names(bot.owner, blocked=True) == ["Lin"]
+        assert await names(bot.owner, blocked=False) == ["Mei"]
+        assert await names(bot.owner, blocked=True, text="mei") == []
+        assert await names(bot.owner) == ["Mei", "Lin"]
+
     async def test_finds_no_number_digit_by_digit(self, bot: Bot, contact, colleague) -> None:
         await bot.owner.patch(f"/contacts/{contact}", {"remark": f"call {PHONE}"})
         await bot.owner.patch("/tenant", {"mask_numbers": True})

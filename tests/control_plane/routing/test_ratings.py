@@ -33,6 +33,19 @@ class TestScore:
     def test_is_a_number_however_it_is_written(self, text: str, given: int) -> None:
         assert score(text) == given
 
+    @pytest.mark.parametrize(
+        ("text", "given"),
+        [("★★★★★", 5), ("★☆☆☆☆", 1), ("★★★", 3), ("★★★★☆\nquick and kind", 4), (" ★★ \r\n5", 2)],
+    )
+    def test_is_as_many_as_the_full_stars_in_the_first_line(self, text: str, given: int) -> None:
+        assert score(text) == given
+
+    @pytest.mark.parametrize(
+        "text", ["☆☆☆☆☆", "★★★★★★", "★★★★★☆", "☆★", "★★ nice", "nice\n★★", "5\nbottles"]
+    )
+    def test_is_not_what_only_looks_like_stars(self, text: str) -> None:
+        assert score(text) is None
+
     @pytest.mark.parametrize("text", ["", "0", "6", "55", "1 or 2", "five", "5 bottles", "٥٥", "½"])
     def test_is_nothing_else(self, text: str) -> None:
         assert score(text) is None

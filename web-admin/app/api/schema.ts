@@ -1938,6 +1938,8 @@ export interface paths {
          * List Messages
          * @description What was said, from the beginning, or from the end with `order=desc`.
          *
+         *     With `before_number` only messages of a lower number: what was said up to some moment.
+         *
          *     Needs the permission `conversations.read`.
          */
         get: operations["list_messages"];
@@ -10881,6 +10883,7 @@ export interface operations {
         parameters: {
             query?: {
                 order?: "asc" | "desc";
+                before_number?: number | null;
                 limit?: number;
                 cursor?: string | null;
             };
@@ -11073,6 +11076,7 @@ export interface operations {
                 text?: string | null;
                 tag_id?: string | null;
                 channel_id?: string | null;
+                blocked?: boolean | null;
             };
             header?: {
                 /** @description Where an operator with support access looks. */

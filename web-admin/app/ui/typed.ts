@@ -23,6 +23,6 @@ export function typedAt(text: string, caret: number, mark: Mark): Typed | null {
 }
 
 /** The text with the choice in the place of what was typed, and where the caret goes. */
-export function chosen(text: string, { from, to }: Typed, words: string): { text: string; caret: number } {
+export function chosen(text: string, { from, to }: { from: number; to: number }, words: string): { text: string; caret: number } {
   return { text: text.slice(0, from) + words + text.slice(to), caret: from + words.length }
 }

@@ -22,9 +22,20 @@ export function useTyped(text: Ref<string>, field: () => HTMLTextAreaElement | u
     typed.value = null
   }
 
+  /** In the place of what was typed behind the mark. */
   function put(words: string): void {
-    if (!typed.value) return
-    const after = chosen(text.value, typed.value, words)
+    if (typed.value) replace(typed.value, words)
+  }
+
+  /** Where the caret is, or in the place of what is selected. */
+  function insert(words: string): void {
+    const element = field()
+    const end = text.value.length
+    replace({ from: element?.selectionStart ?? end, to: element?.selectionEnd ?? end }, words)
+  }
+
+  function replace(place: { from: number; to: number }, words: string): void {
+    const after = chosen(text.value, place, words)
     text.value = after.text
     typed.value = null
     void nextTick(() => {
@@ -33,5 +44,5 @@ export function useTyped(text: Ref<string>, field: () => HTMLTextAreaElement | u
     })
   }
 
-  return { typed, look, dismiss, put }
+  return { typed, look, dismiss, put, insert }
 }

@@ -29,7 +29,7 @@ function after(...events: (ConversationEvent | ServerFrame)[]): Conversation {
 }
 
 function isOurs(event: ConversationEvent | ServerFrame): event is ConversationEvent {
-  return ['frame', 'composed', 'stored', 'refused', 'discarded'].includes(event.type)
+  return ['frame', 'composed', 'stored', 'refused', 'discarded', 'waved'].includes(event.type)
 }
 
 function withPicture(id: string): ConversationEvent {
@@ -122,6 +122,24 @@ describe('reduce', () => {
     expect(ids(state)).toEqual(['m9'])
     expect(unsent(state).map(({ id }) => id)).toEqual(['c1'])
     expect(state.visitor).toBe('v2')
+  })
+
+  it('asks how it was once, whatever the server tells again', () => {
+    const asked: ServerFrame = { type: 'question', question: { id: 'q1', until: '2026-01-01T00:00:00Z' } }
+    expect(after(asked).question?.id).toBe('q1')
+    expect(after(asked, { type: 'question', question: null }).question).toBeNull()
+    for (const answer of [composed('c1'), { type: 'waved' } as const]) {
+      const state = after(asked, answer, asked)
+      expect(state).toMatchObject({ question: null, answered: 'q1' })
+      const next: ServerFrame = { type: 'question', question: { id: 'q2', until: '2026-01-02T00:00:00Z' } }
+      expect(reduce(state, { type: 'frame', frame: next }).question?.id).toBe('q2')
+    }
+  })
+
+  it('does not know what is asked before a new connection tells', () => {
+    const asked: ServerFrame = { type: 'question', question: { id: 'q1', until: '2026-01-01T00:00:00Z' } }
+    const state = after(asked, { type: 'welcome', visitor: 'v', messages: [], reset: false, heading })
+    expect(state).toMatchObject({ question: null, answered: null })
   })
 
   it('takes no more messages than the outbox holds', () => {

@@ -4,7 +4,7 @@
  * server's id, the visitor's own also by the id that this browser gave them.
  */
 
-import type { Heading, Message, Owner, Segment, ServerFrame } from './protocol'
+import type { Heading, Message, Owner, Question, Segment, ServerFrame } from './protocol'
 
 /** Unsent messages kept at most; then the composer asks to wait, nothing is dropped. */
 export const MAX_OUTBOX_MESSAGES = 100
@@ -45,6 +45,10 @@ export interface Conversation {
   outbox: Outgoing[]
   owner: { kind: Owner; name: string | null }
   heading: Heading
+  /** How it was, while that is asked here. */
+  question: Question | null
+  /** The last question that was answered, or waved away: it is asked once. */
+  answered: string | null
   problem: Refusal | null
 }
 
@@ -54,6 +58,7 @@ export type ConversationEvent =
   | { type: 'stored'; id: string; mediaId: string }
   | { type: 'refused'; id: string; refusal: Refusal }
   | { type: 'discarded'; id: string }
+  | { type: 'waved' }
 
 export const emptyConversation: Conversation = {
   visitor: null,
@@ -62,6 +67,8 @@ export const emptyConversation: Conversation = {
   outbox: [],
   owner: { kind: 'bot', name: null },
   heading: { title: null, greeting: null, accent: null },
+  question: null,
+  answered: null,
   problem: null,
 }
 
@@ -70,7 +77,8 @@ export function reduce(state: Conversation, event: ConversationEvent): Conversat
     case 'frame':
       return onFrame(state, event.frame)
     case 'composed':
-      return isFull(state) ? state : { ...state, outbox: [...state.outbox, event.outgoing] }
+      // Whatever comes next is taken for the answer, or ends the question.
+      return isFull(state) ? state : { ...waved(state), outbox: [...state.outbox, event.outgoing] }
     case 'stored':
       return changed(state, event.id, (outgoing) => ({
         ...outgoing,
@@ -80,7 +88,13 @@ export function reduce(state: Conversation, event: ConversationEvent): Conversat
       return changed(state, event.id, (outgoing) => ({ ...outgoing, refusal: event.refusal }))
     case 'discarded':
       return { ...state, outbox: without(state.outbox, event.id) }
+    case 'waved':
+      return waved(state)
   }
+}
+
+function waved(state: Conversation): Conversation {
+  return state.question ? { ...state, question: null, answered: state.question.id } : state
 }
 
 /** What to send, oldest first, whenever the server has welcomed us. */
@@ -104,7 +118,7 @@ function onFrame(state: Conversation, frame: ServerFrame): Conversation {
   switch (frame.type) {
     case 'welcome': {
       const kept = frame.reset ? { ...state, messages: [], lastId: null } : state
-      const welcomed = { ...kept, visitor: frame.visitor, heading: frame.heading, problem: null }
+      const welcomed = { ...kept, visitor: frame.visitor, heading: frame.heading, question: null, problem: null }
       return frame.messages.reduce(received, welcomed)
     }
     case 'message':
@@ -113,6 +127,8 @@ function onFrame(state: Conversation, frame: ServerFrame): Conversation {
       return acknowledged(state, frame.id, frame.messageId)
     case 'state':
       return { ...state, owner: { kind: frame.owner, name: frame.name } }
+    case 'question':
+      return { ...state, question: frame.question?.id === state.answered ? null : frame.question }
     case 'service':
     case 'upload':
       return state

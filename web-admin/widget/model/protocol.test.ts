@@ -52,6 +52,14 @@ describe('parseFrame', () => {
       { type: 'state', owner: 'waiting', name: null },
     ],
     [
+      { type: 'question', id: 'q1', until: '2026-01-01T00:00:00Z' },
+      { type: 'question', question: { id: 'q1', until: '2026-01-01T00:00:00Z' } },
+    ],
+    [
+      { type: 'question', id: null, until: null },
+      { type: 'question', question: null },
+    ],
+    [
       { type: 'service', paused: true },
       { type: 'service', paused: true },
     ],

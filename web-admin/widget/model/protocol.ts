@@ -33,6 +33,12 @@ export interface Heading {
   accent: string | null
 }
 
+/** How it was: asked behind an end, to be answered until then. */
+export interface Question {
+  id: string
+  until: string
+}
+
 export type ServerFrame =
   | { type: 'welcome'; visitor: string; messages: Message[]; reset: boolean; heading: Heading }
   | { type: 'ack'; id: string; messageId: string }
@@ -40,6 +46,7 @@ export type ServerFrame =
   | { type: 'message'; message: Message }
   | { type: 'state'; owner: Owner; name: string | null }
   | { type: 'service'; paused: boolean }
+  | { type: 'question'; question: Question | null }
   | { type: 'error'; code: string; detail: string; id: string | null; retryAfterS: number | null }
 
 export type ClientFrame =
@@ -72,6 +79,8 @@ export function parseFrame(data: unknown): ServerFrame | null {
         : null
     case 'service':
       return typeof frame.paused === 'boolean' ? { type: 'service', paused: frame.paused } : null
+    case 'question':
+      return { type: 'question', question: isText(frame.id) && isText(frame.until) ? { id: frame.id, until: frame.until } : null }
     case 'error':
       return isText(frame.code)
         ? {

@@ -54,6 +54,28 @@ describe('Session', () => {
     expect(network.last.sent).toEqual([{ type: 'resume', visitor: null, last_id: null }, first])
   })
 
+  it('sends how it was as stars, once, and remembers that over a reload', () => {
+    network.last.welcome()
+    const question = { type: 'question', id: 'q1', until: '1970-01-01T01:00:00Z' }
+    network.last.receive(question)
+    session.rate(4, '很快')
+    expect(network.last.sent.at(-1)).toEqual({ type: 'message', id: 'c1', text: '★★★★☆\n很快' })
+    session.rate(1, '')
+    expect(network.last.sent).toHaveLength(2)
+    session = start()
+    network.last.welcome()
+    network.last.receive(question)
+    expect(session.conversation.value.question).toBeNull()
+  })
+
+  it('says nothing of it when it is too late', () => {
+    network.last.welcome()
+    network.last.receive({ type: 'question', id: 'q1', until: '1969-12-31T00:00:00Z' })
+    session.rate(4, '')
+    expect(network.last.sent).toHaveLength(1)
+    expect(session.conversation.value.question).toBeNull()
+  })
+
   it('resends unchanged over a new connection until it is acknowledged', () => {
     network.last.welcome()
     session.compose('你好')

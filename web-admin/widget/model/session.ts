@@ -10,6 +10,7 @@ import { isFull, ready, reduce, unsent } from './conversation'
 import type { ConversationEvent, Outgoing } from './conversation'
 import type { ServerFrame } from './protocol'
 import type { Stored } from './pictures'
+import { inStars } from './stars'
 import type { ConversationStorage } from './storage'
 
 /** A message not confirmed by then means a dead socket or a lost answer: connect anew, resend. */
@@ -78,6 +79,19 @@ export class Session {
     this.#apply({ type: 'composed', outgoing })
     this.#transmit([outgoing])
     this.#awaitOldest()
+  }
+
+  /** Says how it was, as an ordinary message; too late there is nothing to say. */
+  rate(score: number, words: string): void {
+    const { question } = this.conversation.value
+    if (!question) return
+    if (Date.parse(question.until) > this.options.now()) this.compose(inStars(score, words))
+    this.wave()
+  }
+
+  /** Does not say how it was. */
+  wave(): void {
+    this.#apply({ type: 'waved' })
   }
 
   discard({ id }: Outgoing): void {

@@ -43,13 +43,14 @@ export function browserStorage(): Storage | null {
 function load(area: Storage, prefix: string, outPrefix: string): Conversation {
   const visitor = area.getItem(`${prefix}visitor`)
   const outbox = loadOutbox(area, outPrefix)
+  const answered = area.getItem(`${prefix}answered`)
   const transcript = readJson(area, `${prefix}transcript`)
   if (visitor === null || !Array.isArray(transcript?.messages)) {
-    return { ...emptyConversation, visitor, outbox }
+    return { ...emptyConversation, visitor, answered, outbox }
   }
   const messages = transcript.messages.map(readShown).filter((message) => message !== null)
   const lastId = typeof transcript.lastId === 'string' ? transcript.lastId : null
-  return { ...emptyConversation, visitor, outbox, messages, lastId }
+  return { ...emptyConversation, visitor, answered, outbox, messages, lastId }
 }
 
 function readShown(value: unknown): Shown | null {
@@ -91,6 +92,9 @@ function saveOutbox(area: Storage, outPrefix: string, previous: Outgoing[], next
 function saveTranscript(area: Storage, prefix: string, previous: Conversation, next: Conversation): void {
   if (next.visitor !== null && next.visitor !== previous.visitor) {
     area.setItem(`${prefix}visitor`, next.visitor)
+  }
+  if (next.answered !== null && next.answered !== previous.answered) {
+    area.setItem(`${prefix}answered`, next.answered)
   }
   if (next.messages === previous.messages) return
   const messages = next.messages

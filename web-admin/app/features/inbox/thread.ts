@@ -38,16 +38,16 @@ function asidesOf(notes: readonly Note[], transfers: readonly Transfer[]): Aside
 /**
  * Messages from the oldest on, notes and transfers behind the message that was the newest then, and a
  * line above the first that the member has not seen. What stands before the oldest message that is
- * loaded comes with the older ones.
+ * loaded comes with the older ones; what stands from `until` on, with the newer ones.
  */
 export function entriesOf(
   messages: readonly Message[],
   notes: readonly Note[],
   transfers: readonly Transfer[],
-  { seenNumber, hasOlder }: { seenNumber: number; hasOlder: boolean },
+  { seenNumber, hasOlder, until = Infinity }: { seenNumber: number; hasOlder: boolean; until?: number },
 ): Entry[] {
   const from = hasOlder ? (messages[0]?.number ?? 0) : 0
-  const asides = asidesOf(notes, transfers).filter(({ number }) => number >= from)
+  const asides = asidesOf(notes, transfers).filter(({ number }) => number >= from && number < until)
   const firstUnseen = messages.find(({ number, sender }) => number > seenNumber && sender.kind === 'contact')
   const entries: Entry[] = []
   let next = 0
@@ -119,6 +119,13 @@ export function withMessage(page: Page<Message>, message: Message): Page<Message
 
 export function oldestFirst(page: Page<Message> | null): Message[] {
   return (page?.items ?? []).toSorted((one, other) => one.number - other.number)
+}
+
+/** The turn that a message of the bot comes from: the last that had read everything before it. */
+export function turnOf<T extends { through_number: number }>(turns: readonly T[], number: number): T | undefined {
+  return turns
+    .filter(({ through_number: through }) => through < number)
+    .toSorted((one, other) => other.through_number - one.through_number)[0]
 }
 
 /** Whether the bot has something to answer: the contact spoke last and no turn has ended since. */

@@ -1,47 +1,16 @@
 /** One conversation: who owns it, what was said, and what is on its way. */
 
-import { computed, onMounted, onScopeDispose, ref, shallowRef, watch } from 'vue'
-import { newUuid } from '../../../kit/uuid'
-import type { Conversation, Message } from '../../api/types'
+import { computed, onMounted, ref, shallowRef, watch } from 'vue'
+import type { Conversation } from '../../api/types'
 import { useChanges } from '../../async/changes'
 import { usePages } from '../../async/pages'
 import { useResource } from '../../async/resource'
 import { useEvents } from '../../realtime/events'
 import type { StreamEvent } from '../../realtime/frames'
-import { live } from '../../realtime/live'
-import { signedIn } from '../../signedIn'
-import { getConversation, listMessages, listNotes, listTransfers, sendReply } from './api'
-import { Outbox } from './outbox'
+import { getConversation, listMessages, listNotes, listTransfers } from './api'
+import { useOutbox } from './outboxes'
 import { botOwesAnswer, entriesOf, holdsMedia, oldestFirst, withDelivery, withMessage } from './thread'
 import { withOwner } from './views'
-
-/** Outboxes outlive their thread, so that a reply goes out though another conversation is shown. */
-const outboxes = new Map<string, Outbox>()
-type Accept = (message: Message) => void
-const accepts = new Map<string, Accept>()
-
-/** Held for one member: whoever signs in next sees nothing of it, and sends none of it. */
-function useOutbox(id: string, accept: Accept): Outbox {
-  const key = `${signedIn.me.value?.member_id ?? ''} ${id}`
-  const outbox =
-    outboxes.get(key) ??
-    new Outbox({
-      send: (reply) => sendReply(id, reply),
-      accepted: (message) => accepts.get(key)?.(message),
-      newKey: newUuid,
-      now: () => new Date().toISOString(),
-    })
-  outboxes.set(key, outbox)
-  accepts.set(key, accept)
-  watch(live.state, (state) => {
-    if (state === 'live') void outbox.flush()
-  })
-  onScopeDispose(() => {
-    accepts.delete(key)
-    if (outbox.replies.length === 0) outboxes.delete(key)
-  })
-  return outbox
-}
 
 /** What only members see, behind the messages that are loaded. */
 function useAsides(id: string, from: () => number | null, isHere: (event: StreamEvent) => boolean) {
@@ -57,13 +26,44 @@ function useAsides(id: string, from: () => number | null, isHere: (event: Stream
   return { notes, transfers }
 }
 
-export function useThread(id: string) {
-  const conversation = useResource((signal) => getConversation(id, signal))
-  const pages = usePages((cursor, signal) => listMessages(id, cursor, signal))
+/** Messages behind the one that somebody looks for, and as many more whenever they come to the end. */
+const BEHIND = 50
+
+/** What was said, from the end, or around a message that somebody looks for. */
+function useMessages(id: string, at: number | null, lastNumber: () => number) {
+  /** Of a look at what was said earlier: where it ends. What follows is not loaded. */
+  const until = shallowRef(at === null ? null : at + BEHIND)
+  let isGrowing = false
+  const pages = usePages((cursor, signal) => listMessages(id, cursor, until.value, signal))
   const messages = computed(() => oldestFirst(pages.data.value))
   const outbox = useOutbox(id, (message) => {
-    pages.patch((page) => withMessage(page, message))
+    if (until.value === null) pages.patch((page) => withMessage(page, message))
   })
+
+  /** More of what follows an earlier message; at the end of it the thread goes on as usual. */
+  async function loadNewer(): Promise<void> {
+    if (until.value === null || isGrowing) return
+    isGrowing = true
+    const next = until.value + BEHIND
+    until.value = next > lastNumber() ? null : next
+    await pages.refresh()
+    isGrowing = false
+  }
+
+  async function goToNewest(): Promise<void> {
+    if (until.value === null) return
+    until.value = null
+    await pages.reload()
+  }
+
+  return { until, pages, messages, outbox, loadNewer, goToNewest }
+}
+
+/** `at`: the message to begin with; without one the newest. */
+export function useThread(id: string, at: number | null = null) {
+  const conversation = useResource((signal) => getConversation(id, signal))
+  const said = useMessages(id, at, () => conversation.data.value?.last_number ?? Infinity)
+  const { until, pages, messages, outbox, loadNewer, goToNewest } = said
   const hasOlder = computed(() => Boolean(pages.data.value?.next))
   const from = () => (pages.data.value === null ? null : hasOlder.value ? (messages.value[0]?.number ?? 0) : 0)
   const { notes, transfers } = useAsides(id, from, isHere)
@@ -73,11 +73,14 @@ export function useThread(id: string) {
     entriesOf(messages.value, notes.data.value ?? [], transfers.data.value ?? [], {
       seenNumber: seenNumber.value,
       hasOlder: hasOlder.value,
+      until: until.value ?? Infinity,
     }),
   )
   const endedThrough = ref(0)
-  const isBotBusy = computed(() =>
-    botOwesAnswer(conversation.data.value?.owner ?? '', messages.value.at(-1), endedThrough.value),
+  const isBotBusy = computed(
+    () =>
+      until.value === null &&
+      botOwesAnswer(conversation.data.value?.owner ?? '', messages.value.at(-1), endedThrough.value),
   )
 
   useEvents(['delivery.changed', 'conversation.owner_changed', 'turn.ended'], (event) => {
@@ -118,5 +121,6 @@ export function useThread(id: string) {
     conversation.patch((one) => (changed.owner_version > one.owner_version ? { ...one, ...changed } : one))
   }
 
-  return { conversation, pages, messages, entries, notes, outbox, isBotBusy, reload, own }
+  const isEarlier = computed(() => until.value !== null)
+  return { conversation, pages, messages, entries, notes, outbox, isBotBusy, isEarlier, loadNewer, goToNewest, reload, own }
 }

@@ -22,6 +22,8 @@ export interface Scroller {
   /** Told of a row's height once it is drawn, and when it changes. */
   measure: (key: string, height: number) => void
   scrollToEnd: () => void
+  /** Puts a row near the top; whether there is such a row. */
+  scrollToRow: (key: string) => boolean
 }
 
 type View = Readonly<Ref<HTMLElement | null>>
@@ -87,10 +89,12 @@ export function useScroller(
   keys: () => readonly string[],
   estimate: number,
   settled: () => void,
+  /** False while what follows the last row is not there: then the end is no place to stay at. */
+  sticks: () => boolean = () => true,
 ): Scroller {
   const isAtEnd = shallowRef(true)
   const viewport = useViewport(view, () => {
-    if (isAtEnd.value) scrollToEnd()
+    if (isAtEnd.value && sticks()) scrollToEnd()
   })
   const { top, height } = viewport
   const { heights, measure } = useHeights(() => void keepStill(layout.value, keys()))
@@ -110,13 +114,23 @@ export function useScroller(
     viewport.scrollTo(view.value?.scrollHeight ?? 0)
   }
 
+  function scrollToRow(key: string): boolean {
+    const row = keys().indexOf(key)
+    if (row < 0) return false
+    isAtEnd.value = false
+    // With the one before it in sight.
+    viewport.scrollTo(layout.value.offsets[Math.max(0, row - 1)] ?? 0)
+    onScroll()
+    return true
+  }
+
   /** Lets the list change and puts it back where the reader was. */
   async function keepStill(oldLayout: Layout, oldKeys: readonly string[]): Promise<void> {
     const row = rowAt(oldLayout, top.value)
     const key = oldKeys[row]
     const within = top.value - (oldLayout.offsets[row] ?? 0)
     await nextTick()
-    if (isAtEnd.value) {
+    if (isAtEnd.value && sticks()) {
       scrollToEnd()
       return
     }
@@ -130,5 +144,5 @@ export function useScroller(
       if (newKeys !== oldKeys) void keepStill(oldLayout, oldKeys).then(settled)
     },
   )
-  return { layout, range, total, isAtEnd, onScroll, measure, scrollToEnd }
+  return { layout, range, total, isAtEnd, onScroll, measure, scrollToEnd, scrollToRow }
 }
