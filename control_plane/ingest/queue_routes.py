@@ -22,7 +22,7 @@ from control_plane.ingest.dead_letters import Choice, Replays
 from control_plane.kit.paging import Window
 
 router = APIRouter(prefix="/queues", tags=["queues"], route_class=TransactionRoute)
-plain = APIRouter(prefix="/queues", tags=["queues"])
+plain = APIRouter(tags=["queues"])
 
 # Tenants, sources and reasons of one answer, those with the most; reasons are a dozen codes.
 MAX_GATHERED = 200
@@ -72,7 +72,6 @@ class QueuesOut(BaseModel):
 class QueueReplayIn(Body):
     """Which dead letters of one tenant: those to which all applies that is given."""
 
-    tenant_id: UUID
     source: Literal["callback", "event"] | None = None
     reason: str | None = Field(default=None, max_length=200, description="Exactly this one.")
     cursor: str | None = Field(
@@ -95,8 +94,9 @@ async def list_queues(call: Reader) -> QueuesOut:
     )
 
 
-@plain.post("/dead-letters/replay")
+@plain.post("/tenants/{tenant_id}/dead-letters/replay")
 async def replay_of_tenant(
+    tenant_id: UUID,
     body: QueueReplayIn,
     replays: Annotated[Replays, Depends(replays_of)],
     actor: Annotated[Actor, admit(Permission.FLEET_OPERATE)],
@@ -108,5 +108,5 @@ async def replay_of_tenant(
     choice = Choice(
         source=body.source, reason=body.reason, after=Window(cursor=body.cursor).after_id()
     )
-    done, after = await replays.replay_many(choice, body.limit, actor, body.tenant_id)
+    done, after = await replays.replay_many(choice, body.limit, actor, tenant_id)
     return replayed(done, after)
