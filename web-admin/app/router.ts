@@ -14,6 +14,7 @@ import { keysRoutes } from './features/keys/routes'
 import { lettersRoutes } from './features/letters/routes'
 import { overviewRoutes } from './features/overview/routes'
 import { providersRoutes } from './features/providers/routes'
+import { queuesRoutes } from './features/queues/routes'
 import { rolloutsRoutes } from './features/rollouts/routes'
 import { signInRoutes } from './features/signin/routes'
 import { teamRoutes } from './features/team/routes'
@@ -50,6 +51,7 @@ export const pages: RouteRecordRaw[] = [
   ...tenantsRoutes,
   ...fleetRoutes,
   ...rolloutsRoutes,
+  ...queuesRoutes,
 ]
 
 const routes: RouteRecordRaw[] = [

@@ -4,6 +4,7 @@
  */
 
 import type { Answer, CallArguments, Method, PathOf, Schemas } from './paths'
+import { linesOf } from './lines'
 import { ApiError, problemOf, unreachable } from './problem'
 
 const ROOT = '/api/v1'
@@ -72,6 +73,17 @@ export class ApiClient {
     ...call: CallArguments<'delete', P>
   ): Promise<Answer<'delete', P>> {
     return this.#call('delete', path, call)
+  }
+
+  /** What the server says line by line, until it ends or the signal says so. */
+  async *lines(path: string, signal: AbortSignal): AsyncGenerator<string> {
+    let response = await this.#send('get', path, { signal })
+    if (response.status === 401) {
+      await this.#refreshOrLeave()
+      response = await this.#send('get', path, { signal })
+    }
+    if (!response.ok || response.body === null) throw await problemOf(response)
+    yield* linesOf(response.body)
   }
 
   async signIn(email: string, password: string): Promise<void> {

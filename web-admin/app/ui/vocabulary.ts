@@ -9,6 +9,7 @@ export type Vocabulary =
   | 'choice'
   | 'condition'
   | 'delivery'
+  | 'drift'
   | 'happened'
   | 'letterReason'
   | 'outcome'
@@ -16,6 +17,7 @@ export type Vocabulary =
   | 'permission'
   | 'phase'
   | 'presence'
+  | 'queue'
   | 'quotaName'
   | 'reason'
   | 'roleName'
@@ -23,6 +25,7 @@ export type Vocabulary =
   | 'setting'
   | 'tenantState'
   | 'via'
+  | 'workKind'
 
 export function useVocabulary() {
   const { t, te } = useI18n()
