@@ -9,7 +9,7 @@ import { ApiError } from '../api/problem'
 type Tell = () => void
 
 export interface FleetLinkOptions {
-  lines: (signal: AbortSignal) => AsyncIterable<unknown>
+  lines: (signal: AbortSignal) => AsyncIterable<string>
   /** Waits, and not longer than the signal lets it. */
   pause: (ms: number, signal: AbortSignal) => Promise<void>
   random: () => number
@@ -39,7 +39,8 @@ export class FleetLink {
   async #run(signal: AbortSignal): Promise<void> {
     for (let failures = 0; !signal.aborted; failures += 1) {
       try {
-        for await (const _ of this.options.lines(signal)) {
+        for await (const line of this.options.lines(signal)) {
+          if (line === '') continue
           failures = 0
           for (const tell of [...this.#listeners]) tell()
         }

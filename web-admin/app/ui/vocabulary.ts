@@ -21,6 +21,7 @@ export type Vocabulary =
   | 'quotaName'
   | 'reason'
   | 'roleName'
+  | 'rolloutReason'
   | 'rolloutState'
   | 'setting'
   | 'tenantState'
