@@ -70,6 +70,9 @@ class TestPlatform:
     async def test_an_operator_decides_about_a_company_and_sees_the_fleet(self, up) -> None:
         await play("platform", up)
 
+    async def test_an_operator_steers_a_bot_and_a_rollout_and_sees_queues(self, up) -> None:
+        await play("ops", up)
+
 
 class TestPages:
     async def test_have_no_serious_fault_of_accessibility(self, up) -> None:

@@ -27,6 +27,7 @@ export function operatorPages() {
     { name: 'tenants', path: '/app/ops/tenants', ready: 'table' },
     { name: 'fleet', path: '/app/ops/fleet', ready: 'table' },
     { name: 'rollouts', path: '/app/ops/rollouts', ready: 'table, .state strong' },
+    { name: 'queues', path: '/app/ops/queues', ready: 'table' },
     { name: 'ops-audit', path: '/app/ops/audit', ready: 'table, .state strong' },
   ]
 }

@@ -82,6 +82,7 @@ class TestSchema:
             ("support_grants", "own", ["botyard_app"], "SELECT"),
             ("tenants", "operator", ["botyard_app"], "ALL"),
             ("tenants", "own", ["botyard_app"], "SELECT"),
+            ("timeline", "operator", ["botyard_app"], "SELECT"),
             ("webhook_messages", "upkeep", ["botyard_upkeep"], "ALL"),
         ]
 

@@ -134,6 +134,21 @@ class TestActions:
         timeline = (await owner.get(f"/instances/{bot['id']}/timeline")).json()["items"]
         assert [line["type"] for line in timeline][:2] == ["instance.reconcile", "instance.restart"]
 
+    async def test_operators_see_what_happened_to_the_agent_and_no_more(
+        self, people: People, operator: Person
+    ) -> None:
+        owner = await people.owner()
+        path = f"/instances/{(await create(owner))['id']}"
+        revision = await owner.post(f"{path}/revisions", {"document": {}})
+        await owner.post(f"/revisions/{revision.json()['id']}/publish")
+
+        async def types(person: Person) -> list[str]:
+            items = (await person.get(f"{path}/timeline")).json()["items"]
+            return [item["type"] for item in items]
+
+        assert await types(operator) == ["instance.create"]
+        assert "revision.publish" in await types(owner)
+
     async def test_a_suspended_bot_rests_whatever_its_tenant_wants(
         self, people: People, operator: Person
     ) -> None:
