@@ -37,7 +37,7 @@ from control_plane.fleet.following import Readers
 from control_plane.gateway import Gateway, is_upload
 from control_plane.ingest import blacklist_routes as agent_blacklist
 from control_plane.ingest import dead_letter_routes as dead_letters
-from control_plane.ingest import lease_routes
+from control_plane.ingest import lease_routes, queue_routes
 from control_plane.ingest import media_routes as agent_media
 from control_plane.ingest.app import PATH as INGEST_PATH
 from control_plane.ingest.app import IngestApp
@@ -50,6 +50,7 @@ from control_plane.media import routes as media
 from control_plane.parts import Parts
 from control_plane.privacy import routes as privacy
 from control_plane.providers import routes as providers
+from control_plane.realtime import fleet_routes as fleet_changes
 from control_plane.realtime import routes as realtime
 from control_plane.revisions import routes as revisions
 from control_plane.rollouts import routes as rollouts
@@ -87,6 +88,7 @@ ROUTERS = (
     sign_on.plain,
     sign_on.router,
     instances.router,
+    instances.fleet,
     fleet.router,
     rollouts.router,
     channels.router,
@@ -109,6 +111,8 @@ ROUTERS = (
     deliveries.router,
     dead_letters.router,
     dead_letters.plain,
+    queue_routes.router,
+    queue_routes.plain,
     turns.router,
     turns.talks_router,
     turns.plain,
@@ -120,6 +124,7 @@ ROUTERS = (
     webhooks.router,
     webhooks.plain,
     realtime.router,
+    fleet_changes.router,
 )
 
 system = APIRouter(include_in_schema=False, dependencies=[Depends(stranger)])

@@ -24,6 +24,8 @@ class Permission(StrEnum):
     INSTANCES_READ = "instances.read"
     INSTANCES_WRITE = "instances.write"
     INSTANCES_OPERATE = "instances.operate"
+    FLEET_OPERATE = "fleet.operate"
+    QUEUES_READ = "queues.read"
     CHANNELS_READ = "channels.read"
     CHANNELS_WRITE = "channels.write"
     BLACKLIST_READ = "blacklist.read"
@@ -79,6 +81,7 @@ _DISCREET = frozenset(
         Permission.PROVIDERS_READ,
         Permission.RAW_READ,
         Permission.ROLLOUTS_READ,
+        Permission.QUEUES_READ,
     }
 )
 _VIEWER = frozenset(permission for permission in Permission if permission.reads) - _DISCREET
@@ -126,8 +129,13 @@ OPERATOR_PERMISSIONS = frozenset(
         Permission.TENANT_READ,
         Permission.TENANT_DELETE,
         Permission.INSTANCES_READ,
+        # To restart or suspend a bot, or to replay what came for it, shows nothing of it.
+        Permission.FLEET_OPERATE,
+        Permission.QUEUES_READ,
         Permission.PLANS_WRITE,
         Permission.SUPPORT_GRANT,
+        # Of one's own looks.
+        Permission.SUPPORT_END,
         Permission.ROLLOUTS_READ,
         Permission.ROLLOUTS_WRITE,
         # Of the platform's own chain.

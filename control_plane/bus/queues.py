@@ -1,13 +1,15 @@
-"""How much waits, and for how long: depth and oldest age of every queue, as metrics.
+"""How much waits, and for how long: depth and oldest age of every queue, as metrics and for people.
 
 Each worker looks by itself, so that no figure goes stale with the one process that had it; they
 all say the same, so take the largest.
 """
 
+from dataclasses import dataclass
+
 from prometheus_client import Gauge
 
 from control_plane.bus.measuring import EVERY_S, Measuring
-from control_plane.db.session import Database, driver
+from control_plane.db.session import Database, Session, driver
 
 DEPTH = Gauge("botyard_queue_depth", "What waits in a queue.", ["queue"])
 AGE = Gauge("botyard_queue_oldest_age_seconds", "Age of the oldest in a queue.", ["queue"])
@@ -21,6 +23,63 @@ _WORK = """
 SELECT kind, count(*) AS due, extract(epoch FROM now() - min(due_at))::float8 AS age
 FROM work WHERE due_at <= now() GROUP BY kind
 """
+# What was claimed more than once since it went well is failing; it is tried again by itself.
+_KINDS = """
+SELECT kind, count(*) AS depth, count(*) FILTER (WHERE due_at <= now()) AS due,
+    count(*) FILTER (WHERE expires_at > now()) AS in_hand,
+    count(*) FILTER (WHERE attempts > 1 OR (attempts = 1 AND token IS NULL)) AS failing,
+    extract(epoch FROM now() - min(due_at) FILTER (WHERE due_at <= now()))::float8 AS age
+FROM work GROUP BY kind ORDER BY kind
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """What waits in one queue; `age_s` is that of the oldest, None where nothing waits."""
+
+    name: str
+    depth: int
+    age_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Depth):
+    """Work of one kind: all rows, those that are due (`age_s` is of these), in hand, failing."""
+
+    due: int
+    in_hand: int
+    failing: int
+
+
+async def kinds(session: Session) -> list[Kind]:
+    """All work, by kind."""
+    return [
+        Kind(
+            name=row["kind"],
+            depth=row["depth"],
+            age_s=_since(row["age"]),
+            due=row["due"],
+            in_hand=row["in_hand"],
+            failing=row["failing"],
+        )
+        for row in await (await driver(session)).fetch(_KINDS)
+    ]
+
+
+async def depths(session: Session) -> list[Depth]:
+    """What waits to be sent, passed on or decided, of all tenants."""
+    return [
+        Depth(
+            name=row["queue"],
+            depth=row["depth"],
+            age_s=_since(row["age"]) if row["depth"] else None,
+        )
+        for row in await (await driver(session)).fetch(_QUEUES)
+    ]
+
+
+def _since(age: float | None) -> float | None:
+    return None if age is None else max(0.0, age)
 
 
 class Queues(Measuring):

@@ -120,7 +120,8 @@ class Bootstraps:
                 instance = await instances.get(session, instance_id, lock=True)
             except NotFound:
                 raise Gone("instance_gone", "The instance does not exist any more.") from None
-            unwanted = instance.desired != "running" or instance.asleep_at is not None
+            rests = instance.asleep_at is not None or instance.suspended_at is not None
+            unwanted = instance.desired != "running" or rests
             if instance.generation != proof.generation or unwanted:
                 raise Gone("stale_generation", "A newer generation of the instance is wanted.")
             opened, api_token = await sessions.open_session(

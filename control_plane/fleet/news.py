@@ -12,7 +12,7 @@ import msgspec
 
 from control_plane.db import leases
 from control_plane.db.leases import Lease
-from control_plane.db.session import Session, driver
+from control_plane.db.session import Session, driver, hint
 from control_plane.fleet.view import View
 from control_plane.instances import service as instances
 from control_plane.stream import log as stream
@@ -22,9 +22,9 @@ from instance_agent.protocol import ConfigOutcome
 
 _STATUS = """
 UPDATE instances SET phase = $2, conditions = $3, starts = $4, observed_generation = $5,
-    updated_at = $6, phase_at = CASE WHEN phase = $2 THEN phase_at ELSE $6 END
-WHERE id = $1 AND (phase, conditions, starts, observed_generation)
-    IS DISTINCT FROM ($2, $3::jsonb, $4::jsonb, $5::bigint)
+    drift = $7, updated_at = $6, phase_at = CASE WHEN phase = $2 THEN phase_at ELSE $6 END
+WHERE id = $1 AND (phase, conditions, starts, observed_generation, drift)
+    IS DISTINCT FROM ($2, $3::jsonb, $4::jsonb, $5::bigint, $7::text[])
 """
 _DELIVERED = "UPDATE config_states SET delivered = $2, delivered_sha256 = $3 WHERE instance_id = $1"
 _APPLIED = """
@@ -56,6 +56,7 @@ class Stands(msgspec.Struct, frozen=True, kw_only=True):
     conditions: list[dict[str, Any]]
     starts: dict[str, Any]
     generation: int
+    drift: list[str]
     at: datetime
 
 
@@ -80,6 +81,8 @@ async def write(session: Session, news: Collection[News]) -> None:
     connection = await driver(session)
     for statement in sorted(changes, key=_ORDER.index):
         await connection.executemany(statement, changes[statement])
+    if any(each.stands for each in ordered):
+        hint(session, instances.FLEET)
     moved = [(e, e.stands) for e in ordered if e.stands and e.stands.phase != e.view.instance.phase]
     await instances.note_all(
         session,
@@ -122,6 +125,7 @@ def _changes(news: News) -> Iterator[tuple[str, tuple[Any, ...]]]:
                 json.dumps(stands.starts),
                 stands.generation,
                 stands.at,
+                stands.drift,
             ),
         )
         if stands.phase == "deleted" != news.view.instance.phase:

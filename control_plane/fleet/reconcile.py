@@ -348,6 +348,7 @@ def _news(
         conditions=status.merge(known.conditions, held, now),
         starts=starts_to(seen.starts),
         generation=known.generation,
+        drift=status.drift(view.desired, seen),
         at=now,
     )
     is_known = (
@@ -355,6 +356,7 @@ def _news(
         and stands.conditions == known.conditions
         and stands.starts == known.starts
         and stands.generation == known.observed_generation
+        and stands.drift == known.drift
     )
     if is_known and not delivers:
         return None

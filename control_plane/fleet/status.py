@@ -54,6 +54,20 @@ def phase(desired: Desired, seen: Observed, held: list[Condition]) -> str:
     return "running"
 
 
+def drift(desired: Desired, seen: Observed) -> list[str]:
+    """What of a bot that should run is not as it should be, though an agent of it is there."""
+    workload = seen.workload
+    if desired.want != Want.RUNNING or workload.state != WorkloadState.RUNNING:
+        return []
+    found = []
+    if seen.applied != desired.config:
+        found.append("configuration")
+    fits = workload.allowance == desired.allowance and workload.aligned and not workload.outdated
+    if workload.generation == desired.generation and not fits:
+        found.append("objects")
+    return found
+
+
 def merge(
     before: list[dict[str, Any]], held: list[Condition], now: datetime
 ) -> list[dict[str, Any]]:

@@ -45,7 +45,8 @@ SELECT found.* FROM (
     {SPEAKING.format(tenants="array_to_string($3::uuid[], ',')")}
 ) AS speaking, LATERAL (
 SELECT i.id, i.tenant_id, i.desired, i.generation, i.observed_generation, i.phase, i.conditions,
-    i.starts, i.asleep_at, i.awake_at, s.desired AS revision, s.applied, s.applied_sha256,
+    i.starts, i.drift, i.asleep_at, i.awake_at, i.suspended_at, s.desired AS revision,
+    s.applied, s.applied_sha256,
     s.rejected, s.rejected_sha256, s.pending_restart, t.state AS tenant_state,
     p.quotas || t.quota_overrides AS quotas, r.document,
     ARRAY(
@@ -91,6 +92,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     conditions: list[dict[str, Any]]
     starts: dict[str, Any]
+    drift: list[str]
     awake_at: datetime
 
 
@@ -266,12 +268,18 @@ def _view(row: Any, keys: Keyring, digests: Digests) -> View:
         phase=row["phase"],
         conditions=msgspec.json.decode(row["conditions"]),
         starts=msgspec.json.decode(row["starts"]),
+        drift=row["drift"],
         awake_at=row["awake_at"],
     )
     return View(
         instance=instance,
         desired=Desired(
-            want=_want(row["desired"], row["tenant_state"], asleep=row["asleep_at"] is not None),
+            want=_want(
+                row["desired"],
+                row["tenant_state"],
+                suspended=row["suspended_at"] is not None,
+                asleep=row["asleep_at"] is not None,
+            ),
             generation=instance.generation,
             config=_name(material.number, sha256) or "",
             allowance=allowance,
@@ -350,10 +358,10 @@ def _release(row: Any) -> Release | None:
     )
 
 
-def _want(desired: str, tenant_state: str, *, asleep: bool) -> Want:
+def _want(desired: str, tenant_state: str, *, suspended: bool, asleep: bool) -> Want:
     if desired == "deleted" or tenant_state in ("deleting", "deleted"):
         return Want.DELETED
-    if desired != "running" or tenant_state != "active":
+    if desired != "running" or suspended or tenant_state != "active":
         return Want.STOPPED
     return Want.ASLEEP if asleep else Want.RUNNING
 

@@ -1,5 +1,6 @@
 """/dead-letters: what came and could not be used; replaying it keeps no transaction open."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -11,7 +12,7 @@ from control_plane.access.http import Call, TransactionRoute, admit, permit
 from control_plane.access.permissions import Actor, Permission
 from control_plane.access.schemas import Body
 from control_plane.ingest import dead_letters
-from control_plane.ingest.dead_letters import Became, Choice, Replays
+from control_plane.ingest.dead_letters import Became, Choice, Replayed, Replays
 from control_plane.kit.given import Moment
 from control_plane.kit.paging import Page, Window, cursor, cut
 
@@ -121,12 +122,8 @@ async def replay_dead_letters(
     """Deal with many once more, oldest first. May be repeated: what was replayed is passed by."""
     chosen = body.model_dump(exclude={"limit", "cursor"})
     choice = Choice(**chosen, after=Window(cursor=body.cursor).after_id())
-    done, after = await replays.replay_many(choice, body.limit, actor)
-    items = [
-        ReplayedOneOut(id=letter_id, became=one.became, reason=one.reason)
-        for letter_id, one in done
-    ]
-    return ReplayedManyOut(items=items, next=cursor(after) if after else None)
+    done, after = await replays.replay_many(choice, body.limit, actor, actor.tenant)
+    return replayed(done, after)
 
 
 @plain.post("/{letter_id}/replay")
@@ -136,8 +133,17 @@ async def replay_dead_letter(
     actor: Annotated[Actor, admit(Permission.CHANNELS_WRITE)],
 ) -> ReplayedOut:
     """Deal with it once more: pass the callback on, or store the event. May be repeated."""
-    done = await replays.replay(letter_id, actor)
+    done = await replays.replay(letter_id, actor, actor.tenant)
     return ReplayedOut(became=done.became, reason=done.reason)
+
+
+def replayed(done: Sequence[tuple[UUID, Replayed]], after: UUID | None) -> ReplayedManyOut:
+    """What became of many, as an answer."""
+    items = [
+        ReplayedOneOut(id=letter_id, became=one.became, reason=one.reason)
+        for letter_id, one in done
+    ]
+    return ReplayedManyOut(items=items, next=cursor(after) if after else None)
 
 
 def _shown(row: Any) -> dict[str, Any]:

@@ -60,6 +60,12 @@ UPDATE callbacks SET dead_reason = NULL, replayed_at = $2
 WHERE id = $1 AND dead_reason IS NOT NULL
 """
 _DONE = "DELETE FROM rejected_events WHERE id = $1"
+# The function counts for operators alone.
+_GATHERED = """
+SELECT d.tenant_id, t.name AS tenant, d.source, d.reason, d.depth, d.oldest
+FROM dead_letters() AS d JOIN tenants AS t ON t.id = d.tenant_id
+ORDER BY d.depth DESC, d.tenant_id, d.source, d.reason LIMIT $1
+"""
 _LAST = UUID(int=2**128 - 1)
 # What proves something to somebody, by the name of its header or parameter.
 _SECRET = re.compile(r"authorization|cookie|secret|token|sign|password|key", re.IGNORECASE)
@@ -123,6 +129,12 @@ def _shown(name: str, value: str) -> str:
     return MASK if _SECRET.search(name) else value
 
 
+async def gathered(session: AsyncSession, limit: int) -> Sequence[Any]:
+    """How many each tenant has, by what and why, most first; of their contents nothing."""
+    rows: Sequence[Any] = await (await driver(session)).fetch(_GATHERED, limit)
+    return rows
+
+
 class Replays:
     """Has dead letters dealt with once more."""
 
@@ -131,20 +143,20 @@ class Replays:
         self._commits = commits
         self._clock = clock
 
-    async def replay(self, letter_id: UUID, actor: Actor) -> Replayed:
+    async def replay(self, letter_id: UUID, actor: Actor, tenant_id: UUID) -> Replayed:
         """Replay one, by somebody who may; repeating it after a crash does no harm."""
         now = self._clock.now()
-        async with self._database.session(Scope(tenants=(actor.tenant,))) as session:
+        async with self._database.session(Scope(tenants=(tenant_id,))) as session:
             row = await letter(session, letter_id)
             if row["deleted_at"] is not None:
                 raise Conflict("channel_deleted", "Its channel was deleted: nobody would take it.")
             if row["source"] == "callback":
                 await (await driver(session)).execute(_REVIVE, letter_id, now)
-                await leases.call(session, callbacks.WORK, [(row["channel_id"], actor.tenant)])
+                await leases.call(session, callbacks.WORK, [(row["channel_id"], tenant_id)])
             audit.record(
                 session,
                 actor=actor,
-                tenant_id=actor.tenant,
+                tenant_id=tenant_id,
                 action="dead_letter.replay",
                 target=("dead_letter", letter_id),
                 now=now,
@@ -153,20 +165,20 @@ class Replays:
         return Replayed(became="waiting") if row["source"] == "callback" else await self._again(row)
 
     async def replay_many(
-        self, choice: Choice, limit: int, actor: Actor
+        self, choice: Choice, limit: int, actor: Actor, tenant_id: UUID
     ) -> tuple[list[tuple[UUID, Replayed]], UUID | None]:
         """Replay the oldest of them, each by itself; also where to go on, None at the end.
 
         What was replayed is dead no longer, so a repeat passes it by.
         """
-        async with self._database.session(Scope(tenants=(actor.tenant,))) as session:
+        async with self._database.session(Scope(tenants=(tenant_id,))) as session:
             connection = await driver(session)
             for what, named in (("instance", choice.instance_id), ("channel", choice.channel_id)):
                 if named and not await connection.fetchval(_THERE[what], named):
                     raise not_found(what)
             rows = await connection.fetch(
                 _CHOSEN,
-                actor.tenant,
+                tenant_id,
                 choice.after,
                 choice.source,
                 choice.reason,
@@ -177,12 +189,14 @@ class Replays:
                 limit + 1,
             )
         chosen = [row["id"] for row in rows[:limit]]
-        done = [(letter_id, await self._replayed(letter_id, actor)) for letter_id in chosen]
+        done = [
+            (letter_id, await self._replayed(letter_id, actor, tenant_id)) for letter_id in chosen
+        ]
         return done, chosen[-1] if len(rows) > limit else None
 
-    async def _replayed(self, letter_id: UUID, actor: Actor) -> Replayed:
+    async def _replayed(self, letter_id: UUID, actor: Actor, tenant_id: UUID) -> Replayed:
         try:
-            return await self.replay(letter_id, actor)
+            return await self.replay(letter_id, actor, tenant_id)
         except (Conflict, NotFound) as error:
             # Its channel is gone, or somebody else was quicker.
             return Replayed(became="refused", reason=error.code)

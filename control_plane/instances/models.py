@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import ARRAY, Text
 from sqlmodel import Field
 
 from control_plane.db.types import Json, Row, Timestamp
@@ -15,7 +16,8 @@ class Instance(Row, table=True):
     `generation` rises when what should run changes; `phase` is computed from the conditions,
     never set by hand; `starts` remembers recent starts and ends, for back-off. Without a release
     the agent is what its place is configured with. One that sleeps has no agent until somebody
-    needs one.
+    needs one; one that operators suspended has none, whatever its tenant wants. `drift` is what
+    the last look found to differ.
     """
 
     __tablename__ = "instances"
@@ -32,12 +34,21 @@ class Instance(Row, table=True):
     phase_at: datetime = Field(sa_type=Timestamp)
     conditions: list[dict[str, Any]] = Field(default_factory=list, sa_type=Json)
     starts: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    drift: list[str] = Field(default_factory=list, sa_type=ARRAY(Text))
     session_epoch: int = 0
     secrets_before: datetime | None = Field(default=None, sa_type=Timestamp)
     asleep_at: datetime | None = Field(default=None, sa_type=Timestamp)
     awake_at: datetime = Field(sa_type=Timestamp)
+    suspended_at: datetime | None = Field(default=None, sa_type=Timestamp)
+    suspended_reason: str | None = None
     created_at: datetime = Field(sa_type=Timestamp)
     updated_at: datetime = Field(sa_type=Timestamp)
+
+    @property
+    def drifts(self) -> list[str]:
+        """All that is not as it should be, also what no look has seen yet."""
+        unseen = self.observed_generation < self.generation
+        return [*(["generation"] if unseen else []), *self.drift]
 
 
 class AgentSession(Row, table=True):

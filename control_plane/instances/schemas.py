@@ -1,7 +1,7 @@
 """What the instance routes take and give."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, StringConstraints
@@ -10,6 +10,23 @@ from control_plane.access.schemas import Body
 from control_plane.access.view import Words
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+
+
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Drift = Literal["any", "generation", "configuration", "objects"]
+Phase = Literal[
+    "pending",
+    "starting",
+    "configuring",
+    "connecting",
+    "running",
+    "degraded",
+    "crash_loop",
+    "stopping",
+    "stopped",
+    "hibernated",
+    "deleting",
+]
 
 
 class InstanceIn(Body):
@@ -30,17 +47,25 @@ class InstanceOut(BaseModel):
     """Desired (`desired`, `generation`) beside observed (`phase`, `observed_generation`).
 
     `asleep_at`: since when it has been asleep, or is on its way there; the next message wakes it.
+    `suspended_at`: since when an operator lets it rest, and why. `drift` is what is not as it
+    should be: a `generation` that no look has seen yet, another `configuration` than the agent
+    runs, `objects` around the agent (or what it may use) that its place would make differently now.
     """
 
     id: UUID
     tenant_id: UUID
+    tenant: str
     name: str
     desired: str
     generation: int
     observed_generation: int
     phase: str
+    release: int | None
+    drift: list[str]
     conditions: list[ConditionOut]
     asleep_at: datetime | None
+    suspended_at: datetime | None
+    suspended_reason: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -51,6 +76,34 @@ class TimelineConversationOut(BaseModel):
     id: UUID
     channel_kind: str
     contact_name: Words | None
+
+
+class SuspensionIn(Body):
+    """Why; its tenant reads it."""
+
+    reason: Reason
+
+
+class PhaseCountOut(BaseModel):
+    phase: str
+    count: int
+
+
+class ReleaseCountOut(BaseModel):
+    """`release` is null for those that are what their place is configured with."""
+
+    release: int | None
+    count: int
+
+
+class FleetOut(BaseModel):
+    """All bots that the caller may see, counted, most first."""
+
+    total: int
+    drifted: int
+    suspended: int
+    phases: list[PhaseCountOut]
+    releases: list[ReleaseCountOut]
 
 
 class TimelineOut(BaseModel):

@@ -5,12 +5,15 @@ all of them come again until they were served, so that no word of theirs can com
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import any_, column, func, literal, literal_column, or_, table
+from sqlalchemy import select as select_of
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -18,15 +21,18 @@ from adapters import registry
 from control_plane.access import audit
 from control_plane.access.permissions import Actor
 from control_plane.db import leases
-from control_plane.db.session import Session, driver
+from control_plane.db.session import Scope, Session, driver, enter, hint
 from control_plane.instances.models import Instance, TimelineEntry
 from control_plane.kit.errors import Conflict, not_found
 from control_plane.kit.ids import new_id
 from control_plane.stream import log as stream
 from control_plane.stream.log import Entry
 from control_plane.tenants import quota
+from control_plane.tenants.models import Tenant
 
 WORK = "instance"
+# What to listen to for anything that operators see of the fleet.
+FLEET = "fleet"
 
 _WAKE = """
 UPDATE instances SET asleep_at = NULL, awake_at = $2, updated_at = $2
@@ -36,6 +42,22 @@ _NOTES = """
 INSERT INTO timeline (id, tenant_id, instance_id, at, type, message, data)
 SELECT *, '{}'::jsonb
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[])
+"""
+# As the index of them says it.
+_DRIFTED: Any = literal_column("(observed_generation < generation OR drift <> '{}')")
+_RELEASES = table("releases", column("id"), column("number"))
+_AROUND = """
+SELECT i.id, t.name AS tenant, r.number AS release
+FROM instances AS i JOIN tenants AS t ON t.id = i.tenant_id
+LEFT JOIN releases AS r ON r.id = i.release_id
+WHERE i.id = ANY ($1)
+"""
+_COUNTS = """
+SELECT i.phase, r.number AS release, count(*) AS n,
+    count(*) FILTER (WHERE i.observed_generation < i.generation OR i.drift <> '{}') AS drifted,
+    count(*) FILTER (WHERE i.suspended_at IS NOT NULL) AS suspended
+FROM instances AS i LEFT JOIN releases AS r ON r.id = i.release_id
+WHERE i.phase <> 'deleted' GROUP BY i.phase, r.number
 """
 _CHANNELS = "SELECT kind, settings FROM channels WHERE instance_id = $1 AND deleted_at IS NULL"
 
@@ -69,14 +91,103 @@ async def create(
     return instance
 
 
+@dataclass(frozen=True, kw_only=True)
+class Which:
+    """Which instances: those to which all applies that is given.
+
+    `drift` "any" takes every kind of it; `release` 0 is for those without one; `named` stands in
+    the name of the bot or of its tenant.
+    """
+
+    phase: str | None = None
+    drift: str | None = None
+    release: int | None = None
+    tenant_id: UUID | None = None
+    named: str | None = None
+    suspended: bool | None = None
+
+    def conditions(self) -> list[Any]:
+        """As a query says it."""
+        found: list[Any] = [Instance.phase != "deleted"]
+        if self.phase is not None:
+            found.append(Instance.phase == self.phase)
+        if self.tenant_id is not None:
+            found.append(Instance.tenant_id == self.tenant_id)
+        if self.suspended is not None:
+            since = col(Instance.suspended_at)
+            found.append(since.is_not(None) if self.suspended else since.is_(None))
+        return [*found, *self._release(), *self._drift(), *self._named()]
+
+    def _release(self) -> Iterable[Any]:
+        if self.release == 0:
+            yield col(Instance.release_id).is_(None)
+        elif self.release is not None:
+            numbered = select_of(_RELEASES.c.id).where(_RELEASES.c.number == self.release)
+            yield col(Instance.release_id) == numbered.scalar_subquery()
+
+    def _drift(self) -> Iterable[Any]:
+        if self.drift is not None:
+            yield _DRIFTED
+        if self.drift == "generation":
+            yield col(Instance.observed_generation) < col(Instance.generation)
+        elif self.drift not in (None, "any"):
+            yield literal(self.drift) == any_(col(Instance.drift))
+
+    def _named(self) -> Iterable[Any]:
+        if self.named:
+            sought = self.named.lower()
+            tenants = select(Tenant.id).where(func.strpos(func.lower(Tenant.name), sought) > 0)
+            yield or_(
+                func.strpos(func.lower(col(Instance.name)), sought) > 0,
+                col(Instance.tenant_id).in_(tenants),
+            )
+
+
 async def list_instances(
-    session: AsyncSession, *, after: UUID | None, limit: int
+    session: AsyncSession, *, which: Which, after: UUID | None, limit: int
 ) -> Sequence[Instance]:
     """Instances that this session may see, oldest first; one more than `limit` if there are."""
-    query = select(Instance).where(Instance.phase != "deleted").order_by(col(Instance.id))
+    query = select(Instance).where(*which.conditions()).order_by(col(Instance.id))
     if after is not None:
         query = query.where(col(Instance.id) > after)
     return (await session.exec(query.limit(limit + 1))).all()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What people call an instance's tenant, and its release by number."""
+
+    tenant: str
+    release: int | None
+
+
+async def around(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, Around]:
+    """What stands around these instances."""
+    rows = await (await driver(session)).fetch(_AROUND, list(ids))
+    return {row["id"]: Around(tenant=row["tenant"], release=row["release"]) for row in rows}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many instances there are; a release of None is for those without one."""
+
+    phases: Mapping[str, int]
+    releases: Mapping[int | None, int]
+    drifted: int
+    suspended: int
+
+
+async def counts(session: AsyncSession) -> Counts:
+    """The instances that this session may see, counted."""
+    phases: Counter[str] = Counter()
+    releases: Counter[int | None] = Counter()
+    drifted = suspended = 0
+    for row in await (await driver(session)).fetch(_COUNTS):
+        phases[row["phase"]] += row["n"]
+        releases[row["release"]] += row["n"]
+        drifted += row["drifted"]
+        suspended += row["suspended"]
+    return Counts(phases=phases, releases=releases, drifted=drifted, suspended=suspended)
 
 
 async def get(session: AsyncSession, instance_id: UUID, *, lock: bool = False) -> Instance:
@@ -102,6 +213,8 @@ async def want(
     instance = await get(session, instance_id, lock=True)
     if instance.desired == "deleted" and desired != "deleted":
         raise Conflict("instance_deleting", "The instance is being deleted.")
+    if desired == "running":
+        _not_suspended(instance)
     if instance.desired != desired:
         before = instance.desired
         _awake(instance, now)
@@ -132,6 +245,7 @@ async def hibernate(
     instance = await get(session, instance_id, lock=True)
     if instance.desired != "running":
         raise Conflict("instance_not_running", f"The instance is {instance.desired}; start it.")
+    _not_suspended(instance)
     rows = await (await driver(session)).fetch(_CHANNELS, instance_id)
     if not may_sleep((row["kind"], json.loads(row["settings"])) for row in rows):
         raise Conflict("cannot_hibernate", "One of its channels needs an agent that is connected.")
@@ -162,6 +276,7 @@ async def restart(
     instance = await get(session, instance_id, lock=True)
     if instance.desired != "running":
         raise Conflict("instance_not_running", f"The instance is {instance.desired}; start it.")
+    _not_suspended(instance)
     # What ended before is forgotten, but not counted again.
     instance.starts = {"ended_ref": instance.starts.get("ended_ref")}
     _awake(instance, now)
@@ -211,6 +326,42 @@ async def reconcile(
     return instance
 
 
+async def suspend(
+    session: AsyncSession, instance_id: UUID, reason: str, *, actor: Actor, now: datetime
+) -> Instance:
+    """Let it rest whatever its tenant wants; customers' messages wait."""
+    instance = await get(session, instance_id, lock=True)
+    if instance.desired == "deleted":
+        raise Conflict("instance_deleting", "The instance is being deleted.")
+    if instance.suspended_at is None or instance.suspended_reason != reason:
+        instance.suspended_at = instance.suspended_at or now
+        instance.suspended_reason = reason
+        session.add(instance)
+        more = {"reason": reason}
+        await _changed(session, instance, "instance.suspend", actor=actor, now=now, more=more)
+    return instance
+
+
+async def resume(
+    session: AsyncSession, instance_id: UUID, *, actor: Actor, now: datetime
+) -> Instance:
+    """Let its tenant decide again; what was wanted all the while is so once more."""
+    instance = await get(session, instance_id, lock=True)
+    if instance.suspended_at is not None:
+        instance.suspended_at = instance.suspended_reason = None
+        _awake(instance, now)
+        # A start of its own: an agent of before the rest is never taken for a new one.
+        await _next_generation(session, instance, now)
+        await _changed(session, instance, "instance.resume", actor=actor, now=now)
+    return instance
+
+
+async def as_operator(session: AsyncSession, instance_id: UUID) -> None:
+    """Let an operator's transaction write beside this instance: its row, its audit, its stream."""
+    instance = await get(session, instance_id)
+    await enter(session, Scope(tenants=(instance.tenant_id,), operator=True))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """A line of an instance's timeline."""
@@ -254,6 +405,11 @@ def note(
             data=data or {},
         )
     )
+
+
+def _not_suspended(instance: Instance) -> None:
+    if instance.suspended_at is not None:
+        raise Conflict("instance_suspended", "The platform lets the instance rest for now.")
 
 
 def _awake(instance: Instance, now: datetime) -> None:
@@ -302,6 +458,7 @@ async def _changed(
     )
     await session.flush()
     await leases.call(session, WORK, [(instance.id, instance.tenant_id)], cell=instance.cell)
+    hint(session, FLEET)
     data = {"instance_id": str(instance.id), "desired": instance.desired, "action": action}
     told = Entry(type="instance.changed", data=data | more)
     await stream.append(session, instance.tenant_id, [told, *entries])

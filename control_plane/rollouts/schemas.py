@@ -91,7 +91,9 @@ class AbortIn(Body):
 
 
 class RolloutOut(BaseModel):
-    """`members` counts them by state; `began` says when each wave began."""
+    """`members` counts them by state, `members_by_wave` those of each wave; `began` says when each
+    wave began.
+    """
 
     id: UUID
     number: int
@@ -102,6 +104,7 @@ class RolloutOut(BaseModel):
     wave: int
     began: list[datetime]
     members: dict[str, int]
+    members_by_wave: list[dict[str, int]]
     budget_percent: int
     ready_within_s: int
     watch_s: int

@@ -11,7 +11,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_plane.access import audit
 from control_plane.access.permissions import Actor
 from control_plane.db import leases
-from control_plane.db.session import driver
+from control_plane.db.session import driver, hint
+from control_plane.instances.service import FLEET
 from control_plane.kit.errors import Conflict, not_found
 from control_plane.kit.ids import new_id
 from control_plane.rollouts.advance import MemberState, State, wave_of
@@ -48,8 +49,8 @@ FROM unnest($2::uuid[], $3::uuid[], $4::int[]) AS item (id, tenant_id, wave)
 ON CONFLICT DO NOTHING
 """
 _COUNTS = """
-SELECT rollout_id, state, count(*) AS n FROM rollout_members
-WHERE rollout_id = ANY ($1::uuid[]) GROUP BY rollout_id, state
+SELECT rollout_id, wave, state, count(*) AS n FROM rollout_members
+WHERE rollout_id = ANY ($1::uuid[]) GROUP BY rollout_id, wave, state
 """
 _GROUP = "UPDATE tenants SET rollout_group = $2, updated_at = $3 WHERE id = $1"
 
@@ -200,14 +201,17 @@ async def shown(session: AsyncSession, rollouts: Sequence[Rollout]) -> list[Roll
         col(Release.id).in_({each.release_id for each in rollouts})
     )
     numbers = dict((await session.exec(query)).all())
-    counts: dict[UUID, dict[str, int]] = {
-        each.id: {state.value: 0 for state in MemberState} for each in rollouts
-    }
-    for row in await (await driver(session)).fetch(_COUNTS, list(counts)):
-        counts[row["rollout_id"]][row["state"]] = row["n"]
+    by_wave = {each.id: [_none() for _ in each.waves] for each in rollouts}
+    for row in await (await driver(session)).fetch(_COUNTS, list(by_wave)):
+        by_wave[row["rollout_id"]][row["wave"]][row["state"]] = row["n"]
     return [
         RolloutOut.model_validate(
-            each.model_dump() | {"release": numbers[each.release_id], "members": counts[each.id]}
+            each.model_dump()
+            | {
+                "release": numbers[each.release_id],
+                "members_by_wave": by_wave[each.id],
+                "members": _sum(by_wave[each.id]),
+            }
         )
         for each in rollouts
     ]
@@ -289,6 +293,14 @@ def note(session: AsyncSession, rollout: Rollout, action: str, *, now: datetime)
     _record(session, f"rollout.{action}", target, actor=None, now=now, after=after)
 
 
+def _none() -> dict[str, int]:
+    return {state.value: 0 for state in MemberState}
+
+
+def _sum(waves: Sequence[dict[str, int]]) -> dict[str, int]:
+    return {state: sum(wave[state] for wave in waves) for state in _none()}
+
+
 def _must_be(rollout: Rollout, *states: State) -> None:
     if rollout.ended_at is not None:
         raise Conflict("rollout_ended", f"The rollout is over: {rollout.state}.")
@@ -332,6 +344,7 @@ def _record(
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
 ) -> None:
+    hint(session, FLEET)
     audit.record(
         session,
         actor=actor,

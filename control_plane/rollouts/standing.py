@@ -28,7 +28,7 @@ _AT_REST = frozenset({"hibernated", "stopped"})
 # What is being deleted is nobody's member any more.
 _MEMBERS = """
 SELECT m.instance_id, m.tenant_id, m.wave, m.state, m.moved_at, m.before_phase, m.mark,
-    i.phase, i.desired = 'running' AND t.state = 'active' AS wanted,
+    i.phase, i.desired = 'running' AND i.suspended_at IS NULL AND t.state = 'active' AS wanted,
     i.observed_generation = i.generation AS looked,
     CASE WHEN m.state = 'moved' THEN i.conditions END AS conditions
 FROM rollout_members AS m

@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_plane.db import leases
 from control_plane.db.leases import Lease
-from control_plane.db.session import Database, Scope, driver
+from control_plane.db.session import Database, Scope, driver, hint
 from control_plane.instances import service as instances
 from control_plane.instances.models import Instance
 from control_plane.kit.clock import Clock
@@ -133,6 +133,7 @@ class Rollouts:
             case End():
                 await _end(session, rollout, step, now)
         session.add(rollout)
+        hint(session, instances.FLEET)
 
 
 async def _move(session: AsyncSession, rollout: Rollout, step: Move, now: datetime) -> None:

@@ -121,7 +121,7 @@ async def grant_support(tenant_id: UUID, body: SupportIn, call: Supporter) -> Su
 async def list_support_access(
     call: Reader, window: Annotated[Window, Depends()]
 ) -> Page[SupportOut]:
-    """Which operators could look into the tenant, when and why; newest first."""
+    """Which operators could look into the tenant, when and why; for operators, their own looks."""
     rows = await support.list_grants(call.session, before=window.after_id(), limit=window.limit)
     page, last = cut(rows, window.limit)
     return Page(items=[_grant(row) for row in page], next=cursor(last.id) if last else None)
@@ -129,7 +129,7 @@ async def list_support_access(
 
 @router.delete("/support-access/{grant_id}", status_code=204)
 async def end_support_access(grant_id: UUID, call: SupportEnder) -> None:
-    """Let an operator look no longer."""
+    """Let an operator look no longer; operators end their own looks."""
     await support.end(call.session, grant_id, actor=call.actor, now=call.now)
 
 

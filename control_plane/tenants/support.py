@@ -55,10 +55,14 @@ async def list_grants(
 
 async def end(session: AsyncSession, grant_id: UUID, *, actor: Actor, now: datetime) -> None:
     """No more looking, from the next request on; ending it twice is ending it once."""
-    query = select(SupportGrant).where(SupportGrant.id == grant_id).with_for_update()
+    query = select(SupportGrant).where(SupportGrant.id == grant_id)
     granted = (await session.exec(query)).one_or_none()
     if granted is None:
         raise not_found("support_grant")
+    if actor.as_operator:
+        await service.speak_for(session, granted.tenant_id, actor)
+    locked = query.with_for_update().execution_options(populate_existing=True)
+    granted = (await session.exec(locked)).one()
     if granted.ended_at is None:
         granted.ended_at = now
         session.add(granted)

@@ -192,6 +192,10 @@ SCRIPT = (
     Step("instance.hibernate", "owner", "POST", "/instances/{instance_id}/hibernate"),
     Step("instance.wake", "owner", "POST", "/instances/{instance_id}/start"),
     Step("instance.restart", "owner", "POST", "/instances/{instance_id}/restart"),
+    Step("instance.restart", "operator", "POST", "/fleet/{instance_id}/restart"),
+    Step("instance.reconcile", "operator", "POST", "/fleet/{instance_id}/reconcile"),
+    Step("instance.suspend", "operator", "POST", "/fleet/{instance_id}/suspend", {"reason": "No."}),
+    Step("instance.resume", "operator", "POST", "/fleet/{instance_id}/resume"),
     Step("instance.rotate_secrets", "owner", "POST", "/instances/{instance_id}/secrets/rotate"),
     # What its people write for each other.
     Step("tag.create", "owner", "POST", "/tags", {"name": "VIP"}, "tag_id"),
@@ -219,6 +223,13 @@ SCRIPT = (
     Step("delivery.resend", "owner", "POST", "/deliveries/resend", {"state": "expired"}),
     Step("dead_letter.replay", "owner", "POST", "/dead-letters/{letter_id}/replay"),
     Step("dead_letter.replay", "owner", "POST", "/dead-letters/replay", {"limit": 1}),
+    Step(
+        "dead_letter.replay",
+        "operator",
+        "POST",
+        "/tenants/{tenant_id}/dead-letters/replay",
+        {"limit": 1},
+    ),
     Step("blacklist.add", "owner", "POST", "/blacklist", {"platform_id": "lin"}, "entry_id"),
     Step("blacklist.remove", "owner", "DELETE", "/blacklist/{entry_id}"),
     Step("blacklist.bulk", "owner", "POST", "/blacklist/bulk", {"add": [{"platform_id": "lin"}]}),
@@ -268,6 +279,7 @@ async def scene(parts, people: People, superuser) -> tuple[dict[str, Person], di
         "delivery_id": lost,
         "letter_id": await dead_callback(superuser, bot),
         "other_letter_id": await dead_callback(superuser, bot),
+        "third_letter_id": await dead_callback(superuser, bot),
     }
     note = await owner.post(f"/contacts/{contact}/notes", {"text": "one"})
     named["note_id"] = note.json()["id"]

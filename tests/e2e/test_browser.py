@@ -87,6 +87,9 @@ class TestPlatform:
     async def test_an_operator_decides_about_a_company_and_sees_the_fleet(self, up) -> None:
         await play("platform", up)
 
+    async def test_an_operator_steers_a_bot_and_a_rollout_and_sees_queues(self, up) -> None:
+        await play("ops", up)
+
     async def test_a_company_suspended_in_the_middle_of_a_chat_loses_nothing(self, up) -> None:
         await play("suspension", up)
 

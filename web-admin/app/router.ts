@@ -16,6 +16,7 @@ import { keysRoutes } from './features/keys/routes'
 import { lettersRoutes } from './features/letters/routes'
 import { overviewRoutes } from './features/overview/routes'
 import { providersRoutes } from './features/providers/routes'
+import { queuesRoutes } from './features/queues/routes'
 import { rolloutsRoutes } from './features/rollouts/routes'
 import { routingRoutes } from './features/routing/routes'
 import { searchRoutes } from './features/search/routes'
@@ -62,6 +63,7 @@ export const pages: RouteRecordRaw[] = [
   ...tenantsRoutes,
   ...fleetRoutes,
   ...rolloutsRoutes,
+  ...queuesRoutes,
 ]
 
 const routes: RouteRecordRaw[] = [

@@ -50,6 +50,7 @@ export async function operatorPages(page, address) {
     { name: 'fleet', path: '/app/ops/fleet', ready: 'table' },
     { name: 'fleet-instance', path: instance, ready: '.steps' },
     { name: 'rollouts', path: '/app/ops/rollouts', ready: 'table, .state strong' },
+    { name: 'queues', path: '/app/ops/queues', ready: 'table' },
     { name: 'ops-audit', path: '/app/ops/audit', ready: 'table, .state strong' },
   ]
 }

@@ -10,6 +10,7 @@ import { keyboard } from './keyboard.mjs'
 import { long } from './long.mjs'
 import { newcomer } from './newcomer.mjs'
 import { phone } from './phone.mjs'
+import { ops } from './ops.mjs'
 import { platform } from './platform.mjs'
 import { reply } from './reply.mjs'
 import { suspension } from './suspension.mjs'
@@ -24,6 +25,7 @@ const SCENES = {
   keyboard,
   long,
   newcomer,
+  ops,
   phone,
   platform,
   reply,

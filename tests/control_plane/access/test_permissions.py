@@ -26,6 +26,7 @@ DISCREET = {
     Permission.PROVIDERS_READ,
     Permission.RAW_READ,
     Permission.ROLLOUTS_READ,
+    Permission.QUEUES_READ,
 }
 READS = {each for each in Permission if each.value.endswith(".read")} - DISCREET
 CONFIGURES = {
@@ -62,6 +63,8 @@ PLATFORM = {
     Permission.SUPPORT_GRANT,
     Permission.ROLLOUTS_READ,
     Permission.ROLLOUTS_WRITE,
+    Permission.FLEET_OPERATE,
+    Permission.QUEUES_READ,
 }
 STILL_WORKS = {
     "pending": READS | {Permission.TENANT_INFORM},
@@ -108,7 +111,12 @@ class TestRoles:
         assert not PLATFORM & frozenset().union(*ROLE_PERMISSIONS.values())
 
     def test_operators_see_nothing_that_was_said_and_configure_nothing(self) -> None:
-        tenants = {Permission.TENANT_READ, Permission.TENANT_DELETE, Permission.INSTANCES_READ}
+        tenants = {
+            Permission.TENANT_READ,
+            Permission.TENANT_DELETE,
+            Permission.INSTANCES_READ,
+            Permission.SUPPORT_END,
+        }
 
         assert tenants | PLATFORM | {Permission.AUDIT_READ} == OPERATOR_PERMISSIONS
 

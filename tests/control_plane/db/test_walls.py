@@ -79,8 +79,10 @@ class TestSchema:
             ("search_positions", "search", ["botyard_search"], "SELECT"),
             ("stream", "search", ["botyard_search"], "SELECT"),
             ("stream_heads", "search", ["botyard_search"], "SELECT"),
+            ("support_grants", "own", ["botyard_app"], "SELECT"),
             ("tenants", "operator", ["botyard_app"], "ALL"),
             ("tenants", "own", ["botyard_app"], "SELECT"),
+            ("timeline", "operator", ["botyard_app"], "SELECT"),
             ("webhook_messages", "upkeep", ["botyard_upkeep"], "ALL"),
         ]
 
@@ -127,6 +129,7 @@ class TestSchema:
             ("audit_chain", False),
             ("audit_chains", False),
             ("audit_verify", False),
+            ("dead_letters", False),
             ("drop_partition", True),
             ("ensure_partitions", True),
             ("message_candidates", False),

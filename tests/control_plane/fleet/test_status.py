@@ -9,7 +9,7 @@ from msgspec import structs
 
 from control_plane.fleet.plan import CRASH_LOOP, Desired, Observed, SessionView, Starts, Want
 from control_plane.fleet.provision.base import ABSENT, Workload, WorkloadState
-from control_plane.fleet.status import Condition, conditions, merge, phase
+from control_plane.fleet.status import Condition, conditions, drift, merge, phase
 from control_plane.instances.sessions import DEAD_AFTER
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,6 +25,14 @@ ALL_WELL = Observed(
 
 def but(**changes) -> Observed:
     return structs.replace(ALL_WELL, **changes)
+
+
+def fitting(**changes) -> Observed:
+    """With what the plan gives, but for these."""
+    return but(workload=replace(WORKLOAD, allowance=RUN.allowance, **changes))
+
+
+FITTING = fitting()
 
 
 def in_state(state: WorkloadState) -> Observed:
@@ -198,3 +206,23 @@ class TestMerge:
         gone = {"type": "Gone", "status": True, "reason": "x", "message": "", "at": "long ago"}
 
         assert merge([gone, *self.rows()], list(self.HELD), LATER) == self.rows()
+
+
+class TestDrift:
+    @pytest.mark.parametrize(
+        ("desired", "seen", "found"),
+        [
+            (RUN, ALL_WELL, ["objects"]),
+            (RUN, FITTING, []),
+            (RUN, structs.replace(FITTING, applied="old"), ["configuration"]),
+            (RUN, structs.replace(FITTING, applied="old", rejected="new"), ["configuration"]),
+            (RUN, fitting(aligned=False), ["objects"]),
+            (RUN, fitting(outdated=True), ["objects"]),
+            # Its successor is on the way; what lies around this one counts no more.
+            (RUN, fitting(generation=1, aligned=False), []),
+            (RUN, fitting(state=WorkloadState.EXITED, aligned=False), []),
+            (structs.replace(RUN, want=Want.STOPPED), ALL_WELL, []),
+        ],
+    )
+    def test_is_what_differs_though_an_agent_is_there(self, desired, seen, found) -> None:
+        assert drift(desired, seen) == found

@@ -29,13 +29,18 @@ class TestCreate:
 
         assert {name: instance[name] for name in instance if name != "id"} == {
             "tenant_id": str(owner.tenant_id),
+            "tenant": "Tea House",
             "name": "Tea bot",
             "desired": "running",
             "generation": 1,
             "observed_generation": 0,
             "phase": "pending",
+            "release": None,
+            "drift": ["generation"],
             "conditions": [],
             "asleep_at": None,
+            "suspended_at": None,
+            "suspended_reason": None,
             "created_at": "2026-01-01T00:00:00Z",
             "updated_at": "2026-01-01T00:00:00Z",
         }

@@ -122,3 +122,28 @@ class TestSupport:
         assert code(asked) == (403, "forbidden")
         assert code(tried) == (404, "tenant_not_found")
         assert (await owner.get("/members", **into(owner))).status_code == 200
+
+
+class TestOwnLooks:
+    async def test_an_operator_sees_their_own_and_ends_them(self, people: People) -> None:
+        owner, other = await people.owner(), await people.owner()
+        operator, colleague = await people.operator(), await people.operator()
+        granted = await grant(operator, owner)
+        await grant(colleague, other)
+
+        listed = (await operator.get("/support-access")).json()["items"]
+        assert [each["id"] for each in listed] == [granted["id"]]
+        assert (await operator.delete(f"/support-access/{granted['id']}")).status_code == 204
+
+        assert code(await operator.get("/members", **into(owner))) == (404, "tenant_not_found")
+        [ended] = (await owner.get("/support-access")).json()["items"]
+        assert ended["ended_at"] is not None
+
+    async def test_and_no_colleagues(self, people: People) -> None:
+        owner = await people.owner()
+        operator, colleague = await people.operator(), await people.operator()
+        granted = await grant(operator, owner)
+
+        answer = await colleague.delete(f"/support-access/{granted['id']}")
+
+        assert code(answer) == (404, "support_grant_not_found")

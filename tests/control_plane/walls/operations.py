@@ -38,7 +38,7 @@ PUBLIC_ADDRESS = frozenset({"token", "rest", "path", "name", "rollout_id"})
 stands in its customers' browsers, a file of the dashboard, a plan or a rollout of the platform."""
 
 
-ENDLESS = frozenset({("GET", "/api/v1/stream")})
+ENDLESS = frozenset({("GET", "/api/v1/stream"), ("GET", "/api/v1/fleet/changes")})
 """Answers that never end; tests/control_plane/realtime shows that nobody hears of others there."""
 
 
@@ -115,6 +115,8 @@ BODIES: dict[tuple[str, str], Callable[[Tenant], Any]] = {
             "pod_memory": 2**28,
         },
     },
+    ("POST", "/api/v1/fleet/{instance_id}/suspend"): lambda _: {"reason": "no"},
+    ("POST", "/api/v1/tenants/{tenant_id}/dead-letters/replay"): lambda _: {},
     ("POST", "/api/v1/releases"): lambda _: {"image": "agent:2"},
     ("POST", "/api/v1/rollouts"): lambda _: {"release": 1},
     ("POST", "/api/v1/rollouts/{rollout_id}/abort"): lambda _: {},

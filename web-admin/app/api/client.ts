@@ -4,6 +4,7 @@
  */
 
 import type { Answer, CallArguments, Method, PathOf, Schemas } from './paths'
+import { linesOf } from './lines'
 import { ApiError, problemOf, unreachable } from './problem'
 
 const ROOT = '/api/v1'
@@ -82,6 +83,13 @@ export class ApiClient {
     const response = await this.#answer('get', path, call)
     if (!response.ok) throw await problemOf(response)
     return response.body ?? new ReadableStream()
+  }
+
+  /** What the server says line by line, until it ends or the signal says so. */
+  async *lines(path: string, signal: AbortSignal): AsyncGenerator<string> {
+    const response = await this.#answer('get', path, [{ signal }])
+    if (!response.ok || response.body === null) throw await problemOf(response)
+    yield* linesOf(response.body)
   }
 
   async signIn(email: string, password: string): Promise<void> {

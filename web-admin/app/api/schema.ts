@@ -581,7 +581,7 @@ export interface paths {
         };
         /**
          * List Support Access
-         * @description Which operators could look into the tenant, when and why; newest first.
+         * @description Which operators could look into the tenant, when and why; for operators, their own looks.
          *
          *     Needs the permission `tenant.read`.
          */
@@ -606,7 +606,7 @@ export interface paths {
         post?: never;
         /**
          * End Support Access
-         * @description Let an operator look no longer.
+         * @description Let an operator look no longer; operators end their own looks.
          *
          *     Needs the permission `support.end`.
          */
@@ -1055,7 +1055,7 @@ export interface paths {
         };
         /**
          * List Instances
-         * @description The tenant's bots; for operators, everybody's.
+         * @description The tenant's bots; for operators, everybody's. All that is given applies.
          *
          *     Needs the permission `instances.read`.
          */
@@ -1229,6 +1229,116 @@ export interface paths {
         get: operations["get_timeline"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/fleet": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Count Instances
+         * @description How many bots there are, by how they stand.
+         *
+         *     Needs the permission `instances.read`.
+         */
+        get: operations["count_instances"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/fleet/{instance_id}/restart": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restart Of Fleet
+         * @description Replace a bot's agent by a new one, whoever's it is; its tenant sees who did it.
+         *
+         *     Needs the permission `fleet.operate`.
+         */
+        post: operations["restart_of_fleet"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/fleet/{instance_id}/reconcile": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reconcile Of Fleet
+         * @description Have the fleet look at a bot now, and mend what differs.
+         *
+         *     Needs the permission `fleet.operate`.
+         */
+        post: operations["reconcile_of_fleet"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/fleet/{instance_id}/suspend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Suspend Of Fleet
+         * @description Let one bot rest, whatever its tenant wants; customers' messages wait.
+         *
+         *     Needs the permission `fleet.operate`.
+         */
+        post: operations["suspend_of_fleet"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/fleet/{instance_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume Of Fleet
+         * @description Let its tenant decide again.
+         *
+         *     Needs the permission `fleet.operate`.
+         */
+        post: operations["resume_of_fleet"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2856,6 +2966,52 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/queues": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Queues
+         * @description What waits and for how long, and what came and could not be used.
+         *
+         *     Needs the permission `queues.read`.
+         */
+        get: operations["list_queues"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants/{tenant_id}/dead-letters/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replay Of Tenant
+         * @description Deal with a tenant's dead letters once more, oldest first; the operator sees none of them.
+         *
+         *     May be repeated: what was replayed is passed by.
+         *
+         *     Needs the permission `fleet.operate`.
+         */
+        post: operations["replay_of_tenant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/answers": {
         parameters: {
             query?: never;
@@ -4228,6 +4384,33 @@ export interface components {
             limit: number;
         };
         /**
+         * DeadLettersOut
+         * @description How many dead letters a tenant has of one source and for one reason.
+         */
+        DeadLettersOut: {
+            /**
+             * Tenant Id
+             * Format: uuid
+             */
+            tenant_id: string;
+            /** Tenant */
+            tenant: string;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "callback" | "event";
+            /** Reason */
+            reason: string;
+            /** Depth */
+            depth: number;
+            /**
+             * Oldest
+             * Format: date-time
+             */
+            oldest: string;
+        };
+        /**
          * DecisionOut
          * @description What a person decided last; `what` is resend, sent or not_sent.
          */
@@ -4511,6 +4694,22 @@ export interface components {
             at: string | null;
         };
         /**
+         * FleetOut
+         * @description All bots that the caller may see, counted, most first.
+         */
+        FleetOut: {
+            /** Total */
+            total: number;
+            /** Drifted */
+            drifted: number;
+            /** Suspended */
+            suspended: number;
+            /** Phases */
+            phases: components["schemas"]["PhaseCountOut"][];
+            /** Releases */
+            releases: components["schemas"]["ReleaseCountOut"][];
+        };
+        /**
          * FoundMessageOut
          * @description And where it was said.
          */
@@ -4662,6 +4861,9 @@ export interface components {
          * @description Desired (`desired`, `generation`) beside observed (`phase`, `observed_generation`).
          *
          *     `asleep_at`: since when it has been asleep, or is on its way there; the next message wakes it.
+         *     `suspended_at`: since when an operator lets it rest, and why. `drift` is what is not as it
+         *     should be: a `generation` that no look has seen yet, another `configuration` than the agent
+         *     runs, `objects` around the agent (or what it may use) that its place would make differently now.
          */
         InstanceOut: {
             /**
@@ -4674,6 +4876,8 @@ export interface components {
              * Format: uuid
              */
             tenant_id: string;
+            /** Tenant */
+            tenant: string;
             /** Name */
             name: string;
             /** Desired */
@@ -4684,10 +4888,18 @@ export interface components {
             observed_generation: number;
             /** Phase */
             phase: string;
+            /** Release */
+            release: number | null;
+            /** Drift */
+            drift: string[];
             /** Conditions */
             conditions: components["schemas"]["ConditionOut"][];
             /** Asleep At */
             asleep_at: string | null;
+            /** Suspended At */
+            suspended_at: string | null;
+            /** Suspended Reason */
+            suspended_reason: string | null;
             /**
              * Created At
              * Format: date-time
@@ -4776,6 +4988,24 @@ export interface components {
             token: string;
             /** Url */
             url: string;
+        };
+        /**
+         * KindOut
+         * @description Work of one kind: all rows, those due and how long the oldest is, in hand, failing.
+         */
+        KindOut: {
+            /** Name */
+            name: string;
+            /** Depth */
+            depth: number;
+            /** Due */
+            due: number;
+            /** Age S */
+            age_s: number | null;
+            /** In Hand */
+            in_hand: number;
+            /** Failing */
+            failing: number;
         };
         /**
          * LevelOut
@@ -5318,7 +5548,14 @@ export interface components {
          * @description One thing that a route may ask for; what ends in `.read` changes nothing.
          * @enum {string}
          */
-        Permission: "tenants.list" | "tenants.decide" | "tenant.read" | "tenant.inform" | "tenant.write" | "tenant.delete" | "plans.write" | "support.grant" | "support.end" | "members.read" | "members.write" | "roles.write" | "instances.read" | "instances.write" | "instances.operate" | "channels.read" | "channels.write" | "blacklist.read" | "blacklist.write" | "revisions.read" | "revisions.write" | "conversations.read" | "conversations.write" | "desk.write" | "raw.read" | "answers.read" | "answers.write" | "providers.read" | "providers.write" | "audit.read" | "export.read" | "privacy.read" | "privacy.write" | "api_keys.read" | "api_keys.write" | "webhooks.read" | "webhooks.write" | "sign_on.read" | "sign_on.write" | "routing.read" | "routing.write" | "rollouts.read" | "rollouts.write";
+        Permission: "tenants.list" | "tenants.decide" | "tenant.read" | "tenant.inform" | "tenant.write" | "tenant.delete" | "plans.write" | "support.grant" | "support.end" | "members.read" | "members.write" | "roles.write" | "instances.read" | "instances.write" | "instances.operate" | "fleet.operate" | "queues.read" | "channels.read" | "channels.write" | "blacklist.read" | "blacklist.write" | "revisions.read" | "revisions.write" | "conversations.read" | "conversations.write" | "desk.write" | "raw.read" | "answers.read" | "answers.write" | "providers.read" | "providers.write" | "audit.read" | "export.read" | "privacy.read" | "privacy.write" | "api_keys.read" | "api_keys.write" | "webhooks.read" | "webhooks.write" | "sign_on.read" | "sign_on.write" | "routing.read" | "routing.write" | "rollouts.read" | "rollouts.write";
+        /** PhaseCountOut */
+        PhaseCountOut: {
+            /** Phase */
+            phase: string;
+            /** Count */
+            count: number;
+        };
         /** PlanIn */
         PlanIn: {
             /** Name */
@@ -5452,14 +5689,44 @@ export interface components {
             question: string;
         };
         /**
-         * QueueOut
-         * @description The oldest that wait, in the order in which they are given out; `more` if there are.
+         * QueueReplayIn
+         * @description Which dead letters of one tenant: those to which all applies that is given.
          */
-        QueueOut: {
-            /** Items */
-            items: components["schemas"]["WaitOut"][];
-            /** More */
-            more: boolean;
+        QueueReplayIn: {
+            /** Source */
+            source?: ("callback" | "event") | null;
+            /**
+             * Reason
+             * @description Exactly this one.
+             */
+            reason?: string | null;
+            /**
+             * Cursor
+             * @description Where an earlier call says to go on.
+             */
+            cursor?: string | null;
+            /**
+             * Limit
+             * @default 50
+             */
+            limit: number;
+        };
+        /**
+         * QueuesOut
+         * @description `dead_letters` has those with the most, at most 200.
+         */
+        QueuesOut: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Work */
+            work: components["schemas"]["KindOut"][];
+            /** Queues */
+            queues: components["schemas"]["control_plane__ingest__queue_routes__QueueOut"][];
+            /** Dead Letters */
+            dead_letters: components["schemas"]["DeadLettersOut"][];
         };
         /**
          * QuotaOut
@@ -5681,6 +5948,16 @@ export interface components {
              * @enum {string}
              */
             state: "pending" | "active";
+        };
+        /**
+         * ReleaseCountOut
+         * @description `release` is null for those that are what their place is configured with.
+         */
+        ReleaseCountOut: {
+            /** Release */
+            release: number | null;
+            /** Count */
+            count: number;
         };
         /** ReleaseIn */
         ReleaseIn: {
@@ -6039,7 +6316,8 @@ export interface components {
         };
         /**
          * RolloutOut
-         * @description `members` counts them by state; `began` says when each wave began.
+         * @description `members` counts them by state, `members_by_wave` those of each wave; `began` says when each
+         *     wave began.
          */
         RolloutOut: {
             /**
@@ -6065,6 +6343,10 @@ export interface components {
             members: {
                 [key: string]: number;
             };
+            /** Members By Wave */
+            members_by_wave: {
+                [key: string]: number;
+            }[];
             /** Budget Percent */
             budget_percent: number;
             /** Ready Within S */
@@ -6537,6 +6819,14 @@ export interface components {
             used_at: string | null;
             /** Ended At */
             ended_at: string | null;
+        };
+        /**
+         * SuspensionIn
+         * @description Why; its tenant reads it.
+         */
+        SuspensionIn: {
+            /** Reason */
+            reason: string;
         };
         /** SwitchIn */
         SwitchIn: {
@@ -7084,6 +7374,28 @@ export interface components {
             code: string;
             /** Message */
             message: string;
+        };
+        /**
+         * QueueOut
+         * @description What waits somewhere; `age_s` is that of the oldest.
+         */
+        control_plane__ingest__queue_routes__QueueOut: {
+            /** Name */
+            name: string;
+            /** Depth */
+            depth: number;
+            /** Age S */
+            age_s: number | null;
+        };
+        /**
+         * QueueOut
+         * @description The oldest that wait, in the order in which they are given out; `more` if there are.
+         */
+        control_plane__routing__schemas__QueueOut: {
+            /** Items */
+            items: components["schemas"]["WaitOut"][];
+            /** More */
+            more: boolean;
         };
         /**
          * Text
@@ -9225,6 +9537,14 @@ export interface operations {
     list_instances: {
         parameters: {
             query?: {
+                phase?: ("pending" | "starting" | "configuring" | "connecting" | "running" | "degraded" | "crash_loop" | "stopping" | "stopped" | "hibernated" | "deleting") | null;
+                drift?: ("any" | "generation" | "configuration" | "objects") | null;
+                /** @description By number; 0: those without one. */
+                release?: number | null;
+                tenant_id?: string | null;
+                /** @description Stands in the name of the bot or of its tenant. */
+                named?: string | null;
+                suspended?: boolean | null;
                 limit?: number;
                 cursor?: string | null;
             };
@@ -9550,6 +9870,171 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    count_instances: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FleetOut"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    restart_of_fleet: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat under the same key gets the first answer and does nothing. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                instance_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InstanceOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    reconcile_of_fleet: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat under the same key gets the first answer and does nothing. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                instance_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InstanceOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    suspend_of_fleet: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat under the same key gets the first answer and does nothing. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                instance_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SuspensionIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InstanceOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    resume_of_fleet: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat under the same key gets the first answer and does nothing. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                instance_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InstanceOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
@@ -12155,7 +12640,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["QueueOut"];
+                    "application/json": components["schemas"]["control_plane__routing__schemas__QueueOut"];
                 };
             };
             401: components["responses"]["Unauthorized"];
@@ -12630,6 +13115,66 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_queues: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueuesOut"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    replay_of_tenant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                tenant_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["QueueReplayIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplayedManyOut"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];

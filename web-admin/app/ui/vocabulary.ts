@@ -9,6 +9,7 @@ export type Vocabulary =
   | 'choice'
   | 'condition'
   | 'delivery'
+  | 'drift'
   | 'happened'
   | 'letterReason'
   | 'outcome'
@@ -16,15 +17,18 @@ export type Vocabulary =
   | 'permission'
   | 'phase'
   | 'presence'
+  | 'queue'
   | 'quotaName'
   | 'reason'
   | 'roleName'
+  | 'rolloutReason'
   | 'rolloutState'
   | 'setting'
   | 'tenantState'
   | 'turned'
   | 'via'
   | 'webhookEvent'
+  | 'workKind'
 
 export function useVocabulary() {
   const { t, te } = useI18n()

@@ -1,30 +1,21 @@
 import { describe, expect, it } from 'vitest'
-import type { Instance } from '../../api/types'
-import { filtered, phasesOf } from './filter'
+import { filterFrom, isFiltered, queryOf } from './filter'
 
-const instance = (name: string, phase: string, generation = 1, observed = 1) =>
-  ({ id: name, tenant_id: 't', name, phase, generation, observed_generation: observed }) as Instance
-const fleet = [instance('Desk', 'running'), instance('Shop', 'crash_loop', 3, 2), instance('Lab', 'running', 2, 1)]
-const names = (filter: object) =>
-  filtered(fleet, { phase: '', isDrifted: false, text: '', ...filter }).map(({ name }) => name)
+const ALL = { phase: '', drift: '', release: '', tenant: '', named: '', suspended: false } as const
 
-describe('filtered', () => {
-  it('shows all without a wish', () => {
-    expect(names({})).toEqual(['Desk', 'Shop', 'Lab'])
+describe("the fleet's filter", () => {
+  it('is in the address and comes back from there', () => {
+    const filter = { phase: 'crash_loop', drift: 'objects', release: '0', tenant: 't1', named: '花店 & co', suspended: true } as const
+    expect(filterFrom(queryOf(filter))).toEqual(filter)
   })
 
-  it('takes a phase, drift and a text together', () => {
-    expect(names({ phase: 'running' })).toEqual(['Desk', 'Lab'])
-    expect(names({ isDrifted: true })).toEqual(['Shop', 'Lab'])
-    expect(names({ phase: 'running', isDrifted: true, text: ' lA ' })).toEqual(['Lab'])
+  it('leaves nothing in the address where it takes all', () => {
+    expect(queryOf(ALL)).toEqual({})
+    expect(isFiltered(ALL)).toBe(false)
+    expect(isFiltered({ ...ALL, suspended: true })).toBe(true)
   })
-})
 
-describe('phasesOf', () => {
-  it('counts, most first', () => {
-    expect(phasesOf(fleet)).toEqual([
-      { phase: 'running', count: 2 },
-      { phase: 'crash_loop', count: 1 },
-    ])
+  it('takes no words that there are not', () => {
+    expect(filterFrom({ phase: 'deleted', drift: 'x', release: '-1', tenant: ['a', 'b'], named: null, suspended: '1' })).toEqual(ALL)
   })
 })

@@ -1,31 +1,55 @@
-/** Which of the instances that were read are shown. */
+/** Which of the instances are shown: in the address, so that a view can be sent to a colleague. */
 
-import type { Instance } from '../../api/types'
+import type { LocationQuery } from 'vue-router'
 
+export const DRIFTS = ['any', 'generation', 'configuration', 'objects'] as const
+export const PHASES = [
+  'pending',
+  'starting',
+  'configuring',
+  'connecting',
+  'running',
+  'degraded',
+  'crash_loop',
+  'stopping',
+  'stopped',
+  'hibernated',
+  'deleting',
+] as const
+export type Drift = (typeof DRIFTS)[number]
+export type Phase = (typeof PHASES)[number]
+
+/** Empty is everything. */
 export interface FleetFilter {
-  phase: string
-  /** Only where what is seen is behind what was asked for. */
-  isDrifted: boolean
-  text: string
+  phase: Phase | ''
+  drift: Drift | ''
+  /** A release by its number; 0 is for those without one. */
+  release: string
+  tenant: string
+  named: string
+  suspended: boolean
 }
 
-export function isBehind({ generation, observed_generation: observed }: Instance): boolean {
-  return observed < generation
+/** What an address says; words that there are not are left out. */
+export function filterFrom(query: LocationQuery): FleetFilter {
+  const text = (name: string) => (typeof query[name] === 'string' ? query[name] : '')
+  const release = text('release')
+  return {
+    phase: PHASES.find((each) => each === text('phase')) ?? '',
+    drift: DRIFTS.find((each) => each === text('drift')) ?? '',
+    release: /^\d{1,9}$/.test(release) ? release : '',
+    tenant: text('tenant'),
+    named: text('named'),
+    suspended: text('suspended') === 'true',
+  }
 }
 
-export function filtered(instances: readonly Instance[], { phase, isDrifted, text }: FleetFilter): Instance[] {
-  const sought = text.trim().toLowerCase()
-  return instances.filter(
-    (instance) =>
-      (phase === '' || instance.phase === phase) &&
-      (!isDrifted || isBehind(instance)) &&
-      [instance.name, instance.id, instance.tenant_id].some((each) => each.toLowerCase().includes(sought)),
-  )
+/** What the address says of it. */
+export function queryOf({ suspended, ...words }: FleetFilter): Record<string, string> {
+  const given = Object.entries({ ...words, suspended: suspended ? 'true' : '' })
+  return Object.fromEntries(given.filter(([, value]) => value !== ''))
 }
 
-/** The phases that occur, with how many have each, most of them first. */
-export function phasesOf(instances: readonly Instance[]): { phase: string; count: number }[] {
-  const counts = new Map<string, number>()
-  for (const { phase } of instances) counts.set(phase, (counts.get(phase) ?? 0) + 1)
-  return [...counts].map(([phase, count]) => ({ phase, count })).toSorted((one, other) => other.count - one.count)
+export function isFiltered(filter: FleetFilter): boolean {
+  return Object.keys(queryOf(filter)).length > 0
 }

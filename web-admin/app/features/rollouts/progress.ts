@@ -20,3 +20,41 @@ export function actionsFor({ state }: Rollout): RolloutAction[] {
   if (state === 'paused') return ['resume', 'stay', 'goBack']
   return []
 }
+
+export function isAbort(action: RolloutAction): boolean {
+  return action === 'stay' || action === 'goBack'
+}
+
+export interface Wave {
+  number: number
+  /** Up to which share of all bots it goes, in percent; 0 for the canaries. */
+  share: number
+  standing: 'done' | 'current' | 'ahead'
+  waiting: number
+  moved: number
+  good: number
+  /** Also those that went back. */
+  failed: number
+  began: string | null
+}
+
+export function wavesOf({ waves, wave: current, members_by_wave: members, began, ended_at: endedAt }: Rollout): Wave[] {
+  return waves.map((share, index) => {
+    const count = (state: string) => members[index]?.[state] ?? 0
+    return {
+      number: index + 1,
+      share,
+      standing: standingOf(index, current, endedAt !== null),
+      waiting: count('waiting'),
+      moved: count('moved'),
+      good: count('good'),
+      failed: count('failed') + count('rolled_back'),
+      began: began[index] ?? null,
+    }
+  })
+}
+
+function standingOf(index: number, current: number, hasEnded: boolean): Wave['standing'] {
+  if (index > current) return 'ahead'
+  return index < current || hasEnded ? 'done' : 'current'
+}

@@ -48,3 +48,23 @@ export async function changeTenant(id: string, plan: string, overrides: QuotaPat
 export function grantSupport(id: string, reason: string, minutes: number): Promise<Support> {
   return api.post('/tenants/{tenant_id}/support', { path: { tenant_id: id }, body: { reason, minutes } })
 }
+
+/** One's own looks into tenants, newest first. */
+export function listSupport(cursor: string | null, signal: AbortSignal): Promise<Page<Support>> {
+  return api.get('/support-access', { query: { cursor }, signal })
+}
+
+export async function endSupport(id: string): Promise<void> {
+  await api.delete('/support-access/{grant_id}', { path: { grant_id: id } })
+}
+
+/** Whether a tenant's bots go first in rollouts. */
+export async function isCanary(id: string, signal: AbortSignal): Promise<boolean> {
+  const { group } = await api.get('/tenants/{tenant_id}/rollout-group', { path: { tenant_id: id }, signal })
+  return group === 'canary'
+}
+
+export async function setCanary(id: string, goesFirst: boolean): Promise<void> {
+  const body = { group: goesFirst ? ('canary' as const) : ('' as const) }
+  await api.put('/tenants/{tenant_id}/rollout-group', { path: { tenant_id: id }, body })
+}
