@@ -312,6 +312,12 @@ async def judged(
     return verdict
 
 
+async def untouched(session: Session, delivery: Any) -> Verdict:
+    """Where a delivery stands that was not begun after all, whoever owns it by now."""
+    before = Verdict(state=DeliveryState.QUEUED, error_class=delivery["error_class"])
+    return _withheld(before) if await _taken(session, delivery) else before
+
+
 async def _taken(session: Session, delivery: Any) -> bool:
     """Whether a person has taken over what the bot would say again by itself."""
     if delivery["author_kind"] != "bot" or delivery["decision"] == "resend":

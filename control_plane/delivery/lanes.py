@@ -104,9 +104,9 @@ INSERT INTO attempts (id, tenant_id, delivery_id, number, journal_id, started_at
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 _WITHDRAW = """
-WITH begun AS (DELETE FROM attempts WHERE id = $2 AND ended_at IS NULL RETURNING delivery_id)
-UPDATE deliveries AS d SET state = 'queued', attempts = $3, error_class = $4, due_at = now()
-FROM begun WHERE d.id = $1 AND d.id = begun.delivery_id AND d.state = 'sending'
+WITH held AS (SELECT id FROM deliveries WHERE id = $1 AND state = 'sending' FOR UPDATE)
+DELETE FROM attempts AS a USING held
+WHERE a.id = $2 AND a.delivery_id = held.id AND a.ended_at IS NULL
 """
 _END = "UPDATE attempts SET ended_at = $2, outcome = $3, parts = $4 WHERE id = $1"
 _MARK = """
@@ -375,11 +375,14 @@ class Lanes:
         """As if it had not begun: the next agent, with another journal, has no doubt about it."""
         row = attempt.delivery
         async with self._database.plain(Scope(tenants=(lease.tenant_id,))) as session:
-            await (await driver(session)).execute(
-                _WITHDRAW, row["id"], attempt.attempt_id, row["attempts"], row["error_class"]
-            )
-            # Whoever has the lease by now may have called the agent, and then it is begun.
-            await leases.hold(session, lease)
+            verdict = await groups.untouched(session, row)
+            await (await driver(session)).execute(_WITHDRAW, row["id"], attempt.attempt_id)
+            await _mark(session, row, verdict, attempts=row["attempts"])
+            # Both hold the lease: who has it by now may have called, and then it is begun.
+            if verdict.state == DeliveryState.QUEUED:
+                await leases.hold(session, lease)
+            else:
+                await _tell(session, lease, row, verdict)
 
     async def _end(self, lease: Lease, attempt: Attempt, parts: Sequence[PartOutcome]) -> Recorded:
         """Record the outcome of an attempt, together with others that end now."""

@@ -92,7 +92,8 @@ class Agent:
 
     async def send(self, _agent: Any, request: SendRequest) -> SendResult:
         this = (request.message_id, request.attempt)
-        if this not in self.known and await self.scene.is_a_persons(request.message_id):
+        fresh = this not in self.known
+        if fresh and await self.scene.is_a_persons(request.message_id):
             self.began_against_a_person.append(request.message_id)
         self.known.add(this)
         if self.meanwhile is not None:
@@ -100,6 +101,9 @@ class Agent:
             await act()
         behaviour, self.behaviour = self.behaviour, "sent"
         if behaviour == "away":
+            if fresh:
+                # Not begun after all: a next call begins it.
+                self.known.discard(this)
             raise AgentAway
         if this not in self.journal:
             self.journal[this] = SendResult(parts=[self._outcome(behaviour, request.message_id)])

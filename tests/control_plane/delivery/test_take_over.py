@@ -7,11 +7,13 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from starlette.responses import Response
 
 from control_plane.conversations.service import Author
 from control_plane.db import leases
 from control_plane.delivery import groups, lanes
 from control_plane.delivery.lanes import Lanes
+from instance_agent.protocol import SendRequest
 from tests.control_plane.conversations.scene import (
     LEASE,
     PATIENCE_S,
@@ -94,6 +96,23 @@ class TestTakeOver:
         await worker.all()
 
         assert await bot.deliveries(conversation) == [state]
+        assert len(agent.calls) == 1
+
+    async def test_stops_what_did_not_get_to_the_agent(
+        self, bot: Bot, agent: StandIn, worker: Worker
+    ) -> None:
+        conversation = await bot.hears("你好")
+        await bot.says(conversation, "一")
+
+        async def leaves(request: SendRequest) -> Response:
+            await take_over(bot, conversation)
+            return await agent.refuse(503, "draining")(request)
+
+        agent.then(leaves)
+        await worker.once()
+        await worker.all()
+
+        assert await bot.deliveries(conversation) == ["withheld"]
         assert len(agent.calls) == 1
 
     async def test_leaves_open_what_a_later_refusal_did_not_settle(
