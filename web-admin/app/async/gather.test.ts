@@ -28,6 +28,20 @@ describe('gather', () => {
     expect(runs).toHaveLength(1)
   })
 
+  it('lets the first call wait for nobody, and the next for the rest of the time', async () => {
+    const gathering = gather(run, 60)
+    gathering.call()
+    await settle()
+    expect(runs).toHaveLength(1)
+    runs[0]?.()
+    await vi.advanceTimersByTimeAsync(20)
+    gathering.call()
+    await vi.advanceTimersByTimeAsync(39)
+    expect(runs).toHaveLength(1)
+    await vi.advanceTimersByTimeAsync(1)
+    expect(runs).toHaveLength(2)
+  })
+
   it('runs once more for what came meanwhile, and never twice at a time', async () => {
     const gathering = gather(run, 60)
     gathering.call()
