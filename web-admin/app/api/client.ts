@@ -74,8 +74,8 @@ export class ApiClient {
     return this.#call('delete', path, call)
   }
 
-  async signIn(email: string, password: string): Promise<void> {
-    const response = await this.#send('post', '/auth/login', { body: { email, password } })
+  async signIn(proof: Schemas['LoginIn']): Promise<void> {
+    const response = await this.#send('post', '/auth/login', { body: proof })
     this.#take(await read<Schemas['TokenOut']>(response))
   }
 
