@@ -6,7 +6,7 @@ from fastapi import APIRouter, Cookie, Depends, Request, Response
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_plane.access import service, tokens
+from control_plane.access import second_factor, service, tokens
 from control_plane.access.http import (
     HouseDep,
     TransactionRoute,
@@ -124,7 +124,13 @@ async def me(
     if not actor.confined:
         await enter(session, Scope(identity=actor.identity_id))
     return MeOut(
-        identity=IdentityOut(id=actor.identity_id, email=actor.email, operator=actor.operator),
+        identity=IdentityOut(
+            id=actor.identity_id,
+            email=actor.email,
+            operator=actor.operator,
+            second_factor=await second_factor.is_on(session, actor.identity_id),
+        ),
+        confined=actor.confined,
         tenant_id=actor.tenant_id,
         member_id=actor.member_id,
         memberships=await service.memberships(session, actor.identity_id),

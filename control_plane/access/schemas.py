@@ -76,9 +76,12 @@ class TokenOut(BaseModel):
 
 
 class IdentityOut(BaseModel):
+    """`second_factor`: whether a code of theirs is asked for beside the password."""
+
     id: UUID
     email: str
     operator: bool
+    second_factor: bool
 
 
 class MembershipOut(BaseModel):
@@ -91,9 +94,14 @@ class MembershipOut(BaseModel):
 
 
 class MeOut(BaseModel):
-    """Who is signed in, where they belong, and what they may do in the chosen tenant."""
+    """Who is signed in, where they belong, and what they may do in the chosen tenant.
+
+    Whoever is `confined` came through the company's provider: for its work alone, not for the
+    password, the second factor and the other sign-ins of the account.
+    """
 
     identity: IdentityOut
+    confined: bool
     tenant_id: UUID | None
     member_id: UUID | None
     memberships: list[MembershipOut]

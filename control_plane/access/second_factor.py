@@ -51,6 +51,12 @@ async def hold_identity(session: AsyncSession, identity_id: UUID) -> Identity:
     return found.one()
 
 
+async def is_on(session: AsyncSession, identity_id: UUID) -> bool:
+    """Whether a code is asked for beside the password."""
+    found = await session.exec(select(Identity.totp_on).where(Identity.id == identity_id))
+    return found.one()
+
+
 async def begin(session: AsyncSession, keys: Keyring, identity_id: UUID) -> tuple[str, str]:
     """A new secret and its otpauth address; it counts once `confirm` has seen a code of it."""
     identity = await hold_identity(session, identity_id)

@@ -3,6 +3,7 @@
 import { createRouter, createWebHistory } from 'vue-router'
 import type { RouteLocationNormalized, RouteRecordRaw } from 'vue-router'
 import { api } from './api/api'
+import { accountRoutes } from './features/account/routes'
 import { answersRoutes } from './features/answers/routes'
 import { auditRoutes } from './features/audit/routes'
 import { blacklistRoutes } from './features/blacklist/routes'
@@ -60,6 +61,7 @@ export const pages: RouteRecordRaw[] = [
   ...companyRoutes,
   ...lettersRoutes,
   ...auditRoutes,
+  ...accountRoutes,
   ...tenantsRoutes,
   ...fleetRoutes,
   ...rolloutsRoutes,

@@ -2,6 +2,7 @@
 
 import { computed, shallowRef } from 'vue'
 import { api } from './api/api'
+import type { Schemas } from './api/paths'
 import { ApiError } from './api/problem'
 import type { Me } from './api/types'
 import { forgetDrafts } from './drafts'
@@ -48,9 +49,19 @@ export const signedIn = {
     return restored
   },
 
-  async signIn(email: string, password: string): Promise<void> {
-    await api.signIn(email, password)
+  async signIn(proof: Schemas['LoginIn']): Promise<void> {
+    await api.signIn(proof)
     await load()
+  },
+
+  /** Asks again who they are, after something of their own was changed. */
+  async renew(): Promise<void> {
+    me.value = await api.get('/auth/me')
+  },
+
+  /** From the next refresh on the sign-in is another tenant's: the page begins anew. */
+  async switchTo(tenantId: string): Promise<void> {
+    await api.post('/auth/switch', { body: { tenant_id: tenantId } })
   },
 
   async signOut(): Promise<void> {

@@ -38,6 +38,7 @@ export async function memberPages(page, address) {
     { name: 'company', path: '/app/company', ready: 'progress' },
     { name: 'dead-letters', path: '/app/dead-letters', ready: 'table, .state strong' },
     { name: 'audit', path: '/app/audit', ready: 'table' },
+    { name: 'account', path: '/app/account', ready: 'table' },
   ]
 }
 

@@ -185,7 +185,9 @@ class TestMe:
                 "id": str(person.identity_id),
                 "email": person.email,
                 "operator": False,
+                "second_factor": False,
             },
+            "confined": False,
             "tenant_id": str(owner.tenant_id),
             "memberships": [
                 {

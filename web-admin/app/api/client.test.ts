@@ -80,13 +80,13 @@ describe('ApiClient', () => {
 
   it('does not refresh when a password is wrong', async () => {
     fetch.mockResolvedValueOnce(problem(401, 'invalid_credentials'))
-    await expect(client.signIn('a@b.example', 'x')).rejects.toMatchObject({ code: 'invalid_credentials' })
+    await expect(client.signIn({ email: 'a@b.example', password: 'x' })).rejects.toMatchObject({ code: 'invalid_credentials' })
     expect(fetch).toHaveBeenCalledOnce()
   })
 
   it('uses the token of the sign-in and forgets it on sign-out', async () => {
     fetch.mockResolvedValueOnce(json(200, token)).mockImplementation(() => Promise.resolve(json(200, {})))
-    await client.signIn('a@b.example', 'x')
+    await client.signIn({ email: 'a@b.example', password: 'x' })
     await client.get('/auth/me')
     await client.signOut()
     await client.get('/auth/me')

@@ -92,8 +92,8 @@ export class ApiClient {
     yield* linesOf(response.body)
   }
 
-  async signIn(email: string, password: string): Promise<void> {
-    const response = await this.#send('post', '/auth/login', { body: { email, password } })
+  async signIn(proof: Schemas['LoginIn']): Promise<void> {
+    const response = await this.#send('post', '/auth/login', { body: proof })
     this.#take(await read<Schemas['TokenOut']>(response))
   }
 

@@ -38,10 +38,27 @@ export async function problemOf(response: Response): Promise<ApiError> {
   )
 }
 
+/** Refusals that the console's forms meet and that have words of their own. */
+const WITH_WORDS: ReadonlySet<string> = new Set([
+  'address_refused',
+  'beyond_own_permissions',
+  'client_secret_needed',
+  'invalid_issuer',
+  'not_dead',
+  'settings_changed',
+  'too_many_webhooks',
+  'totp_on',
+  'unknown_time_zone',
+  'wrong_code',
+  'wrong_password',
+  'wrong_password_or_code',
+])
+
 /** What a person reads: our own words where the status says enough, else the server's. */
 export function describeProblem(error: ApiError, t: (key: string) => string): string {
   if (error.status === 0) return t('problem.unreachable')
   if (error.code === 'tenant_not_active') return t('problem.notActive')
+  if (WITH_WORDS.has(error.code)) return t(`refusal.${error.code}`)
   if (error.status === 403) return t('problem.denied')
   if (error.status === 429) return t('problem.tooMany')
   if (error.status >= 500) return t('problem.server')

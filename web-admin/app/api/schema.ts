@@ -4823,7 +4823,10 @@ export interface components {
             /** Days */
             days?: components["schemas"]["Day"][];
         };
-        /** IdentityOut */
+        /**
+         * IdentityOut
+         * @description `second_factor`: whether a code of theirs is asked for beside the password.
+         */
         IdentityOut: {
             /**
              * Id
@@ -4834,6 +4837,8 @@ export interface components {
             email: string;
             /** Operator */
             operator: boolean;
+            /** Second Factor */
+            second_factor: boolean;
         };
         /**
          * InboxOut
@@ -5053,9 +5058,14 @@ export interface components {
         /**
          * MeOut
          * @description Who is signed in, where they belong, and what they may do in the chosen tenant.
+         *
+         *     Whoever is `confined` came through the company's provider: for its work alone, not for the
+         *     password, the second factor and the other sign-ins of the account.
          */
         MeOut: {
             identity: components["schemas"]["IdentityOut"];
+            /** Confined */
+            confined: boolean;
             /** Tenant Id */
             tenant_id: string | null;
             /** Member Id */
