@@ -9,6 +9,7 @@ export type Vocabulary =
   | 'choice'
   | 'condition'
   | 'delivery'
+  | 'failure'
   | 'happened'
   | 'letterReason'
   | 'outcome'
