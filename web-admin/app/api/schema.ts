@@ -9557,7 +9557,7 @@ export interface operations {
         parameters: {
             query?: {
                 tail?: number;
-                /** @description Stream new lines, one JSON string a line. */
+                /** @description Stream new lines, one JSON string a line; an empty line says that there is nothing new. Ends after 10 min: ask again. */
                 follow?: boolean;
             };
             header?: {
