@@ -2,7 +2,7 @@
 
 from control_plane.delivery.models import DeliveryState
 
-_BY_CLASS = {
+BY_CLASS = {
     "bad_markup": "The platform could not read its markup.",
     "bot_banned": "The platform has banned the bot.",
     "bot_not_in_chat": "The bot is not in this chat any more.",
@@ -46,4 +46,4 @@ def reason(state: str, error_class: str | None) -> str | None:
     if state == DeliveryState.SENT:
         return None
     by_state = _BY_STATE.get(DeliveryState(state))
-    return by_state or _BY_CLASS.get(error_class or "")
+    return by_state or BY_CLASS.get(error_class or "")

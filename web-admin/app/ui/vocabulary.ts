@@ -10,6 +10,7 @@ export type Vocabulary =
   | 'condition'
   | 'delivery'
   | 'drift'
+  | 'failure'
   | 'happened'
   | 'letterReason'
   | 'outcome'

@@ -47,7 +47,10 @@ function filled(count: number): LogBuffer {
   return buffer
 }
 
-describe('LogRows', () => {
+/** A busy machine draws slowly. */
+const PATIENCE = { timeout: 60_000 }
+
+describe('LogRows', PATIENCE, () => {
   it('draws few rows of a hundred thousand, wherever it is read', async () => {
     const { scroll, texts } = await show(filled(MOST_LINES).shown)
     for (const place of [0, 0.3, 0.99]) {
