@@ -63,6 +63,20 @@ class TestThread:
             expected.reverse()
         assert [item["segments"][0]["text"] for item in items] == expected
 
+    @pytest.mark.parametrize(("order", "expected"), [("desc", [3, 2, 1]), ("asc", [1, 2, 3])])
+    async def test_can_end_before_a_number(self, bot: Bot, order: str, expected: list[int]) -> None:
+        conversation = await bot.hears(*"甲乙丙丁戊")
+
+        items = await walk(
+            bot.owner,
+            f"/conversations/{conversation}/messages",
+            order=order,
+            limit=2,
+            before_number=4,
+        )
+
+        assert [item["number"] for item in items] == expected
+
     async def test_goes_on_where_it_stopped_when_more_was_said_meanwhile(self, bot: Bot) -> None:
         conversation = await bot.hears("一", "二", "三")
         path = f"/conversations/{conversation}/messages"
