@@ -18,6 +18,15 @@ export interface Command {
   isOffered?: () => boolean
 }
 
+/** What keys do in a field in which somebody writes; the fields themselves hear them. */
+export const FIELD_KEYS = [
+  { key: 'Enter', title: 'commands.field.send' },
+  { key: 'Shift+Enter', title: 'commands.field.line' },
+  { key: '/', title: 'commands.field.canned' },
+  { key: '@', title: 'commands.field.call' },
+  { key: 'Esc', title: 'commands.field.leave' },
+] as const
+
 const commands = shallowReactive<Command[]>([])
 
 /** Those that would do something now, in the order in which they were added. */

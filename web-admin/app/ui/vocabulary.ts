@@ -22,6 +22,7 @@ export type Vocabulary =
   | 'rolloutState'
   | 'setting'
   | 'tenantState'
+  | 'turned'
   | 'via'
 
 export function useVocabulary() {

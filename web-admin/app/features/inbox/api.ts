@@ -11,6 +11,7 @@ import type { Counts, Filter, View } from './views'
 
 export type Standing = Schemas['ConversationStandingOut']
 export type DeliveryLog = Schemas['DeliveryLogOut']
+export type Turn = Schemas['TurnOut'] & { id: string }
 export type CannedReply = Schemas['CannedReplyOut']
 export type OwnershipAction = 'take-over' | 'hand-back' | 'close'
 
@@ -161,6 +162,12 @@ export async function listCanned(text: string, limit: number, signal: AbortSigna
 
 export async function countCannedUse(replyId: string): Promise<void> {
   await api.post('/canned-replies/{reply_id}/use', { path: { reply_id: replyId } })
+}
+
+/** What the bot did, newest first. */
+export async function listTurns(id: string, cursor: string | null, signal: AbortSignal): Promise<Page<Turn>> {
+  const { items, next } = await api.get('/conversations/{conversation_id}/turns', { path: one(id), query: { cursor, limit: 50 }, signal })
+  return { items: items.map((turn) => ({ ...turn, id: String(turn.number) })), next: next ?? null }
 }
 
 /** What a model would reply; nothing is sent. */

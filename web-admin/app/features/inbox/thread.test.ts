@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { message, note, transfer } from './conversation.fixture'
-import { answeredSince, botOwesAnswer, entriesOf, holdsMedia, lastNote, oldestFirst, withDelivery, withMessage } from './thread'
+import { answeredSince, botOwesAnswer, entriesOf, holdsMedia, lastNote, oldestFirst, turnOf, withDelivery, withMessage } from './thread'
 
 const sent = message(2, { delivery: { state: 'sending', error_class: null, attempts: 2 } })
 const page = { items: [sent, message(1)], next: 'older' }
@@ -87,5 +87,25 @@ describe('holdsMedia', () => {
     const voice = { type: 'voice' as const, ref: { via: 'media', id: 'v1', more: {} }, format: null, duration_ms: null, transcript: null }
     expect(holdsMedia([message(1), message(2, { segments: [voice] })], 'v1')).toBe(true)
     expect(holdsMedia([message(1, { segments: [{ ...voice, ref: null }] })], 'v1')).toBe(false)
+  })
+})
+
+describe('turnOf', () => {
+  it('is the last that had read everything before the message', () => {
+    const turns = [{ through_number: 9 }, { through_number: 4 }, { through_number: 2 }]
+    expect(turnOf(turns, 6)).toBe(turns[1])
+    expect(turnOf(turns, 5)).toBe(turns[1])
+    expect(turnOf(turns, 2)).toBeUndefined()
+  })
+})
+
+describe('entriesOf, of a look at what was said earlier', () => {
+  it('leaves out what stands behind its end', () => {
+    const entries = entriesOf([message(1), message(2)], [note('here', 1), note('later', 7)], [], {
+      seenNumber: Infinity,
+      hasOlder: false,
+      until: 3,
+    })
+    expect(entries.filter(({ kind }) => kind === 'note')).toHaveLength(1)
   })
 })

@@ -121,6 +121,13 @@ export function oldestFirst(page: Page<Message> | null): Message[] {
   return (page?.items ?? []).toSorted((one, other) => one.number - other.number)
 }
 
+/** The turn that a message of the bot comes from: the last that had read everything before it. */
+export function turnOf<T extends { through_number: number }>(turns: readonly T[], number: number): T | undefined {
+  return turns
+    .filter(({ through_number: through }) => through < number)
+    .toSorted((one, other) => other.through_number - one.through_number)[0]
+}
+
 /** Whether the bot has something to answer: the contact spoke last and no turn has ended since. */
 export function botOwesAnswer(owner: string, newest: Message | undefined, endedThrough: number): boolean {
   return owner === 'bot' && newest?.sender.kind === 'contact' && newest.number > endedThrough
