@@ -25,6 +25,8 @@ export async function memberPages(page, address) {
     { name: 'behaviour', path: `${bot}/behaviour`, ready: 'footer' },
     { name: 'versions', path: `${bot}/versions`, ready: 'table, .state strong' },
     { name: 'logs', path: `${bot}/logs`, ready: 'pre, .state strong' },
+    { name: 'search', path: '/app/search', ready: 'form[role=search]' },
+    { name: 'contacts', path: '/app/contacts', ready: '.contacts .row, .state strong' },
     { name: 'providers', path: '/app/providers', ready: 'table, .state strong' },
     { name: 'answers', path: '/app/answers', ready: 'ol' },
     { name: 'blacklist', path: '/app/blacklist', ready: 'table, .state strong' },
