@@ -1,4 +1,4 @@
-"""The operators' console: what differs, bots that operators suspend, dead letters of all tenants."""
+"""The operators' console: drift, bots that operators suspend, dead letters of all tenants."""
 
 from pathlib import Path
 

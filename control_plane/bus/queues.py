@@ -23,13 +23,19 @@ _WORK = """
 SELECT kind, count(*) AS due, extract(epoch FROM now() - min(due_at))::float8 AS age
 FROM work WHERE due_at <= now() GROUP BY kind
 """
-# What was claimed more than once since it went well is failing; it is tried again by itself.
+# What somebody has in hand waits no longer, however long that takes. What was claimed more than
+# once since it went well is failing; it is tried again by itself.
 _KINDS = """
-SELECT kind, count(*) AS depth, count(*) FILTER (WHERE due_at <= now()) AS due,
-    count(*) FILTER (WHERE expires_at > now()) AS in_hand,
+SELECT kind, count(*) AS depth, count(*) FILTER (WHERE waits) AS due,
+    count(*) FILTER (WHERE held) AS in_hand,
     count(*) FILTER (WHERE attempts > 1 OR (attempts = 1 AND token IS NULL)) AS failing,
-    extract(epoch FROM now() - min(due_at) FILTER (WHERE due_at <= now()))::float8 AS age
-FROM work GROUP BY kind ORDER BY kind
+    extract(epoch FROM now() - min(due_at) FILTER (WHERE waits))::float8 AS age
+FROM (
+    SELECT *, due_at <= now() AND coalesce(expires_at <= now(), true) AS waits,
+        coalesce(expires_at > now(), false) AS held
+    FROM work
+) AS w
+GROUP BY kind ORDER BY kind
 """
 
 
@@ -44,7 +50,7 @@ class Depth:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind(Depth):
-    """Work of one kind: all rows, those that are due (`age_s` is of these), in hand, failing."""
+    """Work of one kind: all rows, those that wait though due (`age_s`), in hand, failing."""
 
     due: int
     in_hand: int

@@ -31,7 +31,7 @@ Reader = Annotated[Call, permit(Permission.QUEUES_READ)]
 
 
 class KindOut(BaseModel):
-    """Work of one kind: all rows, those due and how long the oldest is, in hand, failing."""
+    """Work of one kind: all rows; those that wait though due, and how long; in hand; failing."""
 
     name: str
     depth: int

@@ -57,5 +57,5 @@ async function remove(page, row, company) {
 async function fleet(page, { address }) {
   await page.goto(address('/app/ops/fleet'))
   await page.click('tbody a')
-  await page.waitForSelector('.steps')
+  await page.getByRole('heading', { name: '条件' }).waitFor()
 }

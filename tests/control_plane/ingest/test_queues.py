@@ -32,7 +32,7 @@ class TestQueues:
         assert answer.status_code == 200
         lane, turn = answer.json()["work"]
         assert 90 <= lane.pop("age_s") < 3600
-        assert lane == {"name": "lane", "depth": 3, "due": 2, "in_hand": 1, "failing": 1}
+        assert lane == {"name": "lane", "depth": 3, "due": 1, "in_hand": 1, "failing": 1}
         assert turn == {
             "name": "turn",
             "depth": 1,

@@ -4996,7 +4996,7 @@ export interface components {
         };
         /**
          * KindOut
-         * @description Work of one kind: all rows, those due and how long the oldest is, in hand, failing.
+         * @description Work of one kind: all rows; those that wait though due, and how long; in hand; failing.
          */
         KindOut: {
             /** Name */
