@@ -1,4 +1,4 @@
-"""The operators' console: drift, bots that operators suspend, dead letters of all tenants."""
+"""For operators: what differs, bots that they suspend, dead letters of all tenants."""
 
 from pathlib import Path
 

@@ -36,6 +36,8 @@ export async function memberPages(page, address) {
     { name: 'team', path: '/app/team', ready: 'table' },
     { name: 'sign-on', path: '/app/sign-on', ready: 'form' },
     { name: 'webhooks', path: '/app/webhooks', ready: 'table, .state strong' },
+    // Of no endpoint: a demo has none.
+    { name: 'webhook', path: '/app/webhooks/00000000-0000-7000-8000-000000000000', ready: '.state strong' },
     { name: 'api-keys', path: '/app/api-keys', ready: 'table, .state strong' },
     { name: 'company', path: '/app/company', ready: 'progress' },
     { name: 'dead-letters', path: '/app/dead-letters', ready: 'table, .state strong' },
