@@ -56,6 +56,8 @@ _ADDED = (
     "DELETE FROM received WHERE received_at >= $1",
     "DELETE FROM batches WHERE received_at >= $1",
 )
+# A run that was killed may hold its lease still.
+_FREE = "UPDATE work SET owner = NULL, token = NULL, expires_at = NULL WHERE token IS NOT NULL"
 
 console = Console()
 
@@ -125,6 +127,7 @@ async def _stand(size: int) -> AsyncIterator[_Stand]:
 async def _clean(owner: asyncpg.Connection) -> None:
     for statement in _ADDED:
         await owner.execute(statement, HISTORY_ENDS)
+    await owner.execute(_FREE)
 
 
 def _agent(kept: dict[str, Any]) -> Agent:

@@ -1,6 +1,7 @@
 """What is behind the search: filled once, fairly, under a lease, and forgotten for good."""
 
 import asyncio
+import re
 from uuid import UUID
 
 import asyncpg
@@ -48,6 +49,18 @@ class TestFill:
             pass
         for tenant, count in ((bot.tenant_id, 3), (other.tenant_id, 1)):
             assert await superuser.fetchval(INDEXED, tenant) == count
+
+    async def test_reads_only_the_messages_that_are_new(self, bot: Bot) -> None:
+        """Of so few rows the planner would read all; what it may not do at all it cannot choose."""
+        async with bot.database.plain(bot.scope) as session:
+            connection = await driver(session)
+            await connection.execute("SET LOCAL enable_seqscan = off")
+            rows = await connection.fetch(
+                f"EXPLAIN {search_index._INDEX}", [bot.tenant_id], search_index.BATCH
+            )
+        plan = "\n".join(row[0] for row in rows)
+
+        assert re.search(r"Index Scan using messages_\d+_pkey .*\n +Index Cond: \(id = ", plan)
 
     async def test_goes_on_behind_what_the_stream_has_forgotten(
         self, bot: Bot, index, superuser
