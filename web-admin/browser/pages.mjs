@@ -24,7 +24,7 @@ export async function memberPages(page, address) {
     { name: 'channels', path: `${bot}/channels`, ready: 'article' },
     { name: 'behaviour', path: `${bot}/behaviour`, ready: 'footer' },
     { name: 'versions', path: `${bot}/versions`, ready: 'table, .state strong' },
-    { name: 'logs', path: `${bot}/logs`, ready: 'pre, .state strong' },
+    { name: 'logs', path: `${bot}/logs`, ready: '[role=log], .state strong' },
     { name: 'search', path: '/app/search', ready: 'form[role=search]' },
     { name: 'contacts', path: '/app/contacts', ready: '.contacts .row, .state strong' },
     { name: 'providers', path: '/app/providers', ready: 'table, .state strong' },
