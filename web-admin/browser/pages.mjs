@@ -53,7 +53,7 @@ export async function operatorPages(page, address) {
   return [
     { name: 'tenants', path: '/app/ops/tenants', ready: 'table' },
     { name: 'fleet', path: '/app/ops/fleet', ready: 'table' },
-    { name: 'fleet-instance', path: instance, ready: '.steps' },
+    { name: 'fleet-instance', path: instance, ready: '.page-head h1' },
     { name: 'rollouts', path: '/app/ops/rollouts', ready: 'table, .state strong' },
     { name: 'queues', path: '/app/ops/queues', ready: 'table' },
     { name: 'ops-audit', path: '/app/ops/audit', ready: 'table, .state strong' },
