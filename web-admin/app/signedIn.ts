@@ -6,6 +6,8 @@ import type { Schemas } from './api/paths'
 import { ApiError } from './api/problem'
 import type { Me } from './api/types'
 import { forgetDrafts } from './drafts'
+import { endLook, lookOf } from './look'
+import type { Look } from './look'
 import { live } from './realtime/live'
 
 interface Audience {
@@ -14,14 +16,19 @@ interface Audience {
 }
 
 const me = shallowRef<Me | null>(null)
+const look = shallowRef<Look | null>(null)
 let restored: Promise<void> | undefined
 
 export const signedIn = {
   me: computed(() => me.value),
-  isOperator: computed(() => me.value?.identity.operator === true),
+  /** An operator who looks into a tenant sees what its people see, and nothing of the platform. */
+  look: computed(() => look.value),
+  isOperator: computed(() => me.value?.identity.operator === true && look.value === null),
   isTenantMember: computed(() => me.value !== null && me.value.tenant_id !== null),
   tenantName: computed(
-    () => me.value?.memberships.find(({ tenant_id: id }) => id === me.value?.tenant_id)?.tenant_name,
+    () =>
+      look.value?.tenantName ??
+      me.value?.memberships.find(({ tenant_id: id }) => id === me.value?.tenant_id)?.tenant_name,
   ),
 
   /** For hiding what would be refused; the server decides. */
@@ -72,12 +79,32 @@ export const signedIn = {
 
   forget(): void {
     live.stop()
+    endLook(sessionStorage)
+    api.lookInto = null
+    look.value = null
     me.value = null
   },
 }
 
 async function load(): Promise<void> {
+  const kept = lookOf(sessionStorage)
+  if (kept !== null && (await mayLook(kept))) return
   me.value = await api.get('/auth/me')
   // Operators have no stream.
   if (me.value.tenant_id !== null) live.start()
+}
+
+/** A look that is over is forgotten. */
+async function mayLook(kept: Look): Promise<boolean> {
+  api.lookInto = kept.tenantId
+  try {
+    me.value = await api.get('/auth/me')
+    look.value = kept
+    return true
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 404) throw error
+    api.lookInto = null
+    endLook(sessionStorage)
+    return false
+  }
 }

@@ -23,26 +23,26 @@ export async function memberPages(page, address) {
     { name: 'bot', path: bot, ready: '.steps' },
     { name: 'channels', path: `${bot}/channels`, ready: 'article' },
     { name: 'behaviour', path: `${bot}/behaviour`, ready: 'footer' },
-    { name: 'versions', path: `${bot}/versions`, ready: 'table, .state strong' },
+    { name: 'versions', path: `${bot}/versions`, ready: 'table:visible, .state strong' },
     { name: 'logs', path: `${bot}/logs`, ready: '[role=log], .state strong' },
     { name: 'search', path: '/app/search', ready: 'form[role=search]' },
     { name: 'contacts', path: '/app/contacts', ready: '.contacts .row, .state strong' },
-    { name: 'providers', path: '/app/providers', ready: 'table, .state strong' },
+    { name: 'providers', path: '/app/providers', ready: 'table:visible, .state strong' },
     { name: 'answers', path: '/app/answers', ready: 'ol' },
-    { name: 'blacklist', path: '/app/blacklist', ready: 'table, .state strong' },
+    { name: 'blacklist', path: '/app/blacklist', ready: 'table:visible, .state strong' },
     { name: 'routing', path: '/app/routing', ready: 'form footer, .state strong' },
-    { name: 'routing-members', path: '/app/routing/members', ready: 'table, .state strong' },
+    { name: 'routing-members', path: '/app/routing/members', ready: 'table:visible, .state strong' },
     { name: 'ratings', path: '/app/routing/ratings', ready: '.period' },
-    { name: 'team', path: '/app/team', ready: 'table' },
+    { name: 'team', path: '/app/team', ready: 'table:visible' },
     { name: 'sign-on', path: '/app/sign-on', ready: 'form' },
-    { name: 'webhooks', path: '/app/webhooks', ready: 'table, .state strong' },
+    { name: 'webhooks', path: '/app/webhooks', ready: 'table:visible, .state strong' },
     // Of no endpoint: a demo has none.
     { name: 'webhook', path: '/app/webhooks/00000000-0000-7000-8000-000000000000', ready: '.state strong' },
-    { name: 'api-keys', path: '/app/api-keys', ready: 'table, .state strong' },
+    { name: 'api-keys', path: '/app/api-keys', ready: 'table:visible, .state strong' },
     { name: 'company', path: '/app/company', ready: 'progress' },
-    { name: 'dead-letters', path: '/app/dead-letters', ready: 'table, .state strong' },
-    { name: 'audit', path: '/app/audit', ready: 'table' },
-    { name: 'account', path: '/app/account', ready: 'table' },
+    { name: 'dead-letters', path: '/app/dead-letters', ready: 'table:visible, .state strong' },
+    { name: 'audit', path: '/app/audit', ready: 'table:visible' },
+    { name: 'account', path: '/app/account', ready: 'table:visible' },
   ]
 }
 
@@ -51,12 +51,12 @@ export async function operatorPages(page, address) {
   await page.goto(address('/app/ops/fleet'))
   const instance = await page.getAttribute('tbody a', 'href')
   return [
-    { name: 'tenants', path: '/app/ops/tenants', ready: 'table' },
-    { name: 'fleet', path: '/app/ops/fleet', ready: 'table' },
+    { name: 'tenants', path: '/app/ops/tenants', ready: 'table:visible' },
+    { name: 'fleet', path: '/app/ops/fleet', ready: 'table:visible' },
     { name: 'fleet-instance', path: instance, ready: '.page-head h1' },
-    { name: 'rollouts', path: '/app/ops/rollouts', ready: 'table, .state strong' },
-    { name: 'queues', path: '/app/ops/queues', ready: 'table' },
-    { name: 'ops-audit', path: '/app/ops/audit', ready: 'table, .state strong' },
+    { name: 'rollouts', path: '/app/ops/rollouts', ready: 'table:visible, .state strong' },
+    { name: 'queues', path: '/app/ops/queues', ready: 'table:visible' },
+    { name: 'ops-audit', path: '/app/ops/audit', ready: 'table:visible, .state strong' },
   ]
 }
 
@@ -69,6 +69,6 @@ export const dialogs = {
   blacklist: ['.page-head .el-button--primary'],
   team: ['.page-head .el-button--primary', '.page button >> nth=-1'],
   'api-keys': ['.page-head .el-button--primary'],
-  tenants: [0, 1, 2, 3].map((nth) => `tbody tr >> nth=-1 >> button >> nth=${nth}`),
+  tenants: [0, 1, 2, 3].map((nth) => `table >> nth=0 >> tbody tr >> nth=-1 >> button >> nth=${nth}`),
   rollouts: ['.page-head button >> nth=-1'],
 }

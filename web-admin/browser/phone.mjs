@@ -83,8 +83,8 @@ async function lookThrough(page, { address }, pages) {
 async function outOfReach(page, name, within = 'body') {
   const found = await page.evaluate((root) => {
     const named = (element) => `${element.tagName.toLowerCase()}.${element.className} ${element.textContent.trim().slice(0, 40)}`
-    /** Tables, tabs and code are read sideways; everything else is not. */
-    const isMadeForIt = (element) => element.closest('nav, .frame, pre, code, textarea') !== null
+    /** Tables, tabs, logs and code are read sideways; everything else is not. */
+    const isMadeForIt = (element) => element.closest('nav, .frame, .view[role=log], pre, code, textarea') !== null
     const scrolls = (element) =>
       element.scrollWidth > element.clientWidth + 1 && ['auto', 'scroll'].includes(getComputedStyle(element).overflowX)
     const isWide = document.documentElement.scrollWidth > document.documentElement.clientWidth

@@ -15,6 +15,7 @@ export async function platform(there) {
     await decide(page, row, '通过')
     await row.getByText('正常').waitFor()
     await plan(page, row)
+    await look(page, row, company)
     await decide(page, row, '暂停')
     await row.getByText('已暂停').waitFor()
     await decide(page, row, '恢复')
@@ -42,6 +43,27 @@ async function plan(page, row) {
   assert.equal(await dialog.getByLabel('成员').inputValue(), '7')
   await dialog.getByRole('button', { name: '取消' }).click()
   await dialog.waitFor({ state: 'hidden' })
+}
+
+/** With the tenant's permission, which ends with the look. */
+async function look(page, row, company) {
+  await row.getByRole('button', { name: '支持访问' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('原因').fill('客户报告收不到消息')
+  await dialog.getByRole('button', { name: '支持访问' }).click()
+  await dialog.waitFor({ state: 'hidden' })
+  const mine = page.locator('tr', { hasText: '客户报告收不到消息' }).filter({ hasText: company })
+  await mine.getByRole('button', { name: '查看', exact: true }).click()
+  const banner = page.locator('.look')
+  await banner.getByText(company).waitFor()
+  await page.reload()
+  await banner.getByText(company).waitFor()
+  assert.equal(await page.getByRole('button', { name: '新建实例' }).count(), 0, 'who only looks may create')
+  await banner.getByRole('button', { name: '离开' }).click()
+  await row.getByText('正常').waitFor()
+  await mine.getByRole('button', { name: '结束', exact: true }).click()
+  await page.getByRole('dialog').getByRole('button', { name: '结束', exact: true }).click()
+  await mine.getByText('已结束').waitFor()
 }
 
 async function remove(page, row, company) {

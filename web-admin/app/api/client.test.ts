@@ -42,6 +42,14 @@ describe('ApiClient', () => {
     expect(header(0, 'idempotency-key')).toBe('k')
   })
 
+  it('says into whom an operator looks', async () => {
+    fetch.mockImplementation(() => Promise.resolve(json(200, {})))
+    await client.get('/auth/me')
+    client.lookInto = 't'
+    await client.get('/auth/me')
+    expect([header(0, 'x-botyard-tenant'), header(1, 'x-botyard-tenant')]).toEqual([null, 't'])
+  })
+
   it('leaves absent parameters out of the address', async () => {
     fetch.mockResolvedValueOnce(json(200, {}))
     await client.get('/messages/search', { query: { cursor: null, text: '开门 &' } })

@@ -33,6 +33,8 @@ export interface ApiClientOptions {
 export class ApiClient {
   /** Called when the sign-in has ended and cannot be refreshed. */
   onSignedOut: () => void = () => undefined
+  /** Into whom an operator looks, with that tenant's permission. */
+  lookInto: string | null = null
   #token: string | null = null
   #endsAt = 0
   #refreshing: Promise<void> | null = null
@@ -148,6 +150,7 @@ export class ApiClient {
     const url = ROOT + filled(path, call.path ?? {}) + queryOf(call.query ?? {})
     const headers = new Headers({ accept: 'application/json' })
     if (this.#token !== null) headers.set('authorization', `Bearer ${this.#token}`)
+    if (this.lookInto !== null) headers.set('x-botyard-tenant', this.lookInto)
     if (call.body !== undefined) headers.set('content-type', 'application/json')
     if (call.idempotencyKey !== undefined) headers.set('idempotency-key', call.idempotencyKey)
     try {
