@@ -99,8 +99,9 @@ class TestChild:
             tmp_path,
             "deaf",
             # A core file on a busy disk takes longer than we wait.
-            "ulimit -c 0; trap '' INT; "
-            "echo database system is ready to accept connections; exec sleep 600",
+            "ulimit -c 0; exec env --default-signal=QUIT sh -c "
+            # Tests that run in the background of a shell inherit an ignored SIGQUIT.
+            "\"trap '' INT; echo database system is ready to accept connections; exec sleep 600\"",
         )
         child = Child(await deaf.spawn("deaf"), tmp_path / "log")
         assert await child.accepting()
