@@ -45,7 +45,7 @@ async function plan(page, row) {
   await dialog.waitFor({ state: 'hidden' })
 }
 
-/** With the tenant's permission, which ends with the look. */
+/** A look that the tenant is told of; who only looks changes nothing. */
 async function look(page, row, company) {
   await row.getByRole('button', { name: '支持访问' }).click()
   const dialog = page.getByRole('dialog')

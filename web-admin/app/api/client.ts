@@ -33,7 +33,7 @@ export interface ApiClientOptions {
 export class ApiClient {
   /** Called when the sign-in has ended and cannot be refreshed. */
   onSignedOut: () => void = () => undefined
-  /** Into whom an operator looks, with that tenant's permission. */
+  /** Into which tenant an operator looks. */
   lookInto: string | null = null
   #token: string | null = null
   #endsAt = 0
