@@ -55,8 +55,16 @@ async def run(program: Path, given: bytes, *, within_s: float, at_most: int) -> 
             with suppress(ProcessLookupError):
                 process.kill()
             # A killed process ends, whatever it was doing.
-            await asyncio.shield(process.wait())
+            await asyncio.shield(_gone(process))
     return Ended(code=KILLED, written=b"")
+
+
+async def _gone(process: Process) -> None:
+    """One that was killed is said to have ended once nothing that it wrote is left to read."""
+    assert process.stdout is not None  # noqa: S101 - it was asked for
+    while await process.stdout.read(_PIECE):
+        pass
+    await process.wait()
 
 
 async def _feed(process: Process, given: bytes) -> None:

@@ -38,6 +38,18 @@ class TestRun:
 
         assert await run(program, text, at_most=5000) == child.Ended(code=child.KILLED, written=b"")
 
+    async def test_kills_one_that_wrote_more_than_is_read_ahead(self, program: Path) -> None:
+        """Reading had been paused for good, and the end of the program was never seen."""
+        text = """
+import fcntl, signal, sys
+fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20)
+sys.stdout.write('x' * 1_000_000)
+sys.stdout.flush()
+signal.pause()
+"""
+        async with asyncio.timeout(60):
+            assert (await run(program, text, at_most=5000)).code == child.KILLED
+
     async def test_kills_one_that_takes_too_long(self, program: Path) -> None:
         text = "import signal; signal.pause()"
 
