@@ -75,6 +75,13 @@ def pytest_configure() -> None:
     sys.addaudithook(_stay_here)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name what failed at once: a run that is ended from outside prints no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s)", flush=True)
+
+
 def _stay_here(event: str, arguments: tuple[Any, ...]) -> None:
     if event not in {"socket.connect", "socket.sendto", "socket.getaddrinfo"}:
         return
