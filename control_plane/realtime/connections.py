@@ -33,7 +33,7 @@ from control_plane.kit.errors import (
 )
 from control_plane.kit.metrics import LOOP_FAILURES, LOOP_SUCCESS
 from control_plane.realtime import events, notes
-from control_plane.realtime.feed import Ended, Listener
+from control_plane.realtime.feed import Ended, Listener, sight
 from control_plane.realtime.frames import Form, Position, Resume
 from control_plane.realtime.limits import SocketLimits
 from control_plane.realtime.notes import Note
@@ -87,10 +87,12 @@ class Connection:
     def heed(self, who: SignIn) -> None:
         """Somebody is now this; from here on they see what that may see."""
         self.who = who
-        self.listener.sees, self.listener.masked = who.actor.permissions, who.actor.masked
+        self.listener.sight = sight(
+            self.listener.sight.form, who.actor.permissions, who.actor.masked
+        )
 
     def show(self, payload: bytes) -> None:
-        self.outlet.push(self.listener.form(payload, None))
+        self.outlet.push(self.listener.sight.form(payload, None))
 
 
 class Connections:
@@ -184,10 +186,10 @@ class Connections:
                 try:
                     at = resume.position if resume else room.feed.at
                     ready = _ready(connection, at)
-                    connection.outlet.push(listener.form(ready, at))
+                    connection.outlet.push(listener.sight.form(ready, at))
                     await room.feed.join(listener, at if resume else None)
                     for note in room.board.held():
-                        if events.FLEETING[note.kind] in listener.sees:
+                        if events.FLEETING[note.kind] in listener.sight.sees:
                             connection.show(note.payload())
                     yield
                 finally:
@@ -245,10 +247,11 @@ class Connections:
         wired: dict[Form, bytes] = {}
         for listener in tuple(room.feed.listeners):
             # Who cannot take what lasts is not given what does not.
-            if needed in listener.sees and listener.outlet.idle:
-                if listener.form not in wired:
-                    wired[listener.form] = listener.form(payload, None)
-                listener.outlet.push(wired[listener.form])
+            form = listener.sight.form
+            if needed in listener.sight.sees and listener.outlet.idle:
+                if form not in wired:
+                    wired[form] = form(payload, None)
+                listener.outlet.push(wired[form])
 
     def _end_expired(self) -> None:
         now = self.house.clock.now().timestamp()

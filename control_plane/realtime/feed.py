@@ -8,6 +8,7 @@ loop in which it has been shown all that the feed has handed out.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -51,20 +52,31 @@ def follows(page: Page, after: Position) -> bool:
     return bool(numbers) or page.head.seq == after.seq
 
 
+@dataclass(eq=False, frozen=True, slots=True)
+class Sight:
+    """What a listener may see, and in which form it goes onto their wire."""
+
+    form: Form
+    sees: frozenset[Permission]
+    masked: bool
+
+
+# One object for all who see alike: found by what it is, it need not be compared by what it holds.
+sight = lru_cache(maxsize=256)(Sight)
+
+
 @dataclass(eq=False, kw_only=True, slots=True)
 class Listener:
     """Somebody who is told; `at` is the last position that they were shown or passed over."""
 
     outlet: Outlet
-    form: Form
-    sees: frozenset[Permission]
-    masked: bool = False
+    sight: Sight
     at: Position = frames.NOWHERE
 
     def reset(self, head: Position) -> None:
         """From here on, everything before `head` is to be loaded again."""
         self.at = head
-        self.outlet.push(self.form(frames.reset(head), head))
+        self.outlet.push(self.sight.form(frames.reset(head), head))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -90,12 +102,12 @@ def tell(entry: Placed) -> Told:
     return Told(at=at, seen_with=events.SEEN_WITH.get(entry.type), entry=entry)
 
 
-def joined(batch: Sequence[Told], listener: Listener) -> tuple[bytes, int]:
-    """What of a batch one listener may see and has not seen, as one piece; of how many frames."""
+def joined(batch: Sequence[Told], sight: Sight, after: Position) -> tuple[bytes, int]:
+    """What of a batch may be seen and lies behind `after`, as one piece; of how many frames."""
     pieces = [
-        told.as_(listener.form, masked=listener.masked)
+        told.as_(sight.form, masked=sight.masked)
         for told in batch
-        if told.at > listener.at and told.seen_with in listener.sees
+        if told.at > after and told.seen_with in sight.sees
     ]
     return b"".join(pieces), len(pieces)
 
@@ -143,7 +155,7 @@ class Feed:
                 listener.reset(page.head)
             elif page.entries:
                 batch = [tell(entry) for entry in page.entries]
-                data, count = joined(batch, listener)
+                data, count = joined(batch, listener.sight, listener.at)
                 listener.at = batch[-1].at
                 if count:
                     listener.outlet.push(data, count)
@@ -153,17 +165,23 @@ class Feed:
 
     async def _hand_out(self, batch: Sequence[Told]) -> None:
         # First of all, so that who joins meanwhile replays up to here.
-        upto = self.at = batch[-1].at
-        pieces: dict[tuple[Form, bool, frozenset[Permission], Position], tuple[bytes, int]] = {}
+        before, upto = self.at, batch[-1].at
+        self.at = upto
+        pieces: dict[Sight, tuple[bytes, int]] = {}
         for n, listener in enumerate(tuple(self.listeners), start=1):
-            if listener.at < upto:
-                alike = (listener.form, listener.masked, listener.sees, listener.at)
-                piece = pieces.get(alike)
+            at, sight = listener.at, listener.sight
+            if at == before:
+                piece = pieces.get(sight)
                 if piece is None:
-                    piece = pieces[alike] = joined(batch, listener)
+                    piece = pieces[sight] = joined(batch, sight, before)
+            else:
+                # Joined since: some of it was in their replay, or all.
+                piece = joined(batch, sight, at)
+            if at < upto:
                 listener.at = upto
-                if piece[1]:
-                    listener.outlet.push(*piece)
+            data, count = piece
+            if count:
+                listener.outlet.push(data, count)
             if n % _TURN == 0:
                 await asyncio.sleep(0)
 

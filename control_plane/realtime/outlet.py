@@ -32,16 +32,17 @@ class Wire(Protocol):
 
     on_writable: Callable[[], None]
 
-    @property
-    def writable(self) -> bool: ...
-
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> bool:
+        """Whether it took them; if not, `on_writable` is called when it would."""
+        ...
 
     def close(self, code: int, reason: str) -> None: ...
 
 
 class Outlet:
     """The way out to one reader."""
+
+    __slots__ = ("_bytes", "_frames", "_taken", "_waiting", "_wire", "closed")
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -60,8 +61,7 @@ class Outlet:
         """Send, or let it wait its turn; too much that waits closes the reader as slow."""
         if self.closed is not None:
             return
-        if not self._waiting and self._wire.writable:
-            self._wire.write(data)
+        if not self._frames and self._wire.write(data):
             return
         self._waiting.append(data)
         self._frames += frames
@@ -89,10 +89,8 @@ class Outlet:
                 self.close(SLOW, "slow")
 
     def _flush(self) -> None:
-        data = b"".join(self._waiting)
-        self._forget()
-        if data:
-            self._wire.write(data)
+        if not self._waiting or self._wire.write(b"".join(self._waiting)):
+            self._forget()
 
     def _forget(self) -> None:
         self._waiting.clear()

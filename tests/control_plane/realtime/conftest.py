@@ -109,8 +109,8 @@ class Replica:
             for one in self.parts.realtime._open
             if one.who.actor.identity_id == person.identity_id
         ]
-        return permission in one.listener.sees and (
-            permission != "answers.read" or len(one.listener.sees) == 1
+        return permission in one.listener.sight.sees and (
+            permission != "answers.read" or len(one.listener.sight.sees) == 1
         )
 
 

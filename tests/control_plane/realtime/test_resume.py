@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from control_plane.access.permissions import ROLE_PERMISSIONS, Role
 from control_plane.realtime import feed as feeds
-from control_plane.realtime.feed import Feed, Listener, Page, follows
+from control_plane.realtime.feed import Feed, Listener, Page, follows, sight
 from control_plane.realtime.frames import Position
 from control_plane.realtime.outlet import Outlet
 from control_plane.stream.log import Placed
@@ -33,8 +33,10 @@ class Paper:
         self.writable = True
         self.lines: list[Any] = []
 
-    def write(self, data: bytes) -> None:
-        self.lines += [json.loads(line) for line in data.splitlines()]
+    def write(self, data: bytes) -> bool:
+        if self.writable:
+            self.lines += [json.loads(line) for line in data.splitlines()]
+        return self.writable
 
     def close(self, code: int, reason: str) -> None:
         self.lines.append({"type": "closed", "reason": reason})
@@ -91,7 +93,7 @@ class Client:
 
     async def connect(self, feed: Feed) -> None:
         self.feed, self.paper = feed, Paper()
-        self.listener = Listener(outlet=Outlet(self.paper), form=line, sees=SEES)
+        self.listener = Listener(outlet=Outlet(self.paper), sight=sight(line, SEES, False))
         if self.at is None:
             self.at = feed.at
         await feed.join(self.listener, self.at)
