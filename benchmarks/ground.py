@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 
 from control_plane.channels import service as channels
 from control_plane.channels.schemas import ChannelIn
-from control_plane.db.embedded import EmbeddedPostgres
+from control_plane.db.embedded import EmbeddedPostgres, EmbeddedSettings
 from control_plane.db.migrate import migrate, role_of
 from control_plane.db.session import Scope, driver, enter
 from control_plane.fleet.provision.base import InstanceSpec
@@ -177,9 +177,9 @@ async def ground() -> AsyncIterator[Ground]:
 
 
 @contextlib.asynccontextmanager
-async def ground_in(place: Path) -> AsyncIterator[Ground]:
+async def ground_in(place: Path, settings: EmbeddedSettings | None = None) -> AsyncIterator[Ground]:
     """The database of a folder, made or found there, migrated, and stopped with the block."""
-    postgres = EmbeddedPostgres(place / "postgres")
+    postgres = EmbeddedPostgres(place / "postgres", settings=settings)
     server = await postgres.start()
     try:
         await migrate(postgres.owner_url, grant_to=role_of(postgres.app_url))

@@ -19,6 +19,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import psutil
 from rich.console import Console
 
 from benchmarks import load
@@ -27,6 +28,7 @@ from control_plane.conversations import search, search_index, service
 from control_plane.conversations.search import Wanted
 from control_plane.conversations.search_index import SearchIndex
 from control_plane.db import leases
+from control_plane.db.embedded import EmbeddedSettings
 from control_plane.db.session import Scope
 
 NAMES = ("volume_ingest", "volume_thread_page", "volume_search")
@@ -107,7 +109,7 @@ async def _stand(size: int) -> AsyncIterator[_Stand]:
     if not ready.exists():
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    async with ground_in(folder) as base:
+    async with ground_in(folder, EmbeddedSettings(shared_buffers_mib=_buffers_mib())) as base:
         owner = await base.connect()
         if not ready.exists():
             tenants = await _fill(base, owner, size)
@@ -122,6 +124,11 @@ async def _stand(size: int) -> AsyncIterator[_Stand]:
         finally:
             await _clean(owner)
             await owner.close()
+
+
+def _buffers_mib() -> int:
+    """A quarter of the machine's memory: what a server with so many messages is given."""
+    return psutil.virtual_memory().total // 4 // 1024**2
 
 
 async def _clean(owner: asyncpg.Connection) -> None:

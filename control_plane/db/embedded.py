@@ -56,7 +56,6 @@ SERVER_SETTINGS = {
     "port": str(PORT),
     "unix_socket_permissions": "0700",
     "max_connections": "60",
-    "shared_buffers": "32MB",
     "io_method": "sync",
     "autovacuum_max_workers": "1",
     "fsync": "on",
@@ -88,6 +87,8 @@ class EmbeddedSettings:
     """A fast shutdown writes one checkpoint; after this it is cut short, and recovery does it."""
     minimum_free_bytes: int = 128 * 1024 * 1024
     """A new cluster takes 40 MiB, and each further WAL segment 16 MiB."""
+    shared_buffers_mib: int = 32
+    """Pages that it keeps itself: little, since what it stands beside needs the memory, too."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class EmbeddedPostgres:
             password = _superuser_password(self._folder)
             socket_dir = _socket_dir(self._folder, launcher)
             await _clear_leftovers(data, socket_dir, patience)
-            arguments = _arguments(data, socket_dir)
+            arguments = _arguments(data, socket_dir, self._settings.shared_buffers_mib)
             process = await launcher.spawn("postgres", *arguments, lock=lock)
             self._child = Child(process, self._folder / "postgres.log")
         if not await self._child.accepting():
@@ -346,8 +347,11 @@ async def _clear_leftovers(data: Path, socket_dir: Path, patience: float) -> Non
         leftover.unlink(missing_ok=True)
 
 
-def _arguments(data: Path, socket_dir: Path) -> list[str]:
-    settings = SERVER_SETTINGS | {"unix_socket_directories": f'"{socket_dir}"'}
+def _arguments(data: Path, socket_dir: Path, shared_buffers_mib: int) -> list[str]:
+    settings = SERVER_SETTINGS | {
+        "unix_socket_directories": f'"{socket_dir}"',
+        "shared_buffers": f"{shared_buffers_mib}MB",
+    }
     return ["-D", str(data), *(f"--{name}={value}" for name, value in settings.items())]
 
 
