@@ -6,6 +6,7 @@ own, copied from a migrated template.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 import sys
@@ -23,6 +24,7 @@ from uuid import UUID
 import asyncpg
 import httpx2
 import pytest
+import structlog
 from sqlalchemy.engine import URL, make_url
 from sqlmodel import select
 
@@ -123,6 +125,20 @@ def keys() -> Keyring:
 def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cost 12 takes a quarter of a second, which nobody attacks here."""
     monkeypatch.setattr(passwords, "COST", 4)
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """What the test configures goes with it: a logger would keep its first configuration."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 # --- the server ------------------------------------------------------------------------------

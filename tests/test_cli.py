@@ -92,6 +92,7 @@ class TestHelp:
         assert "--bootstrap-file" in answer.stdout
 
 
+@pytest.mark.usefixtures("own_logging")
 class TestSettings:
     def test_come_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BOTYARD_SECRET_KEYS", f"{KEY},{KEY[::-1]}x")

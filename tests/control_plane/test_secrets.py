@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -30,21 +29,14 @@ KEY = "the-key-of-these-tests-has-enough-characters"
 
 
 @pytest.fixture
-def log_file(tmp_path: Path) -> Iterator[Path]:
+def log_file(tmp_path: Path, own_logging: None) -> Path:
     """Where everything that is logged in this test goes, as in production."""
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
     file = tmp_path / "process.log"
     logs.to_file("test", file)
     # A logger that keeps its first configuration would keep it for the other tests as well.
     structlog.configure(**structlog.get_config() | {"cache_logger_on_first_use": False})
-    root.setLevel(logging.DEBUG)
-    yield file
-    for handler in root.handlers:
-        handler.close()
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    logging.getLogger().setLevel(logging.DEBUG)
+    return file
 
 
 class Flow:

@@ -18,9 +18,11 @@ from tests.control_plane.fleet.conftest import Fleet
 from tests.control_plane.fleet.provision.pods import PodBench, placement
 from tests.control_plane.rollouts.conftest import Scene
 
-WITHIN_S = 400
+WITHIN_S = 600
 NO_SUCH_IMAGE = "registry.invalid/agent:none"
 TERMS = {"watch_s": 3, "ready_within_s": 20, "budget_percent": 0, "waves": [0, 50, 100]}
+PATIENT = TERMS | {"ready_within_s": 200}
+"""For pods that do get ready: on a busy machine that takes its time."""
 
 _NEW_RELEASE = """
 INSERT INTO releases (id, number, settings, created_at)
@@ -139,7 +141,7 @@ async def test_goes_wave_by_wave_and_bad_ones_go_back(
 
 
 async def good_one(pods: PodScene, image: str) -> None:
-    rollout = await pods.start(await pods.release(settings={"log_level": "debug"}), **TERMS)
+    rollout = await pods.start(await pods.release(settings={"log_level": "debug"}), **PATIENT)
     found = await pods.until_over(rollout)
 
     assert found["state"] == "done"

@@ -76,7 +76,7 @@ NOT_NOW = {
     "/api/v1/contacts/{contact_id}": {"contact_erased"},
     "/api/v1/contacts/{contact_id}/notes": {"not_a_person", "contact_erased"},
     "/api/v1/contacts/{contact_id}/tags/{tag_id}": {"contact_erased"},
-    "/api/v1/notes/{note_id}": {"note_not_found"},
+    "/api/v1/notes/{note_id}": {"note_not_found", "not_author"},
     # What is the owner's own is nobody else's.
     "/api/v1/canned-replies/own": {"not_a_person"},
     "/api/v1/canned-replies/own/{own_reply_id}": {"not_a_person", "canned_reply_not_found"},
