@@ -240,12 +240,16 @@ class Connections:
         room = note and self._rooms.find(note.tenant_id)
         if not note or not room:
             return
-        room.board.pin(note)
+        if isinstance(note, Note):
+            room.board.pin(note)
         payload, needed = note.payload(), events.FLEETING[note.kind]
         wired: dict[Form, bytes] = {}
         for listener in tuple(room.feed.listeners):
+            # Of a number that has only begun nobody can tell that it must be masked.
+            if needed not in listener.sees or (listener.masked and note.kind == "answering"):
+                continue
             # Who cannot take what lasts is not given what does not.
-            if needed in listener.sees and listener.outlet.idle:
+            if listener.outlet.idle:
                 if listener.form not in wired:
                     wired[listener.form] = listener.form(payload, None)
                 listener.outlet.push(wired[listener.form])
