@@ -56,8 +56,8 @@ LOOK_EVERY_S = 2.0
 
 # After a refusal of the whole account nothing is tried for so long; then one message is.
 BARRED_S = 30.0
-# A person who has mended it at the platform need not wait: what they insist on is tried meanwhile, one
-# message in so long.
+# A person who has mended it at the platform need not wait: what they insist on is tried
+# meanwhile, one message in so long.
 INSIST_S = 5.0
 # Refusals of the whole account, not of one message.
 BARRING = frozenset({"secret_invalid", "ip_not_allowed", "bot_banned"})
