@@ -23,7 +23,7 @@ import uvloop
 
 from control_plane.access.permissions import ROLE_PERMISSIONS, Role
 from control_plane.realtime import frames
-from control_plane.realtime.feed import Feed, Listener, Page, sight
+from control_plane.realtime.feed import Feed, Listener, Page, seeing
 from control_plane.realtime.frames import Position
 from control_plane.realtime.outlet import Outlet
 from control_plane.realtime.wire import EXTENSION, SocketProtocol
@@ -84,7 +84,7 @@ class _Told:
         await send({"type": "websocket.accept"})
         listener = Listener(
             outlet=Outlet(scope["extensions"][EXTENSION]),
-            sight=sight(frames.websocket, ROLE_PERMISSIONS[Role.VIEWER], masked=False),
+            sight=seeing(frames.websocket, ROLE_PERMISSIONS[Role.VIEWER], masked=False),
         )
         await self.feed.join(listener, None)
         await receive()

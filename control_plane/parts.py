@@ -50,6 +50,7 @@ from control_plane.media.transfer import Transfers
 from control_plane.media.voices import Voices
 from control_plane.privacy import retention
 from control_plane.privacy.retention import RETENTION_MAX_DAYS, Retention
+from control_plane.realtime.aloud import Aloud
 from control_plane.realtime.connections import Connections
 from control_plane.realtime.limits import SocketLimits
 from control_plane.rollouts import worker as rollouts
@@ -128,7 +129,8 @@ class Parts:
     def workers(self) -> list[Stoppable]:
         """Turns, deliveries, callbacks that wait, webhooks."""
         house = self.house
-        turn = Turns(house.database, house.keys, house.clock, self.agents)
+        aloud = Aloud(self.bus)
+        turn = Turns(house.database, house.keys, house.clock, self.agents, aloud.reading)
         offline = Offline(house.database, self.storage) if self.offline_speech else None
         hearing = Speech(house.database, house.keys, house.clock, self.agents, offline)
         lane = Lanes(house.database, house.keys, house.clock, self.agents)
@@ -139,6 +141,7 @@ class Parts:
         listed = BlacklistPush(house.database, house.keys, self.agents)
         return [
             Queues(house.database),
+            aloud,
             self._loop(media_service.WORK, removal.remove, LoopSettings(concurrency=2)),
             self._loop(media_service.VOICE, voices.convert, LoopSettings(concurrency=2)),
             self._loop(life.REMOVAL, removal.sweep, LoopSettings(concurrency=1)),

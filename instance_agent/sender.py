@@ -130,7 +130,8 @@ class Sender:
                 return known
         if not fits:
             return _behind(entry, FULL)
-        if (barred := scope.barred) is not None:
+        barred = scope.barred
+        if barred is not None and not (request.insist and scope.yields()):
             return _behind(entry, _failed(barred))
         part = Outgoing(
             idempotency_key=_key(request, index, entry),

@@ -56,6 +56,9 @@ LOOK_EVERY_S = 2.0
 
 # After a refusal of the whole account nothing is tried for so long; then one message is.
 BARRED_S = 30.0
+# A person who has mended it at the platform need not wait: what they insist on is tried
+# meanwhile, one message in so long.
+INSIST_S = 5.0
 # Refusals of the whole account, not of one message.
 BARRING = frozenset({"secret_invalid", "ip_not_allowed", "bot_banned"})
 # What the tenant must see on the channel itself, until something is sent again.
@@ -89,6 +92,7 @@ class Scope:
         self._silent = asyncio.Event()
         self.refusal: SendFailed | None = None  # why the platform takes no messages of us
         self._barred_until = 0.0
+        self._insisted_at = -INSIST_S
         self.failure: str | None = None  # why it failed last
         self.refused: ChannelRefused | None = None  # the platform itself: these cannot work
         self._task: asyncio.Task[None] | None = None
@@ -184,6 +188,14 @@ class Scope:
     def barred(self) -> SendFailed | None:
         """Why nothing is to be sent now: the platform would refuse it as it did the last."""
         return self.refusal if self._around.steady() < self._barred_until else None
+
+    def yields(self) -> bool:
+        """Whether a person who insists gets a try though it is barred."""
+        now = self._around.steady()
+        if now < self._insisted_at + INSIST_S:
+            return False
+        self._insisted_at = now
+        return True
 
     def note(self, outcome: PartOutcome) -> None:
         """What came of a send: some refusals concern the whole account, and success ends them."""

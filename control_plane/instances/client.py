@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -18,7 +18,7 @@ from adapters import sse
 from adapters.model import CallbackAnswer, RawCallback
 from control_plane.instances.authority import name_of
 from control_plane.instances.breaker import Breaker
-from control_plane.instances.inferred import Inferred, ModelFailed, StreamCut, inferred
+from control_plane.instances.inferred import Inferred, ModelFailed, StreamCut, inferred, unheard
 from control_plane.instances.sessions import AgentAddress
 from control_plane.kit import tracing
 from instance_agent.protocol import (
@@ -159,9 +159,17 @@ class AgentClient:
         return _read(answer, SendResult)
 
     async def infer(
-        self, agent: AgentAddress, request: InferRequest, *, within: timedelta
+        self,
+        agent: AgentAddress,
+        request: InferRequest,
+        *,
+        within: timedelta,
+        grew: Callable[[str], None] = unheard,
     ) -> Inferred:
-        """Ask a model; raises ModelFailed besides, when the agent was there and the model not."""
+        """Ask a model; raises ModelFailed besides, when the agent was there and the model not.
+
+        `grew` is told what it has said so far, while it says it.
+        """
         try:
             async with asyncio.timeout(within.total_seconds()):
                 with self._reaching(agent):
@@ -174,7 +182,7 @@ class AgentClient:
                         extensions=_named(agent),
                     ) as answer:
                         if answer.status_code < 400:
-                            return await inferred(answer.aiter_raw())
+                            return await inferred(answer.aiter_raw(), grew)
                         await answer.aread()
         except TimeoutError:
             raise ModelFailed("timeout", "no answer in time") from None

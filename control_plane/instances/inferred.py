@@ -1,6 +1,6 @@
 """A model's answer as the agent streams it, gathered; it is bounded, since it becomes a message."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -40,8 +40,15 @@ class Inferred:
     renewed: bool = False
 
 
-async def inferred(chunks: AsyncIterator[bytes]) -> Inferred:
-    """Read a stream to its end; raises ModelFailed, StreamCut, or what cannot be read."""
+def unheard(_text: str) -> None:
+    """For whom nobody listens while the answer grows."""
+
+
+async def inferred(chunks: AsyncIterator[bytes], grew: Callable[[str], None] = unheard) -> Inferred:
+    """Read a stream to its end; raises ModelFailed, StreamCut, or what cannot be read.
+
+    `grew` is told all that was said so far, whenever that is more.
+    """
     text, end = "", None
     async with aclosing(sse.events(chunks, max_bytes=MAX_STREAM_BYTES)) as events:
         async for event in events:
@@ -51,9 +58,12 @@ async def inferred(chunks: AsyncIterator[bytes]) -> Inferred:
             if event.data == _END:
                 break
             end = msgspec.json.decode(event.data, type=Completion)
-            text += "".join(choice.delta.content for choice in end.choices if choice.delta)
+            more = "".join(choice.delta.content for choice in end.choices if choice.delta)
+            text += more
             if len(text) > MAX_INFERRED:
                 raise sse.TooLarge
+            if more:
+                grew(text)
         else:
             raise StreamCut
     if end is None or not text.strip():

@@ -33,7 +33,7 @@ from control_plane.kit.errors import (
 )
 from control_plane.kit.metrics import LOOP_FAILURES, LOOP_SUCCESS
 from control_plane.realtime import events, notes
-from control_plane.realtime.feed import Ended, Listener, sight
+from control_plane.realtime.feed import Ended, Listener, seeing
 from control_plane.realtime.frames import Form, Position, Resume
 from control_plane.realtime.limits import SocketLimits
 from control_plane.realtime.notes import Note
@@ -87,7 +87,7 @@ class Connection:
     def heed(self, who: SignIn) -> None:
         """Somebody is now this; from here on they see what that may see."""
         self.who = who
-        self.listener.sight = sight(
+        self.listener.sight = seeing(
             self.listener.sight.form, who.actor.permissions, who.actor.masked
         )
 
@@ -242,16 +242,20 @@ class Connections:
         room = note and self._rooms.find(note.tenant_id)
         if not note or not room:
             return
-        room.board.pin(note)
+        if isinstance(note, Note):
+            room.board.pin(note)
         payload, needed = note.payload(), events.FLEETING[note.kind]
         wired: dict[Form, bytes] = {}
         for listener in tuple(room.feed.listeners):
+            sight = listener.sight
+            # Of a number that has only begun nobody can tell that it must be masked.
+            if needed not in sight.sees or (sight.masked and note.kind == "answering"):
+                continue
             # Who cannot take what lasts is not given what does not.
-            form = listener.sight.form
-            if needed in listener.sight.sees and listener.outlet.idle:
-                if form not in wired:
-                    wired[form] = form(payload, None)
-                listener.outlet.push(wired[form])
+            if listener.outlet.idle:
+                if sight.form not in wired:
+                    wired[sight.form] = sight.form(payload, None)
+                listener.outlet.push(wired[sight.form])
 
     def _end_expired(self) -> None:
         now = self.house.clock.now().timestamp()

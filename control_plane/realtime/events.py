@@ -47,6 +47,7 @@ SEEN_WITH: dict[str, Permission] = {
 
 # What says nothing lasting; a frame of its own kind, without a position.
 FLEETING: dict[str, Permission] = {
+    "answering": Permission.CONVERSATIONS_READ,
     "presence": Permission.MEMBERS_READ,
     "typing": Permission.CONVERSATIONS_READ,
     "viewing": Permission.CONVERSATIONS_READ,

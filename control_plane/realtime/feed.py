@@ -62,7 +62,7 @@ class Sight:
 
 
 # One object for all who see alike: found by what it is, it need not be compared by what it holds.
-sight = lru_cache(maxsize=256)(Sight)
+seeing = lru_cache(maxsize=256)(Sight)
 
 
 @dataclass(eq=False, kw_only=True, slots=True)

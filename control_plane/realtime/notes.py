@@ -1,6 +1,7 @@
-"""Who is here, who types, who looks at what: said to whoever listens now, and kept nowhere.
+"""Who is here, who types, who looks at what, and what a model is saying: told to whoever listens
+now, and kept nowhere.
 
-Each process remembers what it heard for as long as it holds, for those who come later. A client
+Each process remembers what members said for as long as it holds, for those who come later. A client
 repeats what still holds; what nobody repeats ends by itself.
 """
 
@@ -11,12 +12,13 @@ import msgspec
 from msgspec import Struct
 
 # Seconds that a note holds; clients repeat presence and viewing every 20 s, typing every 3 s.
-LIFE_S = {"presence": 45.0, "viewing": 45.0, "typing": 6.0}
+# A model may think for a while between two words.
+LIFE_S = {"presence": 45.0, "viewing": 45.0, "typing": 6.0, "answering": 60.0}
 # Notes of one tenant that a process remembers; past that only those who listen now hear one.
 MAX_NOTES = 2_000
 
 
-class Note(Struct, frozen=True, kw_only=True):
+class Note(Struct, frozen=True, kw_only=True, tag_field="of", tag="member"):
     """What a member says about themselves; `state` "" takes back what they said before."""
 
     tenant_id: UUID
@@ -41,10 +43,33 @@ class Note(Struct, frozen=True, kw_only=True):
         return msgspec.json.encode({"type": "note", "event": {"type": self.kind, "data": data}})
 
 
-_decoder = msgspec.json.Decoder(Note)
+class Answering(Struct, frozen=True, kw_only=True, tag_field="of", tag="bot"):
+    """What a model has said so far of its answer to the messages up to a number."""
+
+    tenant_id: UUID
+    conversation_id: UUID
+    through_number: int
+    text: str
+    kind: str = "answering"
+
+    def written(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    def payload(self) -> bytes:
+        """The frame that listeners get."""
+        data = {
+            "conversation_id": self.conversation_id,
+            "through_number": self.through_number,
+            "text": self.text,
+            "ttl_s": LIFE_S[self.kind],
+        }
+        return msgspec.json.encode({"type": "note", "event": {"type": self.kind, "data": data}})
 
 
-def read(text: str) -> Note | None:
+_decoder = msgspec.json.Decoder(Note | Answering)
+
+
+def read(text: str) -> Note | Answering | None:
     """None for what another version of us says and we do not understand."""
     try:
         note = _decoder.decode(text)

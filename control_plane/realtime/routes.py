@@ -22,7 +22,7 @@ from control_plane.db.session import DATABASE_ERRORS
 from control_plane.kit.errors import BotyardError, Unauthorized, Unavailable
 from control_plane.realtime import commands, frames
 from control_plane.realtime.connections import Connection, Connections, check_standing, refuse
-from control_plane.realtime.feed import Ended, Listener, sight
+from control_plane.realtime.feed import Ended, Listener, seeing
 from control_plane.realtime.frames import Resume, Said
 from control_plane.realtime.outlet import UNAUTHORIZED, Outlet
 from control_plane.realtime.wire import EXTENSION, StreamWire
@@ -52,7 +52,7 @@ async def stream(
         expires_at=claims["exp"],
         listener=Listener(
             outlet=Outlet(wire),
-            sight=sight(frames.server_sent, who.actor.permissions, who.actor.masked),
+            sight=seeing(frames.server_sent, who.actor.permissions, who.actor.masked),
         ),
     )
     body = _told(
@@ -129,7 +129,7 @@ async def _enter(
         raise Unauthorized("not_signed_in", "Say who you are with the first frame.")
     who, expires_at = await connections.prove(said.token)
     listener = Listener(
-        outlet=outlet, sight=sight(frames.websocket, who.actor.permissions, who.actor.masked)
+        outlet=outlet, sight=seeing(frames.websocket, who.actor.permissions, who.actor.masked)
     )
     return Connection(who=who, expires_at=expires_at, listener=listener), said.resume
 

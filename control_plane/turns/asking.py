@@ -6,8 +6,8 @@ anything follows from it: who takes the turn over after a crash does not ask tha
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from control_plane.db.session import Database, Scope, Session, driver
 from control_plane.instances import service as instances
 from control_plane.instances import sessions
 from control_plane.instances.client import AgentAway, AgentClient, AgentRefused, AgentSilent
-from control_plane.instances.inferred import ModelFailed
+from control_plane.instances.inferred import ModelFailed, unheard
 from control_plane.instances.sessions import AgentAddress
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
@@ -67,6 +67,14 @@ DO UPDATE SET external_id = excluded.external_id, updated_at = excluded.updated_
 
 log = structlog.get_logger()
 
+Aloud = Callable[[Running], AbstractContextManager[Callable[[str], None]]]
+"""What is told, while a model answers for a turn, all that it has said so far."""
+
+
+def silent(_turn: Running) -> AbstractContextManager[Callable[[str], None]]:
+    """Nobody hears an answer before it is whole."""
+    return nullcontext(unheard)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -98,9 +106,11 @@ class Asking:
         clock: Clock,
         agents: AgentClient,
         documents: Documents,
+        aloud: Aloud = silent,
     ) -> None:
         self._database = database
         self._documents = documents
+        self._aloud = aloud
         self._keys = keys
         self._clock = clock
         self._agents = agents
@@ -175,7 +185,7 @@ class Asking:
         elif question.agent is None:
             attempt = _failed(model, "agent_away")
         else:
-            attempt, external = await self._call(question.agent, question, model)
+            attempt, external = await self._call(turn, question.agent, question, model)
         waited = self._clock.now() - turn.created_at
         if attempt.error_class == "agent_away" and waited < AGENT_PATIENCE:
             return _LOOK_AGAIN
@@ -215,12 +225,15 @@ class Asking:
         )
 
     async def _call(
-        self, agent: AgentAddress, question: _Question, model: LlmModel
+        self, turn: Running, agent: AgentAddress, question: _Question, model: LlmModel
     ) -> tuple[Attempt, str | None]:
         """What the model said, and the provider's own id of the conversation."""
         started = time.monotonic()
         try:
-            found = await self._agents.infer(agent, question.request, within=question.within)
+            with self._aloud(turn) as grew:
+                found = await self._agents.infer(
+                    agent, question.request, within=question.within, grew=grew
+                )
         except (AgentAway, AgentRefused, AgentSilent, ModelFailed) as error:
             error_class = class_of(error)
             log.info("model did not answer", error_class=error_class, model=model.model)

@@ -33,7 +33,7 @@ from control_plane.stream import log as stream
 from control_plane.tenants import quota
 from control_plane.tenants import service as tenants
 from control_plane.turns import at_once, deciding, ending, steps
-from control_plane.turns.asking import Asking
+from control_plane.turns.asking import Aloud, Asking, silent
 from control_plane.turns.at_once import MAX_MESSAGES, Left
 from control_plane.turns.documents import Documents
 from control_plane.turns.running import Attempt, Decision, Locked, Running, has_news, opened
@@ -69,12 +69,17 @@ class Turns:
     """Runs the bot's turns."""
 
     def __init__(
-        self, database: Database, keys: Keyring, clock: Clock, agents: AgentClient
+        self,
+        database: Database,
+        keys: Keyring,
+        clock: Clock,
+        agents: AgentClient,
+        aloud: Aloud = silent,
     ) -> None:
         self._database = database
         self._clock = clock
         self._documents = Documents()
-        self._asking = Asking(database, keys, clock, agents, self._documents)
+        self._asking = Asking(database, keys, clock, agents, self._documents, aloud)
         self._at_once = Together[Lease, Left | timedelta | None]("turn.at_once", self._run_all)
 
     async def run(self, lease: Lease) -> timedelta | None:

@@ -1,10 +1,14 @@
 """What people do in a real browser, with everything behind it real."""
 
 import asyncio
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from adapters.simulators.wecom import WeCom
 
 WEB = Path(__file__).parents[2] / "web-admin"
 BROWSER = Path("/usr/bin/chromium")
@@ -21,7 +25,7 @@ def lacking() -> str | None:
     return None
 
 
-async def play(scene: str, up) -> None:
+async def play(scene: str, up, given: Any = None) -> None:
     """Run a scene of web-admin/browser; whatever it says stands in the failure."""
     if (reason := lacking()) is not None:
         pytest.skip(reason)
@@ -31,6 +35,7 @@ async def play(scene: str, up) -> None:
         scene,
         up.first_run["url"],
         str(up.folder / "first-run.json"),
+        json.dumps(given),
         cwd=WEB,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -61,11 +66,36 @@ class TestInbox:
         await play("desk", up)
 
 
+@pytest.fixture
+def in_the_house() -> dict[str, str]:
+    """Models and platforms stand in the house."""
+    return {"BOTYARD_OUTBOUND_ALLOW": "127.0.0.0/8"}
+
+
+class TestDelivery:
+    @pytest.fixture
+    def settings(self, in_the_house: dict[str, str]) -> dict[str, str]:
+        return in_the_house
+
+    async def test_a_member_sees_why_a_platform_did_not_take_it_and_decides(self, up) -> None:
+        async with WeCom() as platform:
+            await play("delivery", up, platform.settings)
+
+
+class TestAssistance:
+    @pytest.fixture
+    def settings(self, in_the_house: dict[str, str]) -> dict[str, str]:
+        return in_the_house
+
+    async def test_a_models_words_are_seen_as_it_says_them_and_its_help_is_taken(self, up) -> None:
+        await play("assist", up)
+        await play("alerts", up)
+
+
 class TestTakeOver:
     @pytest.fixture
-    def settings(self) -> dict[str, str]:
-        """The model stands in the house."""
-        return {"BOTYARD_OUTBOUND_ALLOW": "127.0.0.0/8"}
+    def settings(self, in_the_house: dict[str, str]) -> dict[str, str]:
+        return in_the_house
 
     async def test_while_the_bot_answers_nothing_of_its_answer_is_sent(self, up) -> None:
         await play("takeover", up)

@@ -66,6 +66,7 @@ class Bench:
             adapter=self.platform,
             spec=SimpleNamespace(kind="hour", id=1),
             barred=None,
+            yields=lambda: False,
             note=self.noted.append,
         )
         self.sender = Sender(
@@ -139,6 +140,15 @@ class TestClasses:
         assert bench.platform.keys == []
         bench.scope.barred = None
         assert await bench.outcomes(request, attempt=2) == ["sent"]
+
+    async def test_a_barred_account_is_tried_for_who_insists_and_has_not_just_done_so(self, bench):
+        bench.scope.barred = SendFailed("ip_not_allowed", "the address is not known")
+        insisted = msgspec.structs.replace(bench.request(), insist=True)
+        assert await bench.outcomes(insisted) == ["failed"]
+        bench.scope.yields = lambda: True
+        assert await bench.outcomes(bench.request()) == ["failed"]
+        assert bench.platform.keys == []
+        assert await bench.outcomes(insisted, attempt=2) == ["sent"]
 
     @pytest.mark.parametrize("before_the_call", [True, False])
     async def test_the_channel_hears_what_came_of_every_try(self, bench, before_the_call):

@@ -48,6 +48,16 @@ export async function inBrowser(options, walk) {
   }
 }
 
+/** A picture of a moment in both themes, where somebody wants to see them: PICTURES=<folder>. */
+export async function moment(page, name) {
+  const folder = process.env.PICTURES
+  if (!folder) return
+  for (const colorScheme of ['dark', 'light']) {
+    await page.emulateMedia({ colorScheme })
+    await page.screenshot({ path: join(folder, `${name}-${colorScheme}.png`), animations: 'disabled' })
+  }
+}
+
 export async function signIn(page, address, { email, password }) {
   await page.goto(address('/app/sign-in'))
   await page.fill('[name=email]', email)

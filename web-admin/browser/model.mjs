@@ -48,6 +48,11 @@ class Question {
     this.#response.end('data: [DONE]\n\n')
   }
 
+  /** The line is cut in the middle of the answer. */
+  fail() {
+    this.#response.destroy()
+  }
+
   #write(choices, more = {}) {
     this.#response.write(`data: ${JSON.stringify({ id: '1', object: 'chat.completion.chunk', choices, ...more })}\n\n`)
   }

@@ -58,16 +58,39 @@ export async function deskOf(there, admin) {
   return { tag, canned: { code: canned.code, said: text.replace('{contact}', '访客') } }
 }
 
-/** The tenant's first bot asks this model from now on. */
-export async function modelOf(there, admin, { url }) {
+/** The tenant's first bot asks this model from now on; null for none. */
+export async function modelOf(there, admin, model) {
   const call = await callerFor(there, admin)
   const [{ id: bot }] = (await call('GET', '/instances')).items
-  const account = { name: `M ${randomUUID()}`, kind: 'openai', base_url: url, api_key: 'sk-of-a-scene' }
-  const provider = await call('POST', '/providers', account)
-  const document = { llm: { models: [{ provider: provider.id, model: 'm' }] } }
+  const document = model === null ? {} : await askingOf(call, model)
   const { id, number } = await call('POST', `/instances/${bot}/revisions`, { document })
   await call('POST', `/revisions/${id}/publish`)
   await until(async () => (await call('GET', `/instances/${bot}/revisions`)).standing.applied === number)
+}
+
+async function askingOf(call, { url }) {
+  const account = { name: `M ${randomUUID()}`, kind: 'openai', base_url: url, api_key: 'sk-of-a-scene' }
+  const provider = await call('POST', '/providers', account)
+  return { llm: { models: [{ provider: provider.id, model: 'm' }] } }
+}
+
+/** A new channel of the tenant's first bot at a stand-in of WeCom; what the stand-in is asked and told. */
+export async function wecomOf(there, admin, settings) {
+  const call = await callerFor(there, admin)
+  const control = async (order) => {
+    const init = order && { method: 'POST', body: JSON.stringify(order) }
+    return (await fetch(`${settings.base_url}/control`, init)).json()
+  }
+  const [{ id: bot }] = (await call('GET', '/instances')).items
+  const channel = await call('POST', `/instances/${bot}/channels`, { kind: 'wecom', name: '企业微信', settings })
+  await control({ callback_url: there.address(new URL(channel.callback_url).pathname) })
+  await until(async () => (await call('GET', `/channels/${channel.id}`)).state === 'connected')
+  return {
+    hit: (faults) => control({ faults }),
+    say: (text) => control({ say: { user: 'zhangsan', text } }),
+    /** How often the customer was shown this. */
+    timesShown: async (text) => (await control()).seen.filter(({ payload }) => payload.content === text).length,
+  }
 }
 
 /** Looks until it is so; whoever plays the scene ends it when that is never. */

@@ -1,10 +1,16 @@
-/** node browser/run.mjs <scene> <base URL> <first-run.json>; fails as a program when the scene does. */
+/**
+ * node browser/run.mjs <scene> <base URL> <first-run.json> [what the scene is given, as JSON]
+ * Fails as a program when the scene does.
+ */
 
 import { access } from './access.mjs'
+import { alerts } from './alerts.mjs'
+import { assist } from './assist.mjs'
 import { blacklist } from './blacklist.mjs'
 import { place } from './browser.mjs'
 import { chaos } from './chaos.mjs'
 import { consoleWalk } from './console.mjs'
+import { delivery } from './delivery.mjs'
 import { desk } from './desk.mjs'
 import { keyboard } from './keyboard.mjs'
 import { long } from './long.mjs'
@@ -18,9 +24,12 @@ import { takeover } from './takeover.mjs'
 
 const SCENES = {
   access,
+  alerts,
+  assist,
   blacklist,
   chaos,
   console: consoleWalk,
+  delivery,
   desk,
   keyboard,
   long,
@@ -32,6 +41,6 @@ const SCENES = {
   suspension,
   takeover,
 }
-const [scene, base, firstRunFile] = process.argv.slice(2)
+const [scene, base, firstRunFile, given = 'null'] = process.argv.slice(2)
 
-await SCENES[scene](place(base, firstRunFile))
+await SCENES[scene](place(base, firstRunFile), JSON.parse(given))

@@ -35,6 +35,17 @@ class TestInferred:
         assert (found.text, found.usage.prompt_tokens, found.conversation) == ("一二", 3, "c")
         assert not found.renewed
 
+    async def test_is_told_as_it_grows(self) -> None:
+        grown: list[str] = []
+
+        async def coming() -> AsyncIterator[bytes]:
+            for chunk in (event(""), event("一"), event("二", "三"), event(usage={}), DONE):
+                yield chunk
+
+        await inferred(coming(), grown.append)
+
+        assert grown == ["一", "一二三"]
+
     async def test_that_is_cut_is_none(self) -> None:
         with pytest.raises(StreamCut):
             await read(event("一"))

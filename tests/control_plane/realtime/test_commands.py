@@ -8,7 +8,7 @@ import pytest
 from control_plane.access.limits import Rates
 from control_plane.access.permissions import Role
 from control_plane.bus.hints import LocalBus
-from control_plane.realtime.notes import LIFE_S, Board, Note, read
+from control_plane.realtime.notes import LIFE_S, Answering, Board, Note, read
 from tests.control_plane.conversations.scene import Bot, make_bot
 from tests.control_plane.realtime.conftest import Replica, running
 
@@ -199,6 +199,25 @@ class TestNotes:
             await append(stranger.tenant_id, 1)
 
             assert (await far.next())["type"] == "event"
+
+    async def test_of_an_answers_words_who_sees_numbers_masked_is_told_nothing(
+        self, replica: Replica, people, bot: Bot, talk: str
+    ) -> None:
+        assert (await bot.owner.patch("/tenant", {"mask_numbers": True})).status_code == 200
+        colleague = await people.member(bot.tenant_id, Role.MEMBER)
+        note = Answering(
+            tenant_id=bot.tenant_id,
+            conversation_id=bot_id(talk),
+            through_number=1,
+            text="138001",
+        )
+        async with replica.desk(bot.owner) as desk, replica.desk(colleague) as masked:
+            replica.parts.house.bus.tell(note.written())
+            told = await desk.next("note")
+            await desk.asks("viewing", conversation_id=talk)
+            first_told = await masked.next("note")
+
+        assert [told["event"]["type"], first_told["event"]["type"]] == ["answering", "viewing"]
 
     async def test_they_reach_another_process(
         self, replica: Replica, parts_of, tmp_path, people, bot: Bot

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from control_plane.access.permissions import ROLE_PERMISSIONS, Role
 from control_plane.realtime import feed as feeds
-from control_plane.realtime.feed import Feed, Listener, Page, follows, sight
+from control_plane.realtime.feed import Feed, Listener, Page, follows, seeing
 from control_plane.realtime.frames import Position
 from control_plane.realtime.outlet import Outlet
 from control_plane.stream.log import Placed
@@ -93,7 +93,7 @@ class Client:
 
     async def connect(self, feed: Feed) -> None:
         self.feed, self.paper = feed, Paper()
-        self.listener = Listener(outlet=Outlet(self.paper), sight=sight(line, SEES, False))
+        self.listener = Listener(outlet=Outlet(self.paper), sight=seeing(line, SEES, False))
         if self.at is None:
             self.at = feed.at
         await feed.join(self.listener, self.at)

@@ -1,8 +1,8 @@
 """Turns that ask models: the worker, an agent's inference and a provider, over real sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -23,7 +23,9 @@ from control_plane.kit.ids import new_id
 from control_plane.parts import Parts, build
 from control_plane.revisions import service as revisions
 from control_plane.serve import listen
+from control_plane.turns import worker as turns
 from control_plane.turns.asking import AGENT_PATIENCE
+from control_plane.turns.running import Running
 from control_plane.turns.worker import Turns
 from instance_agent import app as agent_app
 from instance_agent.document import Document, Llm, Persona
@@ -195,6 +197,22 @@ class TestAnswer:
             None,
         )
         assert await shop.owner(conversation) == ("bot", None)
+
+    async def test_is_told_while_it_grows(self, shop: Shop, parts: Parts) -> None:
+        told: list[tuple[int, str]] = []
+        house = parts.house
+
+        @contextmanager
+        def aloud(turn: Running) -> Iterator[Callable[[str], None]]:
+            yield lambda text: told.append((turn.through_number, text))
+
+        turning = Turns(house.database, house.keys, house.clock, parts.agents, aloud)
+        conversation = await shop.bot.hears(QUESTION)
+
+        await Worker(house.database, turns.WORK, turning.run).all()
+
+        assert told[-1] == (1, ANSWER)
+        assert await shop.said(conversation) == [ANSWER]
 
     async def test_comes_from_the_list_where_that_has_one(self, shop: Shop, worker: Worker) -> None:
         conversation = await shop.bot.hears("你们在哪里")

@@ -185,6 +185,14 @@ class TestRefusedSends:
         scope.note(PartOutcome(outcome="sent"))
         await statuses.until((CHANNEL, "connected", None))
 
+    async def test_who_insists_need_not_wait_one_message_at_a_time(self, supervisor, steady):
+        await supervisor.swap([spec("a")])
+        scope = supervisor.scope(CHANNEL)
+        scope.note(refusal("ip_not_allowed"))
+        assert [scope.yields(), scope.yields()] == [True, False]
+        steady.now += module.INSIST_S
+        assert scope.yields()
+
     async def test_one_of_a_permission_shows_and_stops_no_other_message(self, supervisor, statuses):
         await supervisor.swap([spec("a")])
         scope = supervisor.scope(CHANNEL)

@@ -43,6 +43,7 @@ export type EventType =
   | 'webhook.disabled'
 
 export type NoteType =
+  | 'answering'
   | 'presence'
   | 'typing'
   | 'viewing'

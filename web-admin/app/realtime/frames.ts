@@ -13,10 +13,18 @@ export interface StreamEvent {
 }
 
 /** Somebody is here, looks or types; forgotten after `ttl_s`, taken back by an empty state. */
-export interface Note {
-  type: NoteType
+export interface PersonNote {
+  type: Exclude<NoteType, 'answering'>
   data: { member_id: string; name: string; state: string; conversation_id: string | null; ttl_s: number }
 }
+
+/** What a model has said so far of its answer to the messages up to a number. */
+export interface AnsweringNote {
+  type: 'answering'
+  data: { conversation_id: string; through_number: number; text: string; ttl_s: number }
+}
+
+export type Note = PersonNote | AnsweringNote
 
 export type Frame =
   | ({ type: 'ready'; member_id: string; expires_at: number } & Position)

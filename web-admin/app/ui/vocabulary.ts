@@ -8,6 +8,7 @@ export type Vocabulary =
   | 'became'
   | 'choice'
   | 'condition'
+  | 'decision'
   | 'delivery'
   | 'drift'
   | 'failure'

@@ -125,6 +125,10 @@ export async function sendReply(id: string, { key, text, attachments, seen }: Re
   return message as Message
 }
 
+export function getDelivery(id: string, signal: AbortSignal): Promise<DeliveryLog> {
+  return api.get('/deliveries/{delivery_id}', { path: { delivery_id: id }, signal })
+}
+
 /** The delivery of a message, with every attempt; null once it is too old to be found. */
 export async function findDelivery(
   { id, delivery }: Message,
@@ -132,12 +136,23 @@ export async function findDelivery(
   signal: AbortSignal,
 ): Promise<DeliveryLog | null> {
   const state = delivery?.state as Schemas['DeliveryState'] | undefined
+  // Those in its state are fewer; but it may have left that meanwhile.
+  const found = await findId(id, conversationId, state, signal) ?? await findId(id, conversationId, undefined, signal)
+  return found === null ? null : getDelivery(found, signal)
+}
+
+async function findId(
+  messageId: string,
+  conversationId: string,
+  state: Schemas['DeliveryState'] | undefined,
+  signal: AbortSignal,
+): Promise<string | null> {
   let cursor: string | null = null
   for (let page = 0; page < MAX_PAGES; page += 1) {
     const query = { conversation_id: conversationId, state, cursor, limit: 100 }
     const found: Schemas['Page_DeliveryEntryOut_'] = await api.get('/deliveries', { query, signal })
-    const entry = found.items.find(({ message_id: of }) => of === id)
-    if (entry) return api.get('/deliveries/{delivery_id}', { path: { delivery_id: entry.id }, signal })
+    const entry = found.items.find(({ message_id: of }) => of === messageId)
+    if (entry) return entry.id
     cursor = found.next ?? null
     if (cursor === null) break
   }

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { ApiError, unreachable } from '../../api/problem'
 import type { Message } from '../../api/types'
 import { message } from './conversation.fixture'
-import { Outbox } from './outbox'
+import { isStuck, Outbox } from './outbox'
 import type { Reply, Send } from './outbox'
 import type { Unsent } from './unsent'
 
@@ -146,6 +146,20 @@ describe('Outbox', () => {
     await outbox.sendAnyway('k1')
     expect(sent()).toEqual(['one k1', 'one k2'])
     expect(kept.size).toBe(0)
+  })
+
+  it('says which replies are stuck, not those on their way', async () => {
+    send.mockImplementation(() => new Promise(() => undefined))
+    void outbox.add('one', [], 6)
+    void outbox.add('two', [], 6)
+    expect(outbox.replies.map(isStuck)).toEqual([false, false])
+    send.mockReset().mockRejectedValueOnce(new ApiError(422, 'too_long', 'Too long.')).mockRejectedValue(unreachable())
+    outbox = start()
+    await outbox.flush()
+    expect(outbox.replies.map((reply) => [reply.state, isStuck(reply)])).toEqual([
+      ['refused', true],
+      ['unknown', true],
+    ])
   })
 
   it('does not drop what is being sent when another tab saw it arrive', async () => {

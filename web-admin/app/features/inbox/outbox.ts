@@ -133,6 +133,11 @@ export function isStale({ state, error }: Reply): boolean {
   return state === 'refused' && error?.code === 'stale_view'
 }
 
+/** Tried in vain, or waiting for its author. */
+export function isStuck(reply: Reply): boolean {
+  return reply.state === 'unknown' || isUpToAuthor(reply)
+}
+
 /** Nothing happens to it until its author says what. */
 export function isUpToAuthor({ state }: Reply): boolean {
   return state === 'refused' || state === 'held' || state === 'stranded'

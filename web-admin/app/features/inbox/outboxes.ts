@@ -3,18 +3,18 @@
  * reply goes out though another conversation is shown, and what was on its way at a reload goes on.
  */
 
-import { onScopeDispose, watch } from 'vue'
+import { onScopeDispose, shallowReactive, watch } from 'vue'
 import { newUuid } from '../../../kit/uuid'
 import type { Message } from '../../api/types'
 import { live } from '../../realtime/live'
 import { signedIn } from '../../signedIn'
 import { sendReply } from './api'
-import { Outbox } from './outbox'
+import { isStuck, Outbox } from './outbox'
 import { conversationsIn, goneOf, unsentIn } from './unsent'
 
 type Accept = (message: Message) => void
 
-const outboxes = new Map<string, Outbox>()
+const outboxes = shallowReactive(new Map<string, Outbox>())
 const accepts = new Map<string, Accept>()
 const me = () => signedIn.me.value?.member_id ?? ''
 
@@ -38,6 +38,11 @@ function outboxOf(id: string): Outbox {
   })
   outboxes.set(id, outbox)
   return outbox
+}
+
+/** Whether something that was written there has not gone out. */
+export function isStuckIn(id: string): boolean {
+  return outboxes.get(id)?.replies.some(isStuck) ?? false
 }
 
 /** While the inbox is open: sends what an earlier page left, and whatever waits for the connection. */

@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest'
-import type { Note } from '../../realtime/frames'
+import type { PersonNote } from '../../realtime/frames'
 import { namesAt, noted } from './people'
 import type { Seen } from './people'
 
-function note(type: Note['type'], member: string, state = 'on', conversation: string | null = 'c'): Note {
+function note(type: PersonNote['type'], member: string, state = 'on', conversation: string | null = 'c'): PersonNote {
   return { type, data: { member_id: member, name: member, state, conversation_id: conversation, ttl_s: 6 } }
 }
 
-function after(...notes: Note[]): readonly Seen[] {
+function after(...notes: PersonNote[]): readonly Seen[] {
   return notes.reduce<readonly Seen[]>((seen, one) => noted(seen, one, 0), [])
 }
 

@@ -12,7 +12,7 @@ export interface Seen {
 }
 
 export function noted(seen: readonly Seen[], { type, data }: Note, now: number): readonly Seen[] {
-  if (type === 'presence') return seen
+  if (type === 'presence' || type === 'answering') return seen
   const others = seen.filter(({ kind, memberId, until }) => until > now && !(kind === type && memberId === data.member_id))
   if (data.state === '' || data.conversation_id === null) return others
   const one: Seen = {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { message, note, transfer } from './conversation.fixture'
-import { answeredSince, botOwesAnswer, entriesOf, holdsMedia, lastNote, oldestFirst, turnOf, withDelivery, withMessage } from './thread'
+import { answeredSince, botOwesAnswer, entriesOf, holdsMedia, isToCome, lastNote, oldestFirst, turnOf, withDelivery, withMessage } from './thread'
 
 const sent = message(2, { delivery: { state: 'sending', error_class: null, attempts: 2 } })
 const page = { items: [sent, message(1)], next: 'older' }
@@ -24,6 +24,21 @@ describe('withMessage', () => {
     const once = withMessage(page, message(3))
     expect(withMessage(once, message(3))).toBe(once)
     expect(oldestFirst(once).map(({ number }) => number)).toEqual([1, 2, 3])
+  })
+})
+
+describe('isToCome', () => {
+  const bot = (number: number) => message(number, { sender: { kind: 'bot', id: null, name: null } })
+
+  it.each([
+    ['the contact spoke last', 'bot', [bot(2), message(3)], 3, true],
+    ['the contact said more meanwhile', 'bot', [message(3), message(4)], 3, true],
+    ['it is a message now', 'bot', [message(3), bot(4)], 3, false],
+    ['the contact has spoken behind it', 'bot', [message(3), bot(4), message(5)], 3, false],
+    ['a colleague has taken over', 'human', [message(3)], 3, false],
+    ['nothing is loaded', 'bot', [], 3, false],
+  ])('is said or not: %s', (_, owner, messages, through, expected) => {
+    expect(isToCome(owner, messages, through)).toBe(expected)
   })
 })
 

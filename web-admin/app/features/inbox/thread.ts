@@ -12,6 +12,7 @@ export type Entry =
   | { readonly key: string; readonly kind: 'note'; readonly note: Note }
   | { readonly key: string; readonly kind: 'transfer'; readonly transfer: Transfer }
   | { readonly key: string; readonly kind: 'unread' }
+  | { readonly key: string; readonly kind: 'answering' }
 
 /** A note or a transfer, behind the message where it stands. */
 interface Aside {
@@ -126,6 +127,15 @@ export function turnOf<T extends { through_number: number }>(turns: readonly T[]
   return turns
     .filter(({ through_number: through }) => through < number)
     .toSorted((one, other) => other.through_number - one.through_number)[0]
+}
+
+/** Stands behind everything while a model talks. */
+export const ANSWERING: Entry = { key: 'answering', kind: 'answering' }
+
+/** Whether an answer to the messages up to a number is still to become a message. */
+export function isToCome(owner: string, messages: readonly Message[], throughNumber: number): boolean {
+  const answers = messages.filter(({ number, sender }) => number > throughNumber && sender.kind !== 'contact')
+  return owner === 'bot' && answers.length === 0 && messages.at(-1)?.sender.kind === 'contact'
 }
 
 /** Whether the bot has something to answer: the contact spoke last and no turn has ended since. */

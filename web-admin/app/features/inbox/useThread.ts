@@ -9,7 +9,8 @@ import { useEvents } from '../../realtime/events'
 import type { StreamEvent } from '../../realtime/frames'
 import { getConversation, listMessages, listNotes, listTransfers } from './api'
 import { useOutbox } from './outboxes'
-import { botOwesAnswer, entriesOf, holdsMedia, oldestFirst, withDelivery, withMessage } from './thread'
+import { useAnswering } from './useAnswering'
+import { ANSWERING, botOwesAnswer, entriesOf, holdsMedia, oldestFirst, withDelivery, withMessage } from './thread'
 import { withOwner } from './views'
 
 /** What only members see, behind the messages that are loaded. */
@@ -69,13 +70,17 @@ export function useThread(id: string, at: number | null = null) {
   const { notes, transfers } = useAsides(id, from, isHere)
   /** Where the member had stopped reading when they came. */
   const seenNumber = shallowRef(Infinity)
-  const entries = computed(() =>
+  const growing = useAnswering(id, () => conversation.data.value?.owner ?? '', () => messages.value)
+  const answering = computed(() => (until.value === null ? growing.value : ''))
+  const isAnswering = computed(() => answering.value !== '')
+  const lasting = computed(() =>
     entriesOf(messages.value, notes.data.value ?? [], transfers.data.value ?? [], {
       seenNumber: seenNumber.value,
       hasOlder: hasOlder.value,
       until: until.value ?? Infinity,
     }),
   )
+  const entries = computed(() => (isAnswering.value ? [...lasting.value, ANSWERING] : lasting.value))
   const endedThrough = ref(0)
   const isBotBusy = computed(
     () =>
@@ -122,5 +127,5 @@ export function useThread(id: string, at: number | null = null) {
   }
 
   const isEarlier = computed(() => until.value !== null)
-  return { conversation, pages, messages, entries, notes, outbox, isBotBusy, isEarlier, loadNewer, goToNewest, reload, own }
+  return { conversation, pages, messages, entries, notes, answering, outbox, isBotBusy, isEarlier, loadNewer, goToNewest, reload, own }
 }

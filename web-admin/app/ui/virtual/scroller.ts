@@ -59,8 +59,8 @@ function useViewport(view: View, resized: () => void) {
   return { top, height, read, scrollTo }
 }
 
-/** Heights as they are measured, taken together once for each frame. */
-function useHeights(changing: () => void) {
+/** Heights as they are measured, taken together once for each frame, when `change` lets them. */
+function useHeights(change: (apply: () => void) => void) {
   // Changed in place: there may be tens of thousands.
   const heights = shallowRef(new Map<string, number>())
   const fresh = new Map<string, number>()
@@ -71,10 +71,11 @@ function useHeights(changing: () => void) {
     fresh.set(key, height)
     frame ||= requestAnimationFrame(() => {
       frame = 0
-      changing()
-      for (const [each, measured] of fresh) heights.value.set(each, measured)
-      fresh.clear()
-      triggerRef(heights)
+      change(() => {
+        for (const [each, measured] of fresh) heights.value.set(each, measured)
+        fresh.clear()
+        triggerRef(heights)
+      })
     })
   }
 
@@ -97,7 +98,12 @@ export function useScroller(
     if (isAtEnd.value && sticks()) scrollToEnd()
   })
   const { top, height } = viewport
-  const { heights, measure } = useHeights(() => void keepStill(layout.value, keys()))
+  const { heights, measure } = useHeights((apply) => {
+    const old = layout.value
+    // First the change, so that keeping still waits until it is drawn.
+    apply()
+    void keepStill(old, keys())
+  })
   const layout = computed(() => layOut(keys(), heights.value, estimate))
   const total = computed(() => totalOf(layout.value))
   const range = computed(() => rangeOf(layout.value, top.value, height.value, EXTRA_ROWS))
