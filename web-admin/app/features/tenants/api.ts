@@ -34,6 +34,7 @@ export async function actOnTenant(id: string, action: TenantAction, text: string
   if (action === 'delete') await api.delete('/tenants/{tenant_id}', { path })
   else if (action === 'ask') await api.post('/tenants/{tenant_id}/ask', { path, body: { question: text } })
   else if (action === 'reject') await api.post('/tenants/{tenant_id}/reject', { path, body: { reason: text } })
+  else if (action === 'suspend') await api.post('/tenants/{tenant_id}/suspend', { path, body: text ? { reason: text } : null })
   else await api.post(`/tenants/{tenant_id}/${action}`, { path })
 }
 
