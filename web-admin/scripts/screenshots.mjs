@@ -36,6 +36,7 @@ async function shoot(page, name) {
 async function open(page, path, ready) {
   await page.goto(address(path))
   await page.waitForSelector(ready)
+  await page.waitForFunction(() => document.querySelector('.spinner') === null)
 }
 
 /** Each at a desk; the first language at a phone's width as well. */
