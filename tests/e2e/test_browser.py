@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.openid_provider import MISSING, is_installed
+
 WEB = Path(__file__).parents[2] / "web-admin"
 BROWSER = Path("/usr/bin/chromium")
 # Seconds; the longest takes one or two minutes on an idle machine, many more on a busy one.
@@ -76,6 +78,20 @@ class TestConsole:
         self, up
     ) -> None:
         await play("console", up)
+
+
+class TestOwnSystems:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        """The company's model, receiver and provider stand in the house."""
+        return {"BOTYARD_OUTBOUND_ALLOW": "127.0.0.0/8"}
+
+    async def test_a_model_a_receiver_a_phone_and_a_provider_do_what_was_set_up(self, up) -> None:
+        for scene in ("behaviour", "webhook", "factor"):
+            await play(scene, up)
+        if not is_installed():
+            pytest.skip(MISSING)
+        await play("signOn", up)
 
 
 class TestNewcomer:

@@ -1,11 +1,13 @@
 /** node browser/run.mjs <scene> <base URL> <first-run.json>; fails as a program when the scene does. */
 
 import { access } from './access.mjs'
+import { behaviour } from './behaviour.mjs'
 import { blacklist } from './blacklist.mjs'
 import { place } from './browser.mjs'
 import { chaos } from './chaos.mjs'
 import { consoleWalk } from './console.mjs'
 import { desk } from './desk.mjs'
+import { factor } from './factor.mjs'
 import { keyboard } from './keyboard.mjs'
 import { long } from './long.mjs'
 import { newcomer } from './newcomer.mjs'
@@ -13,15 +15,19 @@ import { phone } from './phone.mjs'
 import { ops } from './ops.mjs'
 import { platform } from './platform.mjs'
 import { reply } from './reply.mjs'
+import { signOn } from './signon.mjs'
 import { suspension } from './suspension.mjs'
 import { takeover } from './takeover.mjs'
+import { webhook } from './webhook.mjs'
 
 const SCENES = {
   access,
+  behaviour,
   blacklist,
   chaos,
   console: consoleWalk,
   desk,
+  factor,
   keyboard,
   long,
   newcomer,
@@ -29,8 +35,10 @@ const SCENES = {
   phone,
   platform,
   reply,
+  signOn,
   suspension,
   takeover,
+  webhook,
 }
 const [scene, base, firstRunFile] = process.argv.slice(2)
 
