@@ -45,7 +45,9 @@ async function shootAll(page, pages, suffix) {
     await open(page, path, ready)
     await shoot(page, `${name}${suffix}`)
     if (suffix !== '') continue
+    // Anew, as on a phone: what measured itself did so at a desk.
     await page.setViewportSize(PHONE)
+    await open(page, path, ready)
     await shoot(page, `${name}-phone`)
     await page.setViewportSize(DESKTOP)
   }
