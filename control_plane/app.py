@@ -115,6 +115,7 @@ ROUTERS = (
     queue_routes.plain,
     turns.router,
     turns.talks_router,
+    turns.turns_router,
     turns.plain,
     media.router,
     agent_media.router,

@@ -1,4 +1,4 @@
-"""What the bot did in a conversation, for people to read."""
+"""What the bot did, in a conversation or anywhere, for people to read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +22,17 @@ async def list_turns(
         query = query.where(col(Turn.number) < before)
     query = query.order_by(col(Turn.number).desc()).limit(limit + 1)
     return (await session.exec(query)).all()
+
+
+async def list_all(
+    session: AsyncSession, tenant_id: UUID, *, before: UUID | None, limit: int
+) -> Sequence[Turn]:
+    """The tenant's turns, those that began last first; one more than `limit` if any."""
+    # Named beside the walls, so that an index has them in order among those of all tenants.
+    query = select(Turn).where(col(Turn.tenant_id) == tenant_id)
+    if before is not None:
+        query = query.where(col(Turn.id) < before)
+    return (await session.exec(query.order_by(col(Turn.id).desc()).limit(limit + 1))).all()
 
 
 async def asked(session: AsyncSession, turns: Sequence[Turn]) -> dict[UUID, list[dict[str, Any]]]:

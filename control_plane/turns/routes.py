@@ -1,4 +1,4 @@
-"""/answers: the question-and-answer list; /conversations/{id}/turns: what the bot did."""
+"""/answers: the question-and-answer list; /turns, /conversations/{id}/turns: what the bot did."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from control_plane.turns.schemas import (
     AskedOut,
     SuggestionsOut,
     SummaryOut,
+    TurnEntryOut,
     TurnOut,
 )
 
@@ -26,9 +27,12 @@ router = APIRouter(prefix="/answers", tags=["answers"], route_class=TransactionR
 talks_router = APIRouter(
     prefix="/conversations", tags=["conversations"], route_class=TransactionRoute
 )
+turns_router = APIRouter(prefix="/turns", tags=["conversations"], route_class=TransactionRoute)
 # They ask models, and keep no transaction open meanwhile.
 plain = APIRouter(prefix="/conversations", tags=["conversations"])
 
+Reader = Annotated[Call, permit(Permission.CONVERSATIONS_READ)]
+WindowDep = Annotated[Window, Depends()]
 Answering = Annotated[Actor, admit(Permission.CONVERSATIONS_WRITE)]
 
 
@@ -66,8 +70,8 @@ async def replace_answers(
 @talks_router.get("/{conversation_id}/turns")
 async def list_turns(
     conversation_id: UUID,
-    call: Annotated[Call, permit(Permission.CONVERSATIONS_READ)],
-    window: Annotated[Window, Depends()],
+    call: Reader,
+    window: WindowDep,
 ) -> Page[TurnOut]:
     """What the bot did in a conversation, newest first: models, tokens, failures."""
     rows = await history.list_turns(
@@ -75,8 +79,23 @@ async def list_turns(
     )
     page, last = cut(rows, window.limit)
     asked = await history.asked(call.session, page)
-    items = [_turn(turn, asked[turn.id]) for turn in page]
+    items = [TurnOut(**_turn(turn, asked[turn.id])) for turn in page]
     return Page(items=items, next=cursor(last.number) if last else None)
+
+
+@turns_router.get("")
+async def list_all_turns(call: Reader, window: WindowDep) -> Page[TurnEntryOut]:
+    """What the tenant's bots did in all conversations, newest first."""
+    rows = await history.list_all(
+        call.session, call.actor.tenant, before=window.after_id(), limit=window.limit
+    )
+    page, last = cut(rows, window.limit)
+    asked = await history.asked(call.session, page)
+    items = [
+        TurnEntryOut(**_turn(turn, asked[turn.id]), conversation_id=turn.conversation_id)
+        for turn in page
+    ]
+    return Page(items=items, next=cursor(last.id) if last else None)
 
 
 @plain.post("/{conversation_id}/summary", responses=fails(503))
@@ -107,10 +126,9 @@ async def suggest(conversation_id: UUID, request: Request, actor: Answering) -> 
     )
 
 
-def _turn(turn: Turn, asked: list[dict[str, Any]]) -> TurnOut:
+def _turn(turn: Turn, asked: list[dict[str, Any]]) -> dict[str, Any]:
     late = asked[-1]["answer"] if asked and turn.state == "dropped" else None
-    return TurnOut(
-        **turn.model_dump(include=set(TurnOut.model_fields)),
-        asked=[AskedOut(provider_id=one["provider"], **one) for one in asked],
-        suggestion=late,
-    )
+    return turn.model_dump(include=set(TurnOut.model_fields)) | {
+        "asked": [AskedOut(provider_id=one["provider"], **one) for one in asked],
+        "suggestion": late,
+    }

@@ -76,6 +76,12 @@ class TurnOut(BaseModel):
     ended_at: datetime | None
 
 
+class TurnEntryOut(TurnOut):
+    """And where it was."""
+
+    conversation_id: UUID
+
+
 class SummaryOut(BaseModel):
     """What a model makes of a conversation up to message `through_number`; kept nowhere."""
 

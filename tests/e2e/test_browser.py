@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.simulators.wecom import WeCom
+from tests.openid_provider import MISSING, is_installed
 
 WEB = Path(__file__).parents[2] / "web-admin"
 BROWSER = Path("/usr/bin/chromium")
@@ -106,6 +107,19 @@ class TestConsole:
         self, up
     ) -> None:
         await play("console", up)
+
+
+class TestOwnSystems:
+    @pytest.fixture
+    def settings(self, in_the_house: dict[str, str]) -> dict[str, str]:
+        return in_the_house
+
+    async def test_a_model_a_receiver_a_phone_and_a_provider_do_what_was_set_up(self, up) -> None:
+        for scene in ("behaviour", "webhook", "factor"):
+            await play(scene, up)
+        if not is_installed():
+            pytest.skip(MISSING)
+        await play("signOn", up)
 
 
 class TestNewcomer:

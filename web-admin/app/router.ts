@@ -16,6 +16,7 @@ import { instanceRoutes } from './features/instance/routes'
 import { keysRoutes } from './features/keys/routes'
 import { lettersRoutes } from './features/letters/routes'
 import { overviewRoutes } from './features/overview/routes'
+import { plansRoutes } from './features/plans/routes'
 import { providersRoutes } from './features/providers/routes'
 import { queuesRoutes } from './features/queues/routes'
 import { rolloutsRoutes } from './features/rollouts/routes'
@@ -63,6 +64,7 @@ export const pages: RouteRecordRaw[] = [
   ...auditRoutes,
   ...accountRoutes,
   ...tenantsRoutes,
+  ...plansRoutes,
   ...fleetRoutes,
   ...rolloutsRoutes,
   ...queuesRoutes,

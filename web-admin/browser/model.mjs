@@ -2,6 +2,7 @@
 
 import { once } from 'node:events'
 import { createServer } from 'node:http'
+import { json } from 'node:stream/consumers'
 
 /** Runs the walk beside a model; `await model.asked()` gives the next question, which waits for its answer. */
 export async function withModel(walk) {
@@ -9,9 +10,9 @@ export async function withModel(walk) {
   const waiting = []
   const server = createServer(async (request, response) => {
     if (request.method === 'GET') return response.end('{"data":[]}')
-    await request.forEach(() => undefined)
+    const said = await json(request)
     response.writeHead(200, { 'content-type': 'text/event-stream' })
-    const question = new Question(response)
+    const question = new Question(said, response)
     const next = waiting.shift()
     if (next) next(question)
     else questions.push(question)
@@ -31,7 +32,9 @@ export async function withModel(walk) {
 class Question {
   #response
 
-  constructor(response) {
+  constructor(said, response) {
+    this.model = said.model
+    this.messages = said.messages
     this.#response = response
     this.#write([{ index: 0, delta: { role: 'assistant', content: '' } }])
   }

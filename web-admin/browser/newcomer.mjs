@@ -29,9 +29,11 @@ export async function newcomer(there) {
       await inBrowser({}, async (visitor) => {
         const chat = await open(visitor, site)
         await say(chat, '你好')
-        await chat.waitForSelector('.row.visitor:has-text("已送达")')
+        await chat.waitForSelector('.row.bot')
       })
       await isDone(page, '收到第一条消息')
+      // It has only said that somebody else will answer.
+      assert.equal(await step(page, '机器人回答了').locator('text=已完成').count(), 0)
       await answers(page)
       await inBrowser({}, async (visitor) => {
         const chat = await open(visitor, site)

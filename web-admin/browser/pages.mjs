@@ -52,6 +52,7 @@ export async function operatorPages(page, address) {
   const instance = await page.getAttribute('tbody a', 'href')
   return [
     { name: 'tenants', path: '/app/ops/tenants', ready: 'table:visible' },
+    { name: 'plans', path: '/app/ops/plans', ready: 'table:visible' },
     { name: 'fleet', path: '/app/ops/fleet', ready: 'table:visible' },
     { name: 'fleet-instance', path: instance, ready: '.page-head h1' },
     { name: 'rollouts', path: '/app/ops/rollouts', ready: 'table:visible, .state strong' },
@@ -70,5 +71,6 @@ export const dialogs = {
   team: ['.page-head .el-button--primary', '.page button >> nth=-1'],
   'api-keys': ['.page-head .el-button--primary'],
   tenants: [0, 1, 2, 3].map((nth) => `table >> nth=0 >> tbody tr >> nth=-1 >> button >> nth=${nth}`),
+  plans: ['.page-head .el-button--primary', 'tbody button >> nth=0'],
   rollouts: ['.page-head button >> nth=-1'],
 }

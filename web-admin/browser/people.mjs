@@ -39,6 +39,12 @@ export async function companyOf(there) {
   return { company, admin }
 }
 
+/** The operator lets it in. */
+export async function approve(there, admin) {
+  const { tenant_id: tenant } = await (await callerFor(there, admin))('GET', '/auth/me')
+  await (await callerFor(there, there.firstRun.operator))('POST', `/tenants/${tenant}/approve`)
+}
+
 /** Somebody who has just joined the tenant. */
 export async function colleagueOf(there, admin) {
   const { email, password } = somebody()

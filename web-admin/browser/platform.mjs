@@ -1,6 +1,7 @@
 /** An operator meets a new company: asks, approves, gives it room, suspends, resumes, deletes it. */
 
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { inBrowser, signIn } from './browser.mjs'
 import { companyOf } from './people.mjs'
 
@@ -14,10 +15,11 @@ export async function platform(there) {
     await row.getByText('营业执照号是多少？').waitFor()
     await decide(page, row, '通过')
     await row.getByText('正常').waitFor()
-    await plan(page, row)
+    await plan(page, row, await terms(page, there))
     await look(page, row, company)
-    await decide(page, row, '暂停')
+    await decide(page, row, '暂停', '账单未付')
     await row.getByText('已暂停').waitFor()
+    await row.getByText('账单未付').waitFor()
     await decide(page, row, '恢复')
     await row.getByText('正常').waitFor()
     await remove(page, row, company)
@@ -33,14 +35,35 @@ export async function decide(page, row, action, words) {
   await dialog.waitFor({ state: 'hidden' })
 }
 
-async function plan(page, row) {
+/** A plan of other terms; gives its name. */
+async function terms(page, { address }) {
+  const name = `p-${randomUUID().slice(0, 8)}`
+  await page.goto(address('/app/ops/plans'))
+  await page.getByRole('button', { name: '新建套餐' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('名称').fill(name)
+  await dialog.getByLabel('渠道').fill('3')
+  await dialog.getByRole('button', { name: '新建套餐' }).click()
+  const row = page.locator('tr', { hasText: name })
+  await row.getByText('与平台相同').waitFor()
+  await row.getByRole('button', { name: '修改' }).click()
+  await dialog.getByLabel('消息保留（天）').fill('30')
+  await dialog.getByRole('button', { name: '保存' }).click()
+  await row.getByText('30 天').waitFor()
+  await page.goto(address('/app/ops/tenants'))
+  return name
+}
+
+async function plan(page, row, name) {
   await row.getByRole('button', { name: '套餐与配额' }).click()
   const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('套餐').selectOption(name)
   await dialog.getByLabel('成员').fill('7')
   await dialog.getByRole('button', { name: '保存' }).click()
   await dialog.waitFor({ state: 'hidden' })
   await row.getByRole('button', { name: '套餐与配额' }).click()
   assert.equal(await dialog.getByLabel('成员').inputValue(), '7')
+  assert.equal(await dialog.getByLabel('渠道').getAttribute('placeholder'), '3')
   await dialog.getByRole('button', { name: '取消' }).click()
   await dialog.waitFor({ state: 'hidden' })
 }

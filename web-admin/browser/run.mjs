@@ -6,12 +6,14 @@
 import { access } from './access.mjs'
 import { alerts } from './alerts.mjs'
 import { assist } from './assist.mjs'
+import { behaviour } from './behaviour.mjs'
 import { blacklist } from './blacklist.mjs'
 import { place } from './browser.mjs'
 import { chaos } from './chaos.mjs'
 import { consoleWalk } from './console.mjs'
 import { delivery } from './delivery.mjs'
 import { desk } from './desk.mjs'
+import { factor } from './factor.mjs'
 import { keyboard } from './keyboard.mjs'
 import { long } from './long.mjs'
 import { newcomer } from './newcomer.mjs'
@@ -19,18 +21,22 @@ import { phone } from './phone.mjs'
 import { ops } from './ops.mjs'
 import { platform } from './platform.mjs'
 import { reply } from './reply.mjs'
+import { signOn } from './signon.mjs'
 import { suspension } from './suspension.mjs'
 import { takeover } from './takeover.mjs'
+import { webhook } from './webhook.mjs'
 
 const SCENES = {
   access,
   alerts,
   assist,
+  behaviour,
   blacklist,
   chaos,
   console: consoleWalk,
   delivery,
   desk,
+  factor,
   keyboard,
   long,
   newcomer,
@@ -38,8 +44,10 @@ const SCENES = {
   phone,
   platform,
   reply,
+  signOn,
   suspension,
   takeover,
+  webhook,
 }
 const [scene, base, firstRunFile, given = 'null'] = process.argv.slice(2)
 

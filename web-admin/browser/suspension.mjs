@@ -11,6 +11,8 @@ import { decide } from './platform.mjs'
 const QUESTIONS = ['有没有玫瑰？', '有没有百合？', '多少钱一束？']
 const ANSWERS = ['有，红的和白的。', '有，香水百合。', '九十九元。']
 
+const WHY = '账单未付'
+
 export async function suspension(there) {
   const { company, admin } = await companyOf(there)
   await inBrowser({}, async (operator) => {
@@ -24,7 +26,7 @@ export async function suspension(there) {
     await inBrowser({}, (visitor) =>
       inBrowser({}, async (member) => {
         await chat(there, { visitor, member, admin, url })
-        await decide(operator, row, '暂停')
+        await decide(operator, row, '暂停', WHY)
         await whileSuspended(visitor, member)
         await decide(operator, row, '恢复')
         await afterwards(visitor, member)
@@ -54,6 +56,7 @@ async function whileSuspended(visitor, member) {
   await member.waitForSelector('.thread .problem:has-text("已暂停")')
   await member.click('.banner a')
   await member.waitForSelector('.head:has-text("已暂停")')
+  await member.getByText(WHY).waitFor()
   await member.goBack()
   await member.waitForSelector('.thread .message.bot')
   const heard = await visitor.locator('.row.bot').allInnerTexts()

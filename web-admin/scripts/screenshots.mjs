@@ -36,6 +36,7 @@ async function shoot(page, name) {
 async function open(page, path, ready) {
   await page.goto(address(path))
   await page.waitForSelector(ready)
+  await page.waitForFunction(() => document.querySelector('.spinner') === null)
 }
 
 /** Each at a desk; the first language at a phone's width as well. */
@@ -44,7 +45,9 @@ async function shootAll(page, pages, suffix) {
     await open(page, path, ready)
     await shoot(page, `${name}${suffix}`)
     if (suffix !== '') continue
+    // Anew, as on a phone: what measured itself did so at a desk.
     await page.setViewportSize(PHONE)
+    await open(page, path, ready)
     await shoot(page, `${name}-phone`)
     await page.setViewportSize(DESKTOP)
   }

@@ -232,6 +232,26 @@ class TestHandOver:
         assert (await bot.texts(conversation))[-1] == ("contact", "你们在哪里")
 
 
+class TestList:
+    async def test_tells_answers_of_all_conversations_from_words_of_a_hand_over(
+        self, bot: Bot, worker: Worker
+    ) -> None:
+        first = await bot.hears("今天天气怎么样")
+        second = await bot.hears("请问你们己点开门", key="another")
+        await worker.all()
+
+        pages, cursor = [], ""
+        while cursor is not None:
+            answer = await bot.owner.get(f"/turns?limit=1{cursor and f'&cursor={cursor}'}")
+            assert answer.status_code == 200, answer.text
+            pages.append(answer.json()["items"])
+            cursor = answer.json()["next"]
+
+        assert all(len(page) == 1 for page in pages)
+        found = {turn["conversation_id"]: turn["state"] for [turn] in pages}
+        assert found == {str(first): "handed_over", str(second): "answered"}
+
+
 class TestHuman:
     async def test_owns_it_and_the_bot_is_silent(
         self, bot: Bot, worker: Worker, superuser: asyncpg.Connection

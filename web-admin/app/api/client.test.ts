@@ -117,6 +117,7 @@ describe('describeProblem', () => {
     [new ApiError(0, 'unreachable', ''), 'problem.unreachable'],
     [new ApiError(403, 'forbidden', 'Internal words.'), 'problem.denied'],
     [new ApiError(403, 'tenant_not_active', 'The tenant is suspended.'), 'problem.notActive'],
+    [new ApiError(404, 'webhook_not_found', 'There is no such webhook.'), 'problem.missing'],
     [new ApiError(429, 'rate_limited', ''), 'problem.tooMany'],
     [new ApiError(503, 'unavailable', ''), 'problem.server'],
     [new ApiError(409, 'owner_changed', 'Somebody was faster.'), 'Somebody was faster.'],

@@ -60,6 +60,7 @@ export function describeProblem(error: ApiError, t: (key: string) => string): st
   if (error.code === 'tenant_not_active') return t('problem.notActive')
   if (WITH_WORDS.has(error.code)) return t(`refusal.${error.code}`)
   if (error.status === 403) return t('problem.denied')
+  if (error.status === 404) return t('problem.missing')
   if (error.status === 429) return t('problem.tooMany')
   if (error.status >= 500) return t('problem.server')
   const fields = error.errors.map(({ path, message }) => `${path}: ${message}`)

@@ -3062,6 +3062,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/turns": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List All Turns
+         * @description What the tenant's bots did in all conversations, newest first.
+         *
+         *     Needs the permission `conversations.read`.
+         */
+        get: operations["list_all_turns"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/conversations/{conversation_id}/summary": {
         parameters: {
             query?: never;
@@ -5509,6 +5531,13 @@ export interface components {
             /** Next */
             next?: string | null;
         };
+        /** Page[TurnEntryOut] */
+        Page_TurnEntryOut_: {
+            /** Items */
+            items: components["schemas"]["TurnEntryOut"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[TurnOut] */
         Page_TurnOut_: {
             /** Items */
@@ -7112,6 +7141,44 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+        };
+        /**
+         * TurnEntryOut
+         * @description And where it was.
+         */
+        TurnEntryOut: {
+            /** Number */
+            number: number;
+            /** From Number */
+            from_number: number;
+            /** Through Number */
+            through_number: number;
+            /** State */
+            state: string;
+            /** Reason */
+            reason: string | null;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Completion Tokens */
+            completion_tokens: number;
+            /** Latency Ms */
+            latency_ms: number;
+            /** Asked */
+            asked: components["schemas"]["AskedOut"][];
+            /** Suggestion */
+            suggestion: string | null;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Ended At */
+            ended_at: string | null;
+            /**
+             * Conversation Id
+             * Format: uuid
+             */
+            conversation_id: string;
         };
         /**
          * TurnOut
@@ -13280,6 +13347,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_TurnOut_"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    list_all_turns: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: {
+                /** @description Where an operator with support access looks. */
+                "x-botyard-tenant"?: components["parameters"]["SupportedTenant"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_TurnEntryOut_"];
                 };
             };
             400: components["responses"]["BadRequest"];

@@ -119,6 +119,18 @@ describe('usePages', () => {
     expect(pages.error.value?.code).toBe('unreachable')
   })
 
+  it('goes past pages without an item, as far as it may, and calls nothing empty that goes on', async () => {
+    const empty = (next: string | null): Page<Item> => ({ items: [], next })
+    const answers = [empty('a'), empty('b'), { items: [{ id: '1' }], next: 'c' }, empty('d'), empty(null)]
+    const pages = effectScope().run(() => usePages(() => Promise.resolve(answers.shift() ?? empty('on'))))
+    await pages?.reload()
+    expect(pages?.data.value).toEqual({ items: [{ id: '1' }], next: 'c' })
+    await pages?.loadMore()
+    expect(pages?.data.value).toEqual({ items: [{ id: '1' }], next: null })
+    await pages?.reload()
+    expect([pages?.state.value, pages?.data.value]).toEqual(['ready', empty('on')])
+  })
+
   it('takes no answer after its page was left', async () => {
     const { scope, pages } = open('1')
     const loading = pages.reload()

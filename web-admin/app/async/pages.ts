@@ -9,6 +9,8 @@ import type { Resource } from './resource'
 
 /** A refresh that missed more pages than this starts the list anew. */
 const MAX_CATCH_UP_PAGES = 5
+/** Pages without an item that are passed by themselves; behind them somebody asks for more. */
+const MAX_EMPTY_PAGES = 5
 
 export interface Pages<T> extends Resource<Page<T>> {
   loadMore: () => Promise<void>
@@ -18,9 +20,11 @@ export interface Pages<T> extends Resource<Page<T>> {
 type FetchPage<T> = (cursor: string | null, signal: AbortSignal) => Promise<Page<T>>
 
 export function usePages<T extends { id: string }>(fetchPage: FetchPage<T>): Pages<T> {
+  const filled = (cursor: string | null, signal: AbortSignal) => pastEmpty((at) => fetchPage(at, signal), cursor)
   const resource: Resource<Page<T>> = useResource(
-    (signal) => catchUp((cursor) => fetchPage(cursor, signal), () => resource.data.value),
-    ({ items }) => items.length === 0,
+    (signal) => catchUp((cursor) => filled(cursor, signal), () => resource.data.value),
+    // A server that looked through a part only has not said that there is nothing.
+    ({ items, next }) => items.length === 0 && !next,
   )
   const isLoadingMore = ref(false)
 
@@ -29,7 +33,7 @@ export function usePages<T extends { id: string }>(fetchPage: FetchPage<T>): Pag
     if (!next || isLoadingMore.value) return
     isLoadingMore.value = true
     try {
-      const older = await fetchPage(next, new AbortController().signal)
+      const older = await filled(next, new AbortController().signal)
       resource.patch((now) => ({ items: merge(now.items, older.items), next: older.next ?? null }))
     } catch (failure) {
       if (!(failure instanceof ApiError)) throw failure
@@ -40,6 +44,18 @@ export function usePages<T extends { id: string }>(fetchPage: FetchPage<T>): Pag
   }
 
   return { ...resource, loadMore, isLoadingMore }
+}
+
+/** The first page with an item from there on, or the last one; a bounded number of them. */
+async function pastEmpty<T>(
+  fetchPage: (cursor: string | null) => Promise<Page<T>>,
+  cursor: string | null,
+): Promise<Page<T>> {
+  let page = await fetchPage(cursor)
+  for (let passed = 1; passed < MAX_EMPTY_PAGES && page.items.length === 0 && page.next; passed += 1) {
+    page = await fetchPage(page.next)
+  }
+  return page
 }
 
 /** Reads from the top until the list joins what is already shown, so that nothing in between lacks. */

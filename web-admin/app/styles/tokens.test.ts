@@ -38,6 +38,7 @@ const TEXT_ON: Record<string, string[]> = {
   '--busy-text': ['--surface', '--busy-soft'],
   '--warning-text': [...GROUNDS, '--warning-soft'],
   '--danger-text': [...GROUNDS, '--danger-soft'],
+  '--code-ink': ['--code-paper'],
   '--on-brand': ['--brand', '--brand-strong', '--danger', '--danger-strong'],
 }
 

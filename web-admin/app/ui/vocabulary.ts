@@ -5,6 +5,7 @@ import { useI18n } from 'vue-i18n'
 /** Each is an area in the locales. */
 export type Vocabulary =
   | 'actor'
+  | 'auditTarget'
   | 'became'
   | 'choice'
   | 'condition'

@@ -13,4 +13,10 @@ describe('changesBetween', () => {
     expect(changesBetween({ on: true }, null)).toEqual([{ name: 'on', before: 'true', after: '' }])
     expect(changesBetween(null, null)).toEqual([])
   })
+
+  it('looks into fields', () => {
+    const plan = (members: number) => ({ quotas: { members, channels: 3 } })
+    expect(changesBetween(plan(5), plan(7))).toEqual([{ name: 'quotas.members', before: '5', after: '7' }])
+    expect(changesBetween(null, { quotas: {} })).toEqual([])
+  })
 })

@@ -8,11 +8,25 @@ export interface FieldChange {
 
 type Fields = Record<string, unknown> | null
 
-export function changesBetween(before: Fields, after: Fields): FieldChange[] {
-  const names = new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])
+/** What is within a field stands for itself, by both names. */
+export function changesBetween(fieldsBefore: Fields, fieldsAfter: Fields): FieldChange[] {
+  const [before, after] = [flat(fieldsBefore), flat(fieldsAfter)]
+  const names = new Set([...Object.keys(before), ...Object.keys(after)])
   return [...names]
-    .map((name) => ({ name, before: written(before?.[name]), after: written(after?.[name]) }))
+    .map((name) => ({ name, before: written(before[name]), after: written(after[name]) }))
     .filter((change) => change.before !== change.after)
+}
+
+function flat(fields: Fields): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(fields ?? {}).flatMap(([name, value]) =>
+      isRecord(value) ? Object.entries(value).map(([inner, held]) => [`${name}.${inner}`, held]) : [[name, value]],
+    ),
+  )
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function written(value: unknown): string {

@@ -2,6 +2,7 @@
 
 import { api } from '../../api/api'
 import type { Instance, Page } from '../../api/types'
+import { hasAnswered } from './checklist'
 import type { Facts } from './checklist'
 
 export function listInstances(cursor: string | null, signal: AbortSignal): Promise<Page<Instance>> {
@@ -11,10 +12,10 @@ export function listInstances(cursor: string | null, signal: AbortSignal): Promi
 /** What the checklist asks about; each is the first page of a list, as small as it goes. */
 export async function getFacts(signal: AbortSignal): Promise<Facts> {
   const few = { limit: 2 }
-  const [instances, conversations, sent, members, invitations] = await Promise.all([
+  const [instances, conversations, turns, members, invitations] = await Promise.all([
     api.get('/instances', { signal }),
     api.get('/conversations', { query: { limit: 1 }, signal }),
-    api.get('/deliveries', { query: { state: 'sent' }, signal }),
+    api.get('/turns', { signal }),
     api.get('/members', { query: few, signal }),
     api.get('/invitations', { query: few, signal }),
   ])
@@ -23,7 +24,7 @@ export async function getFacts(signal: AbortSignal): Promise<Facts> {
       conditions.some(({ type, status }) => type === 'ChannelConnected' && status),
     ),
     hasMessage: conversations.items.length > 0,
-    hasAnswered: sent.items.some(({ author }) => author === 'bot'),
+    hasAnswered: hasAnswered(turns.items),
     hasCompany: members.items.length > 1 || invitations.items.length > 0,
   }
 }

@@ -28,3 +28,8 @@ export function checklistOf({ isConnected, hasMessage, hasAnswered, hasCompany }
 export function isFinished(steps: readonly ChecklistStep[]): boolean {
   return steps.every(({ isDone }) => isDone)
 }
+
+/** Words of a hand-over, or in a model's place, are no answer. */
+export function hasAnswered(turns: readonly { state: string }[]): boolean {
+  return turns.some(({ state }) => state === 'answered')
+}

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { actionsFor, isDangerous, needsText } from './actions'
+import { actionsFor, isDangerous, textOf } from './actions'
 
 describe('what may be done with a tenant', () => {
   it('is to decide about one that waits', () => {
@@ -13,9 +13,8 @@ describe('what may be done with a tenant', () => {
     expect(actionsFor('new')).toEqual([])
   })
 
-  it('says why to whom it turns away or asks', () => {
-    expect((['ask', 'reject'] as const).every(needsText)).toBe(true)
-    expect(needsText('approve')).toBe(false)
+  it('says why to whom it turns away or asks, and may say why it suspends', () => {
+    expect((['ask', 'reject', 'suspend', 'approve'] as const).map(textOf)).toEqual(['needed', 'needed', 'possible', 'none'])
     expect((['reject', 'suspend', 'delete'] as const).every(isDangerous)).toBe(true)
     expect(isDangerous('resume')).toBe(false)
   })

@@ -14,9 +14,10 @@ export function actionsFor(state: string): TenantAction[] {
   return ACTIONS[state] ?? []
 }
 
-/** Whether something must be said with it, which the tenant reads. */
-export function needsText(action: TenantAction): boolean {
-  return action === 'ask' || action === 'reject'
+/** Whether something must or may be said with it, which the tenant reads. */
+export function textOf(action: TenantAction): 'needed' | 'possible' | 'none' {
+  if (action === 'ask' || action === 'reject') return 'needed'
+  return action === 'suspend' ? 'possible' : 'none'
 }
 
 export function isDangerous(action: TenantAction): boolean {

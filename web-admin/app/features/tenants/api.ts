@@ -5,7 +5,6 @@ import type { Schemas } from '../../api/paths'
 import type { Page, Tenant } from '../../api/types'
 
 export type TenantState = Schemas['TenantState']
-export type Plan = Schemas['PlanOut']
 export type QuotaPatch = Schemas['QuotaPatch']
 export type Support = Schemas['SupportOut']
 /** Decisions, which the address names. */
@@ -34,11 +33,8 @@ export async function actOnTenant(id: string, action: TenantAction, text: string
   if (action === 'delete') await api.delete('/tenants/{tenant_id}', { path })
   else if (action === 'ask') await api.post('/tenants/{tenant_id}/ask', { path, body: { question: text } })
   else if (action === 'reject') await api.post('/tenants/{tenant_id}/reject', { path, body: { reason: text } })
+  else if (action === 'suspend') await api.post('/tenants/{tenant_id}/suspend', { path, body: text ? { reason: text } : null })
   else await api.post(`/tenants/{tenant_id}/${action}`, { path })
-}
-
-export function listPlans(signal: AbortSignal): Promise<Plan[]> {
-  return api.get('/plans', { signal })
 }
 
 export async function changeTenant(id: string, plan: string, overrides: QuotaPatch): Promise<void> {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { enteredFrom, isEntered, overridesFrom } from './overrides'
+import { bytesIn, enteredFrom, isEntered, overridesFrom } from './overrides'
 
 describe("a tenant's own quotas", () => {
   const before = { instances: 3, egress_allow: ['*.lan'] }
@@ -16,5 +16,11 @@ describe("a tenant's own quotas", () => {
     expect(isEntered({ ...enteredFrom({}), channels: ' 12 ' })).toBe(true)
     expect(isEntered({ ...enteredFrom({}), channels: '1.5' })).toBe(false)
     expect(isEntered({ ...enteredFrom({}), channels: '-1' })).toBe(false)
+  })
+
+  it('knows which of them are bytes', () => {
+    expect(bytesIn('storage_bytes', ' 1024 ')).toBe(1_024)
+    expect(bytesIn('pod_memory', '')).toBeNull()
+    expect(bytesIn('members', '5')).toBeNull()
   })
 })

@@ -15,6 +15,12 @@ export const COUNTS = [
 export type Count = (typeof COUNTS)[number]
 export type Entered = Record<Count, string>
 
+/** What is typed in a field that counts bytes; null elsewhere, and for what is no number. */
+export function bytesIn(name: Count, text: string): number | null {
+  const counts = name.endsWith('_bytes') || name === 'pod_memory'
+  return counts && /^\d+$/.test(text.trim()) ? Number(text) : null
+}
+
 export function enteredFrom(overrides: QuotaPatch): Entered {
   return Object.fromEntries(COUNTS.map((name) => [name, overrides[name]?.toString() ?? ''])) as Entered
 }
