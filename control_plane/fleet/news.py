@@ -102,10 +102,20 @@ async def write(session: Session, news: Collection[News]) -> None:
         await leases.call_tenant(session, life.REMOVAL, lease.tenant_id)
     await leases.hold_all(session, [each.lease for each in ordered])
     entries: dict[UUID, list[Entry]] = defaultdict(list)
-    for each, stands in moved:
-        data = {"instance_id": str(each.lease.key), "phase": stands.phase}
-        entries[each.lease.tenant_id].append(Entry(type="instance.phase", data=data))
+    for each in ordered:
+        if each.stands is not None and (entry := _entry(each, each.stands)) is not None:
+            entries[each.lease.tenant_id].append(entry)
     await stream.append_all(session, entries)
+
+
+def _entry(news: News, stands: Stands) -> Entry | None:
+    """What pages hear: another phase, else that a condition holds or holds no longer."""
+    data = {"instance_id": str(news.lease.key)}
+    if stands.phase != news.view.instance.phase:
+        return Entry(type="instance.phase", data=data | {"phase": stands.phase})
+    if any(each["at"] == stands.at.isoformat() for each in stands.conditions):
+        return Entry(type="instance.conditions", data=data)
+    return None
 
 
 # Instances before configurations, as everywhere.

@@ -22,6 +22,7 @@ SEEN_WITH: dict[str, Permission] = {
     "conversation.transferred": Permission.CONVERSATIONS_READ,
     "delivery.changed": Permission.CONVERSATIONS_READ,
     "instance.changed": Permission.INSTANCES_READ,
+    "instance.conditions": Permission.INSTANCES_READ,
     "instance.phase": Permission.INSTANCES_READ,
     "invitation.changed": Permission.MEMBERS_READ,
     "media.converted": Permission.CONVERSATIONS_READ,

@@ -1,6 +1,7 @@
 """The reconciler: agents in memory, everything else real."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -113,6 +114,21 @@ class TestStart:
             "connecting → running",
         ]
         assert [row[0] for row in told] == ["starting", "configuring", "connecting", "running"]
+
+    async def test_a_condition_that_changes_within_a_phase_is_told_once(
+        self, fleet, superuser: asyncpg.Connection
+    ) -> None:
+        instance_id = await fleet.create()
+        for _ in range(4):
+            await fleet.look(instance_id)
+
+        told = await superuser.fetch(
+            "SELECT type, data FROM stream WHERE type LIKE 'instance.%' ORDER BY seq"
+        )
+        assert await fleet.phase(instance_id) == "starting"
+        assert (await fleet.condition(instance_id, "WorkloadRunning"))["status"]
+        assert [row["type"] for row in told][-2:] == ["instance.phase", "instance.conditions"]
+        assert json.loads(told[-1]["data"]) == {"instance_id": str(instance_id)}
 
     async def test_an_agent_that_opens_no_session_is_replaced(self, fleet) -> None:
         instance_id = await fleet.create()

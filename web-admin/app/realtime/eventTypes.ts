@@ -20,6 +20,7 @@ export type EventType =
   | 'conversation.transferred'
   | 'delivery.changed'
   | 'instance.changed'
+  | 'instance.conditions'
   | 'instance.phase'
   | 'invitation.changed'
   | 'media.converted'
