@@ -66,6 +66,9 @@ class TestInbox:
     ) -> None:
         await play("desk", up)
 
+    async def test_of_two_members_who_take_one_conversation_at_once_one_has_it(self, up) -> None:
+        await play("race", up)
+
 
 @pytest.fixture
 def in_the_house() -> dict[str, str]:

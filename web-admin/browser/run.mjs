@@ -20,6 +20,7 @@ import { newcomer } from './newcomer.mjs'
 import { phone } from './phone.mjs'
 import { ops } from './ops.mjs'
 import { platform } from './platform.mjs'
+import { race } from './race.mjs'
 import { reply } from './reply.mjs'
 import { signOn } from './signon.mjs'
 import { suspension } from './suspension.mjs'
@@ -43,6 +44,7 @@ const SCENES = {
   ops,
   phone,
   platform,
+  race,
   reply,
   signOn,
   suspension,
