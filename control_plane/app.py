@@ -13,7 +13,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from control_plane import errors, openapi, probes
 from control_plane.access import account_routes as account
@@ -39,9 +39,8 @@ from control_plane.ingest import blacklist_routes as agent_blacklist
 from control_plane.ingest import dead_letter_routes as dead_letters
 from control_plane.ingest import lease_routes, queue_routes
 from control_plane.ingest import media_routes as agent_media
-from control_plane.ingest.app import PATH as INGEST_PATH
-from control_plane.ingest.app import IngestApp
 from control_plane.ingest.dead_letters import Replays
+from control_plane.ingest.intake import Intake
 from control_plane.ingest.shares import Shares
 from control_plane.instances import routes as instances
 from control_plane.kit.errors import BadRequest, TooLarge, not_found
@@ -214,8 +213,8 @@ def create_app(parts: Parts, *, web_pages: Path) -> "Application":
         app.mount(path, StaticFiles(directory=web_pages / folder, check_dir=False))
     openapi.install(app)
     shares = Shares(parts.house.rates.events, now=time.monotonic, random=SystemRandom())
-    ingest = IngestApp(parts.verifier, parts.commits, parts.house.clock, shares)
-    return Application(app, Gateway(Front(app, ingest), parts.house))
+    intake = Intake(parts.verifier, parts.commits, parts.house.clock, shares)
+    return Application(app, Gateway(Front(app), intake, parts.house))
 
 
 class Application:
@@ -230,20 +229,17 @@ class Application:
 
 
 class Front:
-    """In front of FastAPI: the ingest route goes straight in, other bodies are bounded.
+    """In front of FastAPI: bodies are bounded.
 
     Uploads to a link have bounds of their own, which their reservation knows.
     """
 
-    def __init__(self, app: FastAPI, ingest: ASGIApp) -> None:
+    def __init__(self, app: FastAPI) -> None:
         self.app = app
-        self._ingest = ingest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif scope["method"] == "POST" and INGEST_PATH.match(scope["path"]):
-            await self._ingest(scope, receive, send)
         elif _holds_nul(scope):
             error = BadRequest("impossible_character", "An address holds no U+0000.")
             await problem_response(error)(scope, receive, send)

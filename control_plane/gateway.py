@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,9 +22,10 @@ from control_plane.access.gate import headers as limit_headers
 from control_plane.access.http import House
 from control_plane.access.limits import Charge
 from control_plane.access.permissions import Actor
-from control_plane.ingest.app import PATH as INGEST_PATH
+from control_plane.ingest.intake import PATH as INGEST_PATH
+from control_plane.ingest.intake import Intake, Left
 from control_plane.kit import tracing
-from control_plane.kit.errors import TooMany, Unavailable
+from control_plane.kit.errors import BotyardError, TooMany, Unavailable
 from control_plane.kit.ids import new_name
 from control_plane.kit.problems import problem_response
 
@@ -50,8 +52,8 @@ _SILENT = frozenset({"/healthz", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 Header = tuple[bytes, bytes]
-_STORED = 202
 _NO_STORE: Header = (b"cache-control", b"no-store")
+_JSON: Header = (b"content-type", b"application/json")
 
 _SECONDS = Histogram(
     "botyard_request_seconds",
@@ -64,6 +66,7 @@ _METERS = {
     for kind in ("ingest", "rest")
     for status in range(1, 6)
 }
+_STORED = _METERS["ingest", 2]
 
 log = structlog.get_logger()
 
@@ -74,10 +77,13 @@ class Visit:
 
     scope: Scope
     is_ingest: bool
-    request_id: str
     started: float
+    request_id: str = field(init=False)
     status: int = 0
     extra: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.request_id = _request_id(self.scope)
 
     @property
     def actor(self) -> Actor | None:
@@ -87,12 +93,18 @@ class Visit:
 
 
 class Gateway:
-    """Stands before `front`."""
+    """Stands before `front`, and before `intake` of the agents' events."""
 
     def __init__(
-        self, front: ASGIApp, house: House, *, answer_within: timedelta = ANSWER_WITHIN
+        self,
+        front: ASGIApp,
+        intake: Intake,
+        house: House,
+        *,
+        answer_within: timedelta = ANSWER_WITHIN,
     ) -> None:
         self._front = front
+        self._intake = intake
         self._limiter = house.limiter
         self._gate = Gate(house.keys, house.clock, house.rates)
         always = dict(_HEADERS)
@@ -104,30 +116,47 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
             await self._front(scope, receive, send)
+        elif _is_ingest(scope):
+            await self._take(scope, receive, send)
+        else:
+            visit = Visit(scope=scope, is_ingest=False, started=time.monotonic())
+            await self._seen(visit, partial(self._visit, visit), receive, send)
+
+    async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What agents post all the time is stored, measured and answered, with nothing else.
+
+        Who gets the answer holds an agent's secret and is no browser. A refusal goes the way of
+        every other request.
+        """
+        started = time.monotonic()
+        try:
+            with tracing.recorded("request", lambda: _place(scope)):
+                stored = await self._intake.take(scope, receive)
+        except Exception as error:
+            visit = Visit(scope=scope, is_ingest=True, started=started)
+            await self._seen(visit, _failure(error), receive, send)
             return
+        _STORED.observe(time.monotonic() - started)
+        headers = [_JSON, (b"content-length", str(len(stored)).encode())]
+        await send({"type": "http.response.start", "status": 202, "headers": headers})
+        await send({"type": "http.response.body", "body": stored})
+
+    async def _seen(self, visit: Visit, app: ASGIApp, receive: Receive, send: Send) -> None:
+        """Answer with an id that log lines share, a span, a measure, headers and a log line."""
+        scope = visit.scope
         scope["state"] = dict(scope.get("state") or {})
-        visit = Visit(
-            scope=scope,
-            is_ingest=_is_ingest(scope),
-            request_id=_request_id(scope),
-            started=time.monotonic(),
-        )
         bound = structlog.contextvars.bind_contextvars(request_id=visit.request_id)
         try:
-            with tracing.span("request", _place(visit)):
+            with tracing.span("request", _place(scope)):
                 try:
-                    await self._visit(visit, receive, self._dressed(visit, send))
+                    await app(scope, receive, self._dressed(visit, send))
                 finally:
                     self._learn(visit)
                     _write_down(visit)
         finally:
             structlog.contextvars.reset_contextvars(**bound)
 
-    async def _visit(self, visit: Visit, receive: Receive, send: Send) -> None:
-        scope = visit.scope
-        if visit.is_ingest:
-            await self._front(scope, receive, send)
-            return
+    async def _visit(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         refused = await self._refused(visit, self._gate.charges(scope))
         if refused is not None:
             await _answer(refused, scope, receive, send)
@@ -182,9 +211,6 @@ class Gateway:
     def _dress(self, visit: Visit, headers: Iterable[Header]) -> list[Header]:
         """Lower-case bytes throughout, as every answer on every route comes through here."""
         own = [(b"x-request-id", visit.request_id.encode("latin-1"))]
-        if visit.is_ingest and visit.status == _STORED:
-            # The busiest answer of all: who gets it holds an agent's secret and is no browser.
-            return [*headers, *own]
         path = visit.scope["path"]
         if visit.extra:
             own += [(name.encode(), value.encode()) for name, value in visit.extra.items()]
@@ -205,12 +231,25 @@ class Gateway:
             self._gate.forget(visit.scope)
 
 
-def _place(visit: Visit) -> bytes | None:
+def _place(scope: Scope) -> bytes | None:
     """Agents say in which trace they call; whoever else calls begins one."""
-    scope = visit.scope
-    if visit.is_ingest or (scope["type"] == "http" and scope["path"].startswith(_AGENTS_PLATFORM)):
+    if _is_ingest(scope) or (
+        scope["type"] == "http" and scope["path"].startswith(_AGENTS_PLATFORM)
+    ):
         return tracing.read(_header(scope, b"traceparent"))
     return None
+
+
+def _failure(error: Exception) -> ASGIApp:
+    """Says what became of events that were not stored."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if isinstance(error, BotyardError):
+            await problem_response(error)(scope, receive, send)
+        elif not isinstance(error, Left):
+            raise error
+
+    return answer
 
 
 async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
@@ -261,8 +300,7 @@ def _measure(visit: Visit) -> None:
 
 def _write_down(visit: Visit) -> None:
     scope, actor = visit.scope, visit.actor
-    if scope["path"] in _SILENT or (visit.status == 202 and visit.is_ingest):
-        # What agents post all the time is counted, not told one by one.
+    if scope["path"] in _SILENT:
         return
     said: dict[str, Any] = {
         "method": scope.get("method", "WEBSOCKET"),

@@ -26,6 +26,8 @@ import httpx2
 import psutil
 import pytest
 import structlog
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy.engine import URL, make_url
 from sqlmodel import select
 
@@ -40,6 +42,7 @@ from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate
 from control_plane.db.postgres_process import BinariesMissingError, locate_binaries
 from control_plane.db.session import Database, Scope
+from control_plane.kit import tracing
 from control_plane.kit.crypto import Keyring
 from control_plane.kit.ids import new_id, new_token
 from control_plane.media.storage import Storage, folder
@@ -129,6 +132,15 @@ def keys() -> Keyring:
 def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cost 12 takes a quarter of a second, which nobody attacks here."""
     monkeypatch.setattr(passwords, "COST", 4)
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """This process's spans go here."""
+    exporter = InMemorySpanExporter()
+    tracing.collect("test", SimpleSpanProcessor(exporter))
+    yield exporter
+    tracing.collect("test", None)
 
 
 @pytest.fixture

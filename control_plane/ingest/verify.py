@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from msgspec import Struct
+
 from adapters.standard_webhooks import Key, SignatureError, verify
 from control_plane.db.session import Database, driver
 from control_plane.kit.clock import Clock
@@ -26,8 +28,7 @@ ORDER BY id DESC LIMIT 2
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Proven:
+class Proven(Struct, frozen=True, kw_only=True):
     """What the signature proves: this instance of this tenant sent these bytes under this id."""
 
     tenant_id: UUID

@@ -6,8 +6,8 @@ them. A row keeps a span's place as 24 bytes: trace id and span id.
 
 import random
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -25,6 +25,7 @@ MAX_WAITING = 2_048
 # What one export may take, and so what a stopping process waits at most for the last.
 EXPORT_WITHIN_S = 3
 
+_NOTHING = nullcontext()
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 
@@ -72,6 +73,11 @@ def span(name: str, place: bytes | None = None, **attributes: Any) -> AbstractCo
     if _Tracing.collected:
         return _recorded(name, place, attributes)
     return _Unrecorded(place)
+
+
+def recorded(name: str, place: Callable[[], bytes | None]) -> AbstractContextManager[None]:
+    """The same around what neither logs nor calls others: without a collector nothing at all."""
+    return _recorded(name, place(), {}) if _Tracing.collected else _NOTHING
 
 
 class _Unrecorded:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from uuid import UUID
 
-from adapters.model import Ref, Segment
+from adapters.model import Ref, Segment, Text
 
 OURS = "media"
 
@@ -24,6 +24,9 @@ def ours(segments: Sequence[Segment]) -> set[UUID]:
 
 def _refs(segments: Iterable[Segment]) -> Iterator[Ref]:
     for segment in segments:
+        # Most are, and have nothing to look for.
+        if isinstance(segment, Text):
+            continue
         for name in ("ref", "thumb"):
             ref = getattr(segment, name, None)
             if ref is not None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 from uuid import UUID
 
 import httpx2
@@ -186,7 +187,7 @@ class TestTime:
             finally:
                 ended.set()
 
-        gateway = Gateway(never, house, answer_within=timedelta(milliseconds=1))
+        gateway = Gateway(never, mock.Mock(), house, answer_within=timedelta(milliseconds=1))
         transport = httpx2.ASGITransport(app=gateway)
         async with httpx2.AsyncClient(transport=transport, base_url="http://b.test") as client:
             answer = await client.get("/api/v1/x")

@@ -1,25 +1,14 @@
 """Places of spans, and work that follows a message."""
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from control_plane.kit import tracing
 
 PLACE = bytes(range(1, 25))
 HEADER = f"00-{PLACE[:16].hex()}-{PLACE[16:].hex()}-01"
-
-
-@pytest.fixture
-def spans() -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    tracing.collect("test", SimpleSpanProcessor(exporter))
-    yield exporter
-    tracing.collect("test", None)
 
 
 class TestHeader:

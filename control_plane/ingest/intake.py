@@ -1,11 +1,11 @@
-"""POST /instances/{id}/events as a small plain ASGI app: the hot path skips FastAPI's machinery."""
+"""POST /instances/{id}/events: the busiest call of all goes without FastAPI's machinery."""
 
 import re
 from functools import lru_cache
 from uuid import UUID
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from control_plane.ingest import batch as batches
 from control_plane.ingest.batch import Batch
@@ -13,8 +13,7 @@ from control_plane.ingest.commit import GroupCommit
 from control_plane.ingest.shares import Shares
 from control_plane.ingest.verify import Verifier
 from control_plane.kit.clock import Clock
-from control_plane.kit.errors import BadRequest, BotyardError, TooLarge, not_found
-from control_plane.kit.problems import problem_response
+from control_plane.kit.errors import BadRequest, TooLarge, not_found
 from instance_agent.protocol import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, EventResults
 
 PATH = re.compile(r"^/api/v1/instances/([0-9a-fA-F-]{36})/events$")
@@ -25,12 +24,12 @@ _MAX_REMEMBERED = 10_000
 _encoder = msgspec.json.Encoder()
 
 
-class _Left(Exception):
+class Left(Exception):
     """The agent went away before its batch was here."""
 
 
-class IngestApp:
-    """Verify, decode, hand to the group commit, answer 202 after it."""
+class Intake:
+    """Verify, decode, hand to the group commit, answer after it."""
 
     def __init__(
         self, verifier: Verifier, commits: GroupCommit, clock: Clock, shares: Shares
@@ -40,22 +39,8 @@ class IngestApp:
         self._clock = clock
         self._shares = shares
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            answer = await self._answer(scope, receive)
-        except BotyardError as error:
-            await problem_response(error)(scope, receive, send)
-            return
-        except _Left:
-            return
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(answer)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 202, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
-
-    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+    async def take(self, scope: Scope, receive: Receive) -> bytes:
+        """The body of the answer 202 (`EventResults`); raises BotyardError or Left."""
         instance_id = _instance(scope["path"])
         body = await _read(receive)
         headers = {
@@ -103,7 +88,7 @@ async def _read(receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Left
+            raise Left
         body += message.get("body", b"")
         if len(body) > MAX_BATCH_BYTES:
             raise TooLarge("batch_too_large", f"A batch has at most {MAX_BATCH_BYTES} bytes.")

@@ -7,6 +7,10 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import REGISTRY
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from adapters import standard_webhooks
 from adapters.model import Text
@@ -21,6 +25,11 @@ pytestmark = pytest.mark.usefixtures("writing")
 
 def code(answer) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
+
+
+def measured(status: str) -> float:
+    labels = {"kind": "ingest", "status": status}
+    return REGISTRY.get_sample_value("botyard_request_seconds_count", labels) or 0.0
 
 
 def statuses(answer) -> list[str]:
@@ -280,6 +289,47 @@ class TestSignature:
         clock.advance(timedelta(seconds=30))
 
         assert code(await agent.post(agent.message("k2"))) == (401, "invalid_signature")
+
+
+class TestWay:
+    """What goes well is only counted; a refusal is treated like every other answer."""
+
+    async def test_what_is_stored_is_measured_and_not_written_down(self, agent) -> None:
+        before = measured("2xx")
+        with capture_logs() as lines:
+            await agent.post(agent.message("k1"))
+
+        assert measured("2xx") == before + 1
+        assert [line for line in lines if line["event"] == "request answered"] == []
+
+    async def test_a_refusal_is_measured_dressed_and_written_down(self, agent) -> None:
+        before = measured("4xx")
+        with capture_logs([merge_contextvars]) as lines:
+            answer = await agent.send(b"{}", {"x-request-id": "request-1"})
+
+        assert code(answer) == (401, "invalid_signature")
+        assert answer.headers["x-request-id"] == "request-1"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert measured("4xx") == before + 1
+        (line,) = [line for line in lines if line["event"] == "request answered"]
+        assert (line["request_id"], line["route"], line["status"]) == (
+            "request-1",
+            "/api/v1/instances/{instance_id}/events",
+            401,
+        )
+
+    async def test_a_collector_sees_it_in_the_trace_that_the_agent_names(
+        self, agent, spans: InMemorySpanExporter
+    ) -> None:
+        body = msgspec.json.encode(agent.batch(agent.message("k1")))
+        trace = f"00-{'ab' * 16}-{'cd' * 8}-01"
+
+        await agent.send(body, agent.headers(body) | {"traceparent": trace})
+
+        (span,) = [span for span in spans.get_finished_spans() if span.name == "request"]
+        assert f"{span.context.trace_id:032x}" == "ab" * 16
+        assert span.parent is not None
+        assert f"{span.parent.span_id:016x}" == "cd" * 8
 
 
 class TestBounds:
