@@ -1,0 +1,17 @@
+"""Messages without a foreign key to conversations, which nobody may delete."""
+
+from pathlib import Path
+
+from alembic import op
+from sqlalchemy.util import await_only
+
+revision = "0031"
+down_revision = "0030"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    connection = op.get_bind().connection.driver_connection
+    for file in sorted(Path(__file__).with_suffix("").glob("*.sql")):
+        await_only(connection.execute(file.read_text(encoding="utf-8")))
