@@ -1,7 +1,8 @@
 // @vitest-environment happy-dom
 import { expect, it, vi } from 'vitest'
 import { dialogs, inboxPages, memberPages, noticePages, operatorPages, plainPages } from '../browser/pages.mjs'
-import { router } from './router'
+import type { RouteRecordRaw } from 'vue-router'
+import { pages, router } from './router'
 
 // It shows a picture that only the built pages have.
 vi.mock('./shell/AppShell.vue', () => ({ default: {} }))
@@ -31,6 +32,13 @@ it('has every page of the router in the list that is photographed and looked thr
   const names = pages.flatMap(({ name }) => (name === undefined ? [] : [String(name)]))
   const seen = (await lookedAt()).map(({ path }) => nameAt(path))
   expect([...new Set(seen)].toSorted()).toEqual(names.filter((name) => !NOT_LOOKED_AT.includes(name)).toSorted())
+})
+
+it('marks every page at one of the navigation', () => {
+  const named = router.getRoutes().flatMap(({ name, meta }) => (meta.nav ? [name] : []))
+  const isMarked = ({ name, meta }: RouteRecordRaw) => named.includes(name) || named.includes(meta?.under)
+  const unmarked = pages.filter((page) => !page.redirect && !isMarked(page)).map(({ path }) => path)
+  expect(unmarked).toEqual([])
 })
 
 it('looks for dialogs on pages that there are', async () => {

@@ -41,6 +41,8 @@ declare module 'vue-router' {
     permission?: string
     /** Where it stands in the navigation, by its group and then its order. */
     nav?: { group: NavigationGroupName; order: number; label: string }
+    /** The page of the navigation that it belongs to, by name. */
+    under?: string
   }
 }
 

@@ -25,6 +25,7 @@ export async function alerts(there) {
       await member.waitForSelector('.alerts input:checked')
       await away(member, visitor)
       await switchedOff(member, visitor)
+      await blocked(member)
     })
   })
 }
@@ -64,6 +65,17 @@ async function switchedOff(member, visitor) {
   await say(visitor, '还在吗？')
   await member.waitForSelector('.message.theirs:has-text("还在吗？")')
   assert.deepEqual(await member.evaluate(() => [window.alertsOf.shown.length, window.alertsOf.tones]), [1, tones])
+}
+
+/** Who says yes to us, and whose browser says no, is told that there is only the sound. */
+async function blocked(member) {
+  assert.equal(await member.isVisible('.alerts + .blocked'), false, 'said where nothing is blocked')
+  await member.evaluate(() => {
+    window.Notification.permission = 'denied'
+  })
+  await member.click('.alerts input')
+  await member.waitForSelector('.alerts + .blocked:has-text("浏览器已阻止通知")')
+  await moment(member, 'alerts-blocked')
 }
 
 const asked = (member) => member.evaluate(() => window.alertsOf.asked)

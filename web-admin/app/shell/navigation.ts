@@ -46,7 +46,7 @@ export function useNavigation(): ComputedRef<NavigationGroup[]> {
           label: page.meta.nav?.label ?? '',
           // Parameters are what people choose on the page; `/inbox` leads to its first view.
           path: page.path.replace(/\/:.*$/, ''),
-          isHere: route.matched.some(({ meta }) => meta.nav === page.meta.nav),
+          isHere: route.matched.some(({ meta }) => meta.nav === page.meta.nav || meta.under === page.name),
         })),
     })).filter(({ pages }) => pages.length > 0)
   })

@@ -16,6 +16,6 @@ export const fleetRoutes: RouteRecordRaw[] = [
     name: 'fleetInstance',
     component: () => import('./FleetInstancePage.vue'),
     props: true,
-    meta: { audience: 'operator', permission: 'instances.read' },
+    meta: { audience: 'operator', permission: 'instances.read', under: 'fleet' },
   },
 ]

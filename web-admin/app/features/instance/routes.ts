@@ -6,7 +6,7 @@ export const instanceRoutes: RouteRecordRaw[] = [
     path: 'bots/:instanceId',
     component: () => import('./InstancePage.vue'),
     props: true,
-    meta: { audience: 'member', permission: 'instances.read' },
+    meta: { audience: 'member', permission: 'instances.read', under: 'overview' },
     children: [
       { path: '', name: 'instance', component: () => import('./StatusPage.vue'), props: true },
       { path: 'logs', name: 'logs', component: () => import('./LogsPage.vue'), props: true },

@@ -16,6 +16,6 @@ export const webhooksRoutes: RouteRecordRaw[] = [
     name: 'webhook',
     component: () => import('./WebhookPage.vue'),
     props: true,
-    meta: { audience: 'member', permission: 'webhooks.read' },
+    meta: { audience: 'member', permission: 'webhooks.read', under: 'webhooks' },
   },
 ]

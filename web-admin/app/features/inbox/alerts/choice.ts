@@ -19,10 +19,18 @@ window.addEventListener('storage', ({ key }) => {
   if (key === KEY) choice.value = stored()
 })
 
+function isBlocked(): boolean {
+  return !('Notification' in window) || Notification.permission === 'denied'
+}
+
+/** This browser shows no notifications, whatever somebody chose here. */
+export const isSoundOnly = ref(isBlocked())
+
 /** From a click, which browsers want to see before they let a page ask or sound. */
 export async function choose(isOn: boolean): Promise<void> {
   choice.value = isOn ? 'on' : 'off'
   if (isOn && 'Notification' in window && Notification.permission === 'default') {
     await Notification.requestPermission()
   }
+  isSoundOnly.value = isBlocked()
 }
