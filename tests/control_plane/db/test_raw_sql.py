@@ -28,7 +28,6 @@ REFUSED = {
     "make a foreign server": "CREATE FOREIGN DATA WRAPPER w",
     "empty a table": "TRUNCATE messages",
     "empty the audit": "TRUNCATE audit",
-    "take a conversation from its messages": "DELETE FROM conversations",
     "stop the triggers": "SET session_replication_role = replica",
     "drop the chain's trigger": "ALTER TABLE audit DISABLE TRIGGER ALL",
     "read the keys of roles": "SELECT rolpassword FROM pg_authid",

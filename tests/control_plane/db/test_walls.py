@@ -13,6 +13,7 @@ from tests.control_plane.db.planting import (
     OF_THE_PLATFORM,
     WITHOUT_WALLS,
     Table,
+    insert,
     minimal,
     refusal,
     visible,
@@ -20,6 +21,9 @@ from tests.control_plane.db.planting import (
 
 APPEND_ONLY = {"audit", "audit_heads"}
 """What the application cannot remove, not even its own."""
+
+BY_WHAT_THEY_FOLLOW = {"message_grams"}
+"""Made from messages, which have a key to their conversation; a search reads those again."""
 
 
 class TestSchema:
@@ -46,6 +50,21 @@ class TestSchema:
         }
 
         assert walls == {table.name for table in tables if table.walled}
+
+    async def test_what_is_of_a_conversation_is_of_its_tenant(self, tables: list[Table]) -> None:
+        loose = {
+            table.name
+            for table in tables
+            if table.walled
+            and "conversation_id" in table.columns
+            and not any(
+                reference["target"] == "conversations"
+                and {"tenant_id", "conversation_id"} == set(reference["columns"])
+                for reference in table.references
+            )
+        }
+
+        assert loose == BY_WHAT_THEY_FOLLOW
 
     async def test_the_other_policies_are_a_closed_list(
         self, superuser: asyncpg.Connection
@@ -233,6 +252,17 @@ class TestTenantScope:
 
         assert allowed == []
 
+    async def test_nobody_writes_into_another_tenants_conversation(
+        self, database: Database, tables, planted
+    ) -> None:
+        mine, theirs = planted
+        messages = next(table for table in tables if table.name == "messages")
+        row = minimal(messages, mine, 3) | {"conversation_id": theirs.rows["conversations"]["id"]}
+
+        with pytest.raises(asyncpg.ForeignKeyViolationError):
+            async with database.session(mine.scope) as session:
+                await insert(await driver(session), "messages", row)
+
     async def test_nobody_gives_a_row_away(self, database: Database, tables, planted) -> None:
         mine, theirs = planted
         allowed = []
@@ -249,8 +279,7 @@ class TestTenantScope:
         mine, theirs = planted
         touched = {}
         for table in tables:
-            # The rows of these nobody removes.
-            if not table.walled or table.name in {"tenants", "conversations", *APPEND_ONLY}:
+            if not table.walled or table.name in {"tenants", *APPEND_ONLY}:
                 continue
             async with database.session(mine.scope) as session:
                 done = await (await driver(session)).execute(
