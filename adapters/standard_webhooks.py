@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 
 ID = "webhook-id"
@@ -18,6 +19,7 @@ TOLERANCE_S = 300
 # Signatures read from one header; more is an attempt to make us work.
 _MAX_SIGNATURES = 4
 _PREFIX = "whsec_"
+_ID_OF_A_BODY = re.compile("msg_[0-9a-f]{64}")
 
 
 class SignatureError(ValueError):
@@ -55,6 +57,16 @@ class Key:
         mac = self._begun.copy()
         mac.update(signed_content(message_id, timestamp, body))
         return base64.b64encode(mac.digest()).decode()
+
+
+def id_of(sha256: bytes) -> str:
+    """The webhook id of a body with this digest, for who sends a body again under the same id."""
+    return f"msg_{sha256.hex()}"
+
+
+def is_id_of_a_body(message_id: str) -> bool:
+    """Whether an id is of the form that `id_of` makes."""
+    return _ID_OF_A_BODY.fullmatch(message_id) is not None
 
 
 def verify(

@@ -1,6 +1,7 @@
 """A load generator that costs little beside what it measures: HTTP/1.1 by hand, bodies ready."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -116,7 +117,10 @@ def signed(agent: Agent, events: Sequence[Event], session_id: UUID | None = None
     batch = EventBatch(session_id=session_id or agent.session_id, events=list(events))
     body = msgspec.json.encode(batch)
     headers = standard_webhooks.sign(
-        agent.secret, message_id=str(new_id()), timestamp=int(time.time()), body=body
+        agent.secret,
+        message_id=standard_webhooks.id_of(hashlib.sha256(body).digest()),
+        timestamp=int(time.time()),
+        body=body,
     )
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = (

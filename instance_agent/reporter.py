@@ -5,6 +5,7 @@ the control plane has it) go straight up or fail; the rest go through the spool,
 """
 
 import asyncio
+import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
@@ -348,7 +349,7 @@ class Reporter:
         )
         headers = standard_webhooks.sign(
             self._secret(),
-            message_id=f"msg_{uuid4()}",
+            message_id=standard_webhooks.id_of(hashlib.sha256(body).digest()),
             timestamp=int(self._clock()),
             body=body,
         )

@@ -4,7 +4,8 @@ What is done here is done before a writer is free, so that the writer only has t
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,7 +22,6 @@ from control_plane.kit import tracing
 from control_plane.kit.ids import new_name
 from control_plane.media import refs
 from control_plane.speech.voices import unheard
-from control_plane.tenants import quota
 from instance_agent.protocol import EventResult, MessageReceived, event_id
 
 # Segments of one message that we keep; a platform's longest is far below.
@@ -102,7 +102,6 @@ class _Row(Struct):
     sha256: bytes
     received_at: datetime
     occurred_at: datetime
-    month: int
     contact_id: str
     conversation_id: str
     message_id: str
@@ -117,16 +116,6 @@ class _Row(Struct):
     platform_id: str
     trace: bytes | None
     media: frozenset[UUID]
-
-
-class _Posted(Struct):
-    """A batch as the statement takes it."""
-
-    instance_id: UUID
-    webhook_id: str
-    tenant_id: UUID
-    sha256: bytes
-    received_at: datetime
 
 
 class _Refused(Exception):
@@ -160,7 +149,6 @@ def _read(proven: Proven, event: AnyEvent, received_at: datetime, index: int) ->
         sha256,
         received_at,
         event.occurred_at,
-        quota.month_of(received_at),
         new_name(),
         new_name(),
         message_id,
@@ -209,14 +197,39 @@ def _checked(event: AnyEvent) -> tuple[MessageReceived, frozenset[UUID]]:
         raise _Refused("unknown_media") from None
 
 
-def posted(proven: Proven, received_at: datetime) -> bytes:
-    """A batch itself, as the statement takes it."""
-    row = _Posted(
-        proven.instance_id, proven.webhook_id, proven.tenant_id, proven.sha256, received_at
-    )
-    return _encoder.encode(row)
-
-
 def joined(rows: Iterable[bytes]) -> str:
     """All rows as the statement takes them."""
     return (b"[" + b",".join(rows) + b"]").decode()
+
+
+def placed(arrivals: Sequence[Arrival]) -> str:
+    """The rows of new arrivals, which are stored in this order, each with its places."""
+    conversations = [_conversation(arrival) for arrival in arrivals]
+    among = Counter(conversations)
+    last = {_sender(arrival): arrival for arrival in arrivals}
+    places: Counter[tuple[UUID, str, str]] = Counter()
+    nths: Counter[UUID] = Counter()
+    rows = []
+    for arrival, conversation in zip(arrivals, conversations, strict=True):
+        places[conversation] += 1
+        nths[arrival.tenant_id] += 1
+        rows.append(
+            b'%b,"place":%d,"among":%d,"nth":%d,"last":%b}'
+            % (
+                arrival.row[:-1],
+                places[conversation],
+                among[conversation],
+                nths[arrival.tenant_id],
+                b"true" if last[_sender(arrival)] is arrival else b"false",
+            )
+        )
+    return joined(rows)
+
+
+def _conversation(arrival: Arrival) -> tuple[UUID, str, str]:
+    message = arrival.message
+    return message.channel_id, message.conversation.type, message.conversation.id
+
+
+def _sender(arrival: Arrival) -> tuple[UUID, str]:
+    return arrival.message.channel_id, arrival.message.sender.id

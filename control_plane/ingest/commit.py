@@ -19,7 +19,7 @@ from random import Random, SystemRandom
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from control_plane.ingest.arrivals import Arrivals, posted, read
+from control_plane.ingest.arrivals import Arrivals, read
 from control_plane.ingest.batch import Batch
 from control_plane.ingest.verify import Proven
 from control_plane.kit.errors import BotyardError, TooMany, Unavailable
@@ -56,15 +56,14 @@ class Pending:
     received_at: datetime
     done: asyncio.Future[list[EventResult]] = field(repr=False)
     arrivals: Arrivals = field(init=False, repr=False)
-    posted: bytes = field(init=False, repr=False)
     plain: bool = field(init=False, repr=False)
     """Nothing but messages in words, which one statement can store."""
 
     def __post_init__(self) -> None:
         self.arrivals = read(self.proven, self.batch, self.received_at)
-        self.posted = posted(self.proven, self.received_at)
         self.plain = (
             self.arrivals.plain
+            and self.proven.named_by_body
             and not self.batch.checkpoints
             and all(event.type == "message.received" for event in self.batch.events)
         )

@@ -1,7 +1,7 @@
 """What a group of batches changes: messages, channel states, configuration, heartbeats."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -19,15 +19,12 @@ from control_plane.ingest.arrivals import Arrival, Results
 from control_plane.ingest.batch import AnyEvent, said
 from control_plane.ingest.commit import Pending, Told
 from control_plane.ingest.store import (
-    Claims,
     announce,
     by_webhook_id,
     is_refusal,
-    known,
     new_messages,
     once,
     reused,
-    settle,
     store,
     store_alone,
 )
@@ -175,7 +172,7 @@ class Dispatcher:
         results = [pending.arrivals.begin(len(pending.batch.events)) for pending in group]
         arrivals = [arrival for pending in group for arrival in pending.arrivals.messages]
         if all(pending.plain for pending in group):
-            told = await self._alone(group, results, arrivals, tenants)
+            told = await self._alone(results, arrivals, tenants)
             if told is not None:
                 return told
         async with self._database.plain(Scope(tenants=tenants)) as session:
@@ -189,48 +186,30 @@ class Dispatcher:
 
     async def _alone(
         self,
-        group: Sequence[Pending],
         results: list[Results],
         arrivals: Sequence[Arrival],
         tenants: Sequence[UUID],
     ) -> Told | None:
-        """Store the group by one statement, which refuses a few: then nothing is stored.
-
-        What is left to do then may be lost with us: whoever hears no answer sends all of it again.
-        """
-        first = once(arrivals)
+        """Store the group by one statement, which refuses a few: then nothing is stored."""
+        new = list(once(arrivals).values())
+        if len(new) < len(arrivals):
+            return None
         try:
             async with self._database.lone(durable=True) as session:
-                done = await store_alone(session, group, first, tenants)
+                done = await store_alone(session, new, tenants)
         except asyncpg.PostgresError as error:
             if is_refusal(error):
                 return None
             raise
-        if len(done["stored"]) < len(first):
-            await self._settle_others(group, results, arrivals, first, done)
 
         def told() -> list[list[EventResult]]:
-            announce(session, first, done)
+            announce(session, new, done)
             self._database.tell(session)
-            if len(done["stored"]) == len(first):
-                settle(arrivals, first, done, {})
+            for arrival in new:
+                arrival.settle("stored")
             return _whole(results)
 
         return told
-
-    async def _settle_others(
-        self,
-        group: Sequence[Pending],
-        results: list[Results],
-        arrivals: Sequence[Arrival],
-        first: Claims,
-        done: Mapping[str, Any],
-    ) -> None:
-        """Look up what came before, and keep what cannot be stored."""
-        tenants = tuple(sorted({pending.proven.tenant_id for pending in group}))
-        async with self._database.plain(Scope(tenants=tenants)) as session:
-            settle(arrivals, first, done, await known(session, first, done))
-            await rejected.keep(session, group, results)
 
     async def _store(
         self,
@@ -269,15 +248,9 @@ def _whole(results: Sequence[Results]) -> list[list[EventResult]]:
     return [[item for item in result if item is not None] for result in results]
 
 
-def _only_beats(pending: Pending) -> bool:
-    batch = pending.batch
-    return not batch.checkpoints and all(e.type == "instance.heartbeat" for e in batch.events)
-
-
 async def _remember(session: Session, group: Sequence[Pending]) -> None:
     """The same webhook id with another body is refused; a repeat goes on, and deduplicates."""
-    # A beat that comes again does no harm: nothing of it need be remembered.
-    ordered = sorted(by_webhook_id([each for each in group if not _only_beats(each)]).items())
+    ordered = sorted(by_webhook_id(group).items())
     if not ordered:
         return
     rows = await (await driver(session)).fetch(

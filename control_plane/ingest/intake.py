@@ -7,10 +7,12 @@ from uuid import UUID
 import msgspec
 from starlette.types import Receive, Scope
 
+from adapters.standard_webhooks import is_id_of_a_body
 from control_plane.ingest import batch as batches
 from control_plane.ingest.batch import Batch
 from control_plane.ingest.commit import GroupCommit
 from control_plane.ingest.shares import Shares
+from control_plane.ingest.store import reused
 from control_plane.ingest.verify import Verifier
 from control_plane.kit.clock import Clock
 from control_plane.kit.errors import BadRequest, TooLarge, not_found
@@ -49,6 +51,8 @@ class Intake:
             if name.startswith(b"webhook-")
         }
         proven = await self._verifier.prove(instance_id, headers, body)
+        if not proven.named_by_body and is_id_of_a_body(proven.webhook_id):
+            raise reused()
         try:
             batch = batches.read(body)
         except msgspec.DecodeError as error:

@@ -14,42 +14,52 @@ from control_plane.db.session import SPEAKING
 from control_plane.stream.log import APPENDING
 from control_plane.tenants.quota import COUNTING
 
-# $1 is the arrivals, each event once. A channel has to be its instance's, whoever else is in the
-# group; `first` comes before anything is written.
-_STORE = """
-given AS MATERIALIZED (
-    SELECT g.*, ordinality AS n, (
+# A channel has to be its instance's, whoever else is in the group.
+_OWN = """(
         SELECT true FROM channels AS c
         WHERE c.id = g.channel_id AND c.tenant_id = g.tenant_id AND c.instance_id = g.instance_id
           AND c.deleted_at IS NULL
-    ) AS own
-    FROM {speaking}ROWS FROM (jsonb_to_recordset($1::jsonb) AS (
-        tenant_id uuid, instance_id uuid, channel_id uuid, event_id uuid, sha256 text,
-        received_at timestamptz, occurred_at timestamptz, month integer, contact_id uuid,
-        conversation_id uuid, message_id uuid, entry_id uuid, sender text, name text,
-        key_type text, key text, reply_handle jsonb, preview text, segments jsonb,
-        platform_id text, trace text, media jsonb)) WITH ORDINALITY AS g{heard}
-), received_now AS (
+    ) AS own"""
+_RECEIVED = """received_now AS (
     INSERT INTO received (channel_id, event_id, tenant_id, sha256, received_at)
     SELECT channel_id, event_id, tenant_id, decode(sha256, 'base64'), received_at
-    FROM given WHERE own AND {first} ORDER BY channel_id, event_id
+    FROM given WHERE own ORDER BY channel_id, event_id
     ON CONFLICT DO NOTHING RETURNING event_id
-), fresh AS MATERIALIZED (
-    SELECT g.*, row_number() OVER in_it AS place, count(*) OVER in_it AS among
-    FROM given AS g JOIN received_now USING (event_id) WHERE own
-    WINDOW in_it AS (PARTITION BY channel_id, key_type, key ORDER BY n
-        ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
-), contact AS (
+)"""
+# Which of the arrivals $1 are new: those are taken for good. `strange` are of no channel of their
+# instance; what is in neither was there before.
+CLAIM = f"""
+WITH given AS MATERIALIZED (
+    SELECT g.*, ordinality AS n, {_OWN}
+    FROM ROWS FROM (jsonb_to_recordset($1::jsonb) AS (
+        tenant_id uuid, instance_id uuid, channel_id uuid, event_id uuid, sha256 text,
+        received_at timestamptz)) WITH ORDINALITY AS g
+), {_RECEIVED}
+SELECT ARRAY(SELECT n FROM given WHERE own IS NULL) AS strange,
+    ARRAY(SELECT n FROM given JOIN received_now USING (event_id) WHERE own ORDER BY n) AS stored
+"""  # noqa: S608 - our own constants
+
+# $1 is the new arrivals, with their places: `place` of `among` in their conversation, `nth` of
+# their tenant, and whether they are the `last` of their sender.
+_STORE = """
+given AS MATERIALIZED (
+    SELECT g.*{own}
+    FROM {speaking}jsonb_to_recordset($1::jsonb) AS g (
+        tenant_id uuid, instance_id uuid, channel_id uuid, event_id uuid, sha256 text,
+        received_at timestamptz, occurred_at timestamptz, contact_id uuid, conversation_id uuid,
+        message_id uuid, entry_id uuid, sender text, name text, key_type text, key text,
+        reply_handle jsonb, preview text, segments jsonb, platform_id text, trace text,
+        media jsonb, place integer, among integer, nth integer, last boolean){heard}
+), {received}contact AS (
     INSERT INTO contacts (id, tenant_id, channel_id, platform_id, name, created_at, seen_at)
-    SELECT DISTINCT ON (channel_id, sender)
-        contact_id, tenant_id, channel_id, sender, name, received_at, received_at
-    FROM fresh ORDER BY channel_id, sender, n DESC
+    SELECT contact_id, tenant_id, channel_id, sender, name, received_at, received_at
+    FROM given WHERE last{behind_received} ORDER BY channel_id, sender
     ON CONFLICT (channel_id, platform_id) DO UPDATE
     SET name = coalesce(excluded.name, contacts.name), seen_at = excluded.seen_at
     RETURNING id, channel_id, platform_id
 ), known AS (
-    SELECT f.*, k.id AS sender_id FROM fresh AS f FULL JOIN contact AS k
-        ON k.channel_id = f.channel_id AND k.platform_id = f.sender
+    SELECT g.*, k.id AS sender_id FROM given AS g FULL JOIN contact AS k
+        ON k.channel_id = g.channel_id AND k.platform_id = g.sender
 ), conversation AS (
     -- A closed conversation opens again, with the bot.
     INSERT INTO conversations AS c (id, tenant_id, instance_id, channel_id, contact_id, key_type,
@@ -79,7 +89,7 @@ given AS MATERIALIZED (
         sender_name, segments, platform_id, occurred_at, created_at, trace)
     SELECT message_id, tenant_id, conversation, number, 'contact', sender_id,
         name, segments, platform_id, occurred_at, received_at, decode(trace, 'base64')
-    FROM placed ORDER BY n
+    FROM placed
 ){used}, turn AS (
     INSERT INTO work (kind, key, tenant_id, due_at)
     SELECT '{turn}', id, tenant_id, now() FROM conversation
@@ -87,8 +97,7 @@ given AS MATERIALIZED (
     {again}
     RETURNING 1
 ), entry AS (
-    SELECT entry_id AS id, tenant_id, row_number() OVER (PARTITION BY tenant_id ORDER BY n) AS n,
-        'message.created' AS type, jsonb_build_object(
+    SELECT entry_id AS id, tenant_id, nth AS n, 'message.created' AS type, jsonb_build_object(
             'conversation_id', conversation, 'message_id', message_id, 'number', number,
             'sender', jsonb_build_object('kind', 'contact', 'name', name),
             'owner', owner, 'owner_version', owner_version) AS data
@@ -102,16 +111,12 @@ _USED = """, used AS (
         ORDER BY id FOR UPDATE
     ) AS named WHERE m.id = named.id RETURNING 1
 )"""
-# `strange` are of no channel of their instance; what is not `stored` either was there before.
-_OUTCOME = """
-ARRAY(SELECT n FROM given WHERE own IS NULL) AS strange, ARRAY(SELECT n FROM fresh) AS stored,
-(SELECT count(*) FROM turn) AS turns
-"""
-
 _TOGETHER = _STORE.format(
+    own="",
     speaking="",
     heard="",
-    first="true",
+    received="",
+    behind_received="",
     used=_USED,
     behind_used=" AND (SELECT count(*) FROM used) >= 0",
     turn=TURN,
@@ -120,46 +125,39 @@ _TOGETHER = _STORE.format(
 # The messages of a group that has more to say to the same tenants' streams.
 STORE = f"""
 WITH {_TOGETHER}
-SELECT {_OUTCOME}, ARRAY(SELECT tenant_id FROM entry ORDER BY tenant_id, n) AS tenants,
+SELECT (SELECT count(*) FROM turn) AS turns,
+    ARRAY(SELECT tenant_id FROM entry ORDER BY tenant_id, n) AS tenants,
     ARRAY(SELECT data::text FROM entry ORDER BY tenant_id, n) AS entries
 """  # noqa: S608 - our own constants
 
+# Or the statement refuses itself, before it goes on.
+_ALL_NEW = """SELECT CASE WHEN count(*) < (SELECT count(*) FROM given) THEN refuse() END IS NULL
+        FROM received_now"""
 _ALONE = _STORE.format(
+    own=f", {_OWN}",
     speaking="speaking, ",
     heard=" WHERE heard IS NOT NULL",
-    first="(SELECT count(*) FROM batch) > 0",
+    received=f"{_RECEIVED}, ",
+    behind_received=f" AND ({_ALL_NEW})",
     used="",
     behind_used="",
     turn=TURN,
     again=CALL_AGAIN,
 )
-# A group of nothing but messages without media, whole, as a transaction of its own. $2 is its
-# batches, $3 the tenants for whom it speaks. It refuses itself where it alone would not do: with a
-# webhook id that came with another body before, when somebody comes near or over a quota, and when
-# a tenant has no stream.
+# A group of nothing but messages without media, whole, as a transaction of its own. $2 is the
+# tenants for whom it speaks, $3 to $5 how many messages of each tenant came in which month. It
+# refuses itself where it alone would not do: unless all arrivals are new, when somebody comes near
+# or over a quota, and when a tenant has no stream.
 STORE_ALONE = f"""
-WITH speaking AS MATERIALIZED ({SPEAKING.format(tenants="$3")}), posted AS MATERIALIZED (
-    SELECT p.* FROM speaking, jsonb_to_recordset($2::jsonb) AS p (
-        instance_id uuid, webhook_id text, tenant_id uuid, sha256 text, received_at timestamptz)
-    WHERE heard IS NOT NULL
-), batch AS (
-    INSERT INTO batches (instance_id, webhook_id, tenant_id, sha256, received_at)
-    SELECT instance_id, webhook_id, tenant_id, decode(sha256, 'base64'), received_at FROM posted
-    ORDER BY instance_id, webhook_id
-    ON CONFLICT (instance_id, webhook_id) DO UPDATE SET received_at = batches.received_at
-    RETURNING instance_id, webhook_id, sha256
-), {_ALONE}, arrived AS (
-    SELECT tenant_id, month, count(*) AS n FROM placed
-    WHERE (SELECT count(*) FROM turn) >= 0 GROUP BY tenant_id, month
+WITH speaking AS MATERIALIZED ({SPEAKING.format(tenants="$2")}), {_ALONE}, arrived AS (
+    SELECT * FROM unnest($3::uuid[], $4::integer[], $5::bigint[]) AS a (tenant_id, month, n)
+    WHERE (SELECT count(*) FROM turn) >= 0
 ), {COUNTING}, grown AS (
     SELECT tenant_id, sum(n)::bigint AS n FROM arrived
     WHERE (SELECT count(*) FROM counted) > 0 GROUP BY tenant_id
 ), {APPENDING}
-SELECT {_OUTCOME},
-    (SELECT count(*) FROM called) AS called, (SELECT count(before) FROM heads) AS heads,
-    CASE WHEN EXISTS (SELECT FROM level)
-      OR EXISTS (SELECT FROM heads WHERE before IS NULL) OR EXISTS (
-        SELECT FROM posted AS p JOIN batch AS b USING (webhook_id)
-        WHERE b.instance_id = p.instance_id AND b.sha256 <> decode(p.sha256, 'base64')
-    ) THEN refuse() END
+SELECT (SELECT count(*) FROM turn) AS turns, (SELECT count(*) FROM called) AS called,
+    (SELECT count(before) FROM heads) AS heads,
+    CASE WHEN EXISTS (SELECT FROM level) OR EXISTS (SELECT FROM heads WHERE before IS NULL)
+    THEN refuse() END
 """  # noqa: S608 - our own constants

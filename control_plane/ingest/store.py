@@ -11,9 +11,9 @@ import msgspec
 from control_plane.conversations.service import TURN, topic
 from control_plane.db import leases
 from control_plane.db.session import Session, Transaction, driver, hint, written
-from control_plane.ingest.arrivals import Arrival, joined
+from control_plane.ingest.arrivals import Arrival, joined, placed
 from control_plane.ingest.commit import Pending
-from control_plane.ingest.statement import STORE, STORE_ALONE
+from control_plane.ingest.statement import CLAIM, STORE, STORE_ALONE
 from control_plane.kit.errors import Conflict
 from control_plane.media import service as media
 from control_plane.stream import log as stream
@@ -38,9 +38,16 @@ async def store(session: Session, arrivals: Sequence[Arrival]) -> dict[UUID, lis
     if not own:
         return {}
     first = once(own)
-    done = await (await driver(session)).fetchrow(STORE, _rows(first))
-    hint(session, *_topics(first, done))
-    settle(own, first, done, await known(session, first, done))
+    connection = await driver(session)
+    rows = joined(arrival.row for arrival in first.values())
+    claimed = await connection.fetchrow(CLAIM, rows)
+    settle(own, first, claimed, await _known(session, first, claimed))
+    each = list(first.values())
+    new = [each[n - 1] for n in claimed["stored"]]
+    if not new:
+        return {}
+    done = await connection.fetchrow(STORE, placed(new))
+    hint(session, *_topics(new, done))
     entries: dict[UUID, list[Entry]] = defaultdict(list)
     for tenant_id, data in zip(done["tenants"], done["entries"], strict=True):
         entries[tenant_id].append(Entry(type="message.created", data=msgspec.json.decode(data)))
@@ -48,23 +55,30 @@ async def store(session: Session, arrivals: Sequence[Arrival]) -> dict[UUID, lis
 
 
 async def store_alone(
-    session: Transaction, group: Sequence[Pending], first: Claims, tenants: Sequence[UUID]
+    session: Transaction, new: Sequence[Arrival], tenants: Sequence[UUID]
 ) -> Mapping[str, Any]:
     """The same for a group that has nothing else, with all that follows, by the one statement.
 
-    Raises what `is_refusal` knows where that alone would not do: then nothing was stored.
+    Raises what `is_refusal` knows where that alone would not do, as where some are not new: then
+    nothing was stored.
     """
+    counts = sorted(_counted(new).items())
     done: Mapping[str, Any]
     (done,) = await session.connection.fetch(
-        STORE_ALONE, _rows(first), _posted(group), written(tenants)
+        STORE_ALONE,
+        placed(new),
+        written(tenants),
+        [tenant_id for (tenant_id, _), _ in counts],
+        [month for (_, month), _ in counts],
+        [count for _, count in counts],
     )
     return done
 
 
-def announce(session: Session, first: Claims, done: Mapping[str, Any]) -> None:
+def announce(session: Session, new: Sequence[Arrival], done: Mapping[str, Any]) -> None:
     """Tell who waits for what the one statement has stored."""
-    stream.appended(session, {arrival.tenant_id for arrival in _stored(first, done)}, done)
-    hint(session, *_topics(first, done))
+    stream.appended(session, {arrival.tenant_id for arrival in new}, done)
+    hint(session, *_topics(new, done))
 
 
 def is_refusal(error: Exception) -> bool:
@@ -74,17 +88,19 @@ def is_refusal(error: Exception) -> bool:
 
 def new_messages(arrivals: Iterable[Arrival]) -> Counter[tuple[UUID, int]]:
     """How many were stored now, per tenant and month: what their quota counts."""
-    return Counter(
-        (arrival.proven.tenant_id, quota.month_of(arrival.received_at))
-        for arrival in arrivals
-        if arrival.is_new
-    )
+    return _counted(arrival for arrival in arrivals if arrival.is_new)
+
+
+def _counted(arrivals: Iterable[Arrival]) -> Counter[tuple[UUID, int]]:
+    return Counter((arrival.tenant_id, quota.month_of(arrival.received_at)) for arrival in arrivals)
 
 
 def by_webhook_id(group: Sequence[Pending]) -> dict[tuple[UUID, str], Pending]:
-    """The group's batches, each once; raises Conflict where two of one id differ."""
+    """The group's batches whose ids could come with another body; raises Conflict if two do."""
     found: dict[tuple[UUID, str], Pending] = {}
     for pending in group:
+        if pending.proven.named_by_body:
+            continue
         proven = pending.proven
         same = found.setdefault((proven.instance_id, proven.webhook_id), pending)
         if same.proven.sha256 != proven.sha256:
@@ -94,14 +110,6 @@ def by_webhook_id(group: Sequence[Pending]) -> dict[tuple[UUID, str], Pending]:
 
 def reused() -> Conflict:
     return Conflict("webhook_id_reused", "This webhook-id came with another body before.")
-
-
-def _rows(first: Claims) -> str:
-    return joined(arrival.row for arrival in first.values())
-
-
-def _posted(group: Sequence[Pending]) -> str:
-    return joined(pending.posted for pending in by_webhook_id(group).values())
 
 
 async def _own_media(session: Session, arrivals: Sequence[Arrival]) -> list[Arrival]:
@@ -133,12 +141,12 @@ def once(arrivals: Iterable[Arrival]) -> Claims:
 def settle(
     arrivals: Sequence[Arrival],
     first: Claims,
-    done: Mapping[str, Any],
+    claimed: Mapping[str, Any],
     known: Mapping[UUID, bytes],
 ) -> None:
     """Say what became of each; `known` is what came before under the ids of repeats."""
     each = list(first.values())
-    for n in done["strange"]:
+    for n in claimed["strange"]:
         each[n - 1].settle("rejected", "unknown_channel")
     for arrival in arrivals:
         original = first[arrival.claim]
@@ -152,20 +160,13 @@ def settle(
             arrival.settle("duplicate" if same else "conflict")
 
 
-def repeats(first: Claims, done: Mapping[str, Any]) -> list[Arrival]:
-    """What was there before."""
-    if len(done["stored"]) == len(first):
-        return []
-    others = {*done["stored"], *done["strange"]}
-    return [arrival for n, arrival in enumerate(first.values(), start=1) if n not in others]
-
-
-async def known(session: Session, first: Claims, done: Mapping[str, Any]) -> dict[UUID, bytes]:
+async def _known(session: Session, first: Claims, claimed: Mapping[str, Any]) -> dict[UUID, bytes]:
     """What came before under the ids of repeats.
 
     By a statement that sees what others have committed.
     """
-    again = repeats(first, done)
+    others = {*claimed["stored"], *claimed["strange"]}
+    again = [arrival for n, arrival in enumerate(first.values(), start=1) if n not in others]
     if not again:
         return {}
     rows = await (await driver(session)).fetch(
@@ -176,17 +177,9 @@ async def known(session: Session, first: Claims, done: Mapping[str, Any]) -> dic
     return {row["event_id"]: row["sha256"] for row in rows}
 
 
-def _topics(first: Claims, done: Mapping[str, Any]) -> list[str]:
+def _topics(new: Sequence[Arrival], done: Mapping[str, Any]) -> list[str]:
     """What to listen to for what was stored."""
-    topics = [
-        topic(arrival.message.channel_id, arrival.message.conversation.id)
-        for arrival in _stored(first, done)
-    ]
+    topics = [topic(arrival.message.channel_id, arrival.message.conversation.id) for arrival in new]
     if done["turns"]:
         topics.append(leases.topic(TURN))
     return topics
-
-
-def _stored(first: Claims, done: Mapping[str, Any]) -> list[Arrival]:
-    each = list(first.values())
-    return [each[n - 1] for n in done["stored"]]

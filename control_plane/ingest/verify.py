@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from adapters.standard_webhooks import Key, SignatureError, verify
+from adapters.standard_webhooks import Key, SignatureError, id_of, verify
 from control_plane.db.session import Database, driver
 from control_plane.kit.clock import Clock
 from control_plane.kit.crypto import Keyring
@@ -35,6 +35,8 @@ class Proven(Struct, frozen=True, kw_only=True):
     instance_id: UUID
     webhook_id: str
     sha256: bytes
+    named_by_body: bool = False
+    """The id is made of these bytes, so it cannot come with others: nobody need remember it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +76,13 @@ class Verifier:
                 webhook_id = verify(known.secrets, headers, body, now=now)
         except SignatureError as error:
             raise Unauthorized("invalid_signature", str(error)) from None
+        sha256 = hashlib.sha256(body).digest()
         return Proven(
             tenant_id=known.tenant_id,
             instance_id=instance_id,
             webhook_id=webhook_id,
-            sha256=hashlib.sha256(body).digest(),
+            sha256=sha256,
+            named_by_body=webhook_id == id_of(sha256),
         )
 
     async def _load(self, instance_id: UUID, now: float) -> _Remembered:

@@ -1,5 +1,6 @@
 import base64
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import pytest
 import standardwebhooks
@@ -17,6 +18,20 @@ BODY = '{"text":"你好"}'.encode()
 
 def signed(secret=SECRET, *, body=BODY, timestamp=NOW):
     return standard_webhooks.sign(secret, message_id="msg_1", timestamp=timestamp, body=body)
+
+
+class TestIdOf:
+    def test_is_the_same_for_the_same_body_and_for_no_other(self):
+        first, other = (standard_webhooks.id_of(sha256(body).digest()) for body in (BODY, b"{}"))
+
+        assert first == standard_webhooks.id_of(sha256(BODY).digest()) != other
+        assert standard_webhooks.is_id_of_a_body(first)
+
+    @pytest.mark.parametrize(
+        "other", ["", "msg_1", "w1", "msg_0198c0de-0000-7000-8000-000000000000", f"msg_{'A' * 64}"]
+    )
+    def test_other_ids_are_none_of_a_body(self, other):
+        assert not standard_webhooks.is_id_of_a_body(other)
 
 
 class TestVerify:

@@ -121,6 +121,7 @@ class Bot:
             instance_id=self.instance_id,
             webhook_id=f"msg_{new_id()}",
             sha256=hashlib.sha256(msgspec.json.encode(batch)).digest(),
+            named_by_body=True,
         )
         pending = Pending(
             proven=proven,

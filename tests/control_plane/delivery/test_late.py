@@ -72,6 +72,7 @@ async def told(bot: Bot, *, notice: str = "n1", by: Bot | None = None, **changes
         instance_id=speaker.instance_id,
         webhook_id=str(new_id()),
         sha256=b"",
+        named_by_body=True,
     )
     pending = Pending(
         proven=proven,

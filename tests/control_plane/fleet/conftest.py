@@ -274,6 +274,7 @@ class Fleet:
             instance_id=instance_id,
             webhook_id=str(new_id()),
             sha256=b"",
+            named_by_body=True,
         )
         done = asyncio.get_running_loop().create_future()
         await self._dispatcher.write(

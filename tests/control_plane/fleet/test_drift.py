@@ -177,6 +177,7 @@ async def write(dispatcher, fleet, agents) -> None:
             instance_id=instance_id,
             webhook_id=str(new_id()),
             sha256=b"",
+            named_by_body=True,
         )
         group.append(
             Pending(

@@ -1,6 +1,7 @@
 """Agents that sign what they post, and what the database then holds."""
 
 import asyncio
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -87,13 +88,15 @@ class Agent:
         )
 
     def pending(self, *events: Event, webhook_id: str | None = None, **more: Any) -> Pending:
-        """A verified batch that waits for its writer."""
+        """A verified batch that waits for its writer; its id is made of its body unless given."""
         batch = self.batch(*events, **more)
+        sha256 = hashlib.sha256(msgspec.json.encode(batch)).digest()
         proven = Proven(
             tenant_id=self.tenant_id,
             instance_id=self.instance_id,
-            webhook_id=webhook_id or str(new_id()),
-            sha256=msgspec.json.encode(batch),
+            webhook_id=webhook_id or standard_webhooks.id_of(sha256),
+            sha256=sha256,
+            named_by_body=webhook_id is None,
         )
         done = asyncio.get_running_loop().create_future()
         return Pending(proven=proven, batch=batch, received_at=self.clock.now(), done=done)
@@ -101,7 +104,7 @@ class Agent:
     def headers(self, body: bytes, *, webhook_id: str | None = None) -> dict[str, str]:
         return standard_webhooks.sign(
             self.secret,
-            message_id=webhook_id or str(new_id()),
+            message_id=webhook_id or standard_webhooks.id_of(hashlib.sha256(body).digest()),
             timestamp=int(self.clock.now().timestamp()),
             body=body,
         )

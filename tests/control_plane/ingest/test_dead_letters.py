@@ -35,6 +35,7 @@ async def post(bot: Bot, *events: Event) -> list[EventResult]:
         instance_id=bot.instance_id,
         webhook_id=f"msg_{new_id()}",
         sha256=b"0" * 32,
+        named_by_body=True,
     )
     batch = EventBatch(session_id=new_id(), events=list(events))
     return await bot.parts.commits.submit(proven, batch, bot.parts.house.clock.now())

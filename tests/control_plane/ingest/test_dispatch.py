@@ -8,12 +8,19 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from adapters.model import ConversationKey, Sender
 from control_plane.ingest.commit import GroupCommit
 from control_plane.ingest.dispatch import Dispatcher
 from control_plane.kit.errors import Conflict, Gone
 from control_plane.kit.ids import new_id
 from instance_agent.document import DocumentError
-from instance_agent.protocol import ChannelStatus, ConfigApplied, ConfigRejected, EventResult
+from instance_agent.protocol import (
+    ChannelStatus,
+    ConfigApplied,
+    ConfigRejected,
+    Event,
+    EventResult,
+)
 
 SUCCESSOR = """
 INSERT INTO agent_sessions (id, tenant_id, instance_id, generation, state, epoch, endpoint,
@@ -78,6 +85,62 @@ class TestGroup:
         assert tuple(kept) == ("connecting", None)
         messages = await superuser.fetch("SELECT tenant_id, segments->0->>'text' FROM messages")
         assert [tuple(row) for row in messages] == [(other.tenant_id, "own")]
+
+    @pytest.mark.parametrize("more", [False, True], ids=["alone", "with more to say"])
+    async def test_messages_of_a_group_keep_their_order_in_each_conversation(
+        self, agents, agent, dispatcher, kept, superuser: asyncpg.Connection, more: bool
+    ) -> None:
+        other = await agents.make()
+        room = ConversationKey(type="group", id="room")
+
+        def in_room(key: str, who: str, name: str) -> Event:
+            sender = Sender(id=who, name=name)
+            return agent.message(key, key, visitor=who, conversation=room, sender=sender)
+
+        await dispatcher.write(
+            [
+                agent.pending(in_room("r1", "a", "Ann"), agent.message("d1", "d1")),
+                other.pending(other.message("o1", "o1", visitor="z")),
+                agent.pending(in_room("r2", "b", "Bo"), in_room("r3", "a", "Anna")),
+                agent.pending(agent.message("d2", "d2")),
+                *([agent.pending(agent.beat())] if more else []),
+            ]
+        )
+
+        assert await kept.texts() == [
+            *[(1, "r1"), (2, "r2"), (3, "r3")],
+            *[(1, "d1"), (2, "d2")],
+            (1, "o1"),
+        ]
+        names = await superuser.fetch("SELECT name FROM contacts ORDER BY platform_id")
+        assert [row["name"] for row in names] == ["Anna", "Bo", "Lin", "Lin"]
+        told = await superuser.fetch(
+            "SELECT tenant_id, seq, data->>'message_id' AS id FROM stream"
+            " WHERE type = 'message.created' ORDER BY tenant_id, seq"
+        )
+        said = await superuser.fetch("SELECT id, segments->0->>'text' AS text FROM messages")
+        texts = {str(row["id"]): row["text"] for row in said}
+        mine = [texts[row["id"]] for row in told if row["tenant_id"] == agent.tenant_id]
+        assert mine == ["r1", "d1", "r2", "r3", "d2"]
+
+    async def test_what_was_there_before_keeps_nothing_new_from_being_stored(
+        self, agents, agent, dispatcher, kept
+    ) -> None:
+        other = await agents.make()
+        await dispatcher.write([agent.pending(agent.message("k1", "first"))])
+
+        results = (
+            await dispatcher.write(
+                [
+                    agent.pending(agent.message("k2", "second"), agent.message("k1", "first")),
+                    other.pending(other.message("k1", "theirs", visitor="b")),
+                    agent.pending(agent.message("k1", "not what it was")),
+                ]
+            )
+        )()
+
+        assert statuses(results) == [["stored", "duplicate"], ["stored"], ["conflict"]]
+        assert await kept.texts() == [(1, "theirs"), (1, "first"), (2, "second")]
 
     async def test_twins_in_two_batches_of_a_group_are_one(self, agent, dispatcher, kept) -> None:
         results = (
@@ -155,7 +218,13 @@ class TestCheckpoints:
 
         with pytest.raises(Gone):
             await dispatcher.write(
-                [agent.pending(agent.beat(), checkpoints={str(agent.channel_id): "cursor-1"})]
+                [
+                    agent.pending(
+                        agent.beat(),
+                        checkpoints={str(agent.channel_id): "cursor-1"},
+                        webhook_id="w1",
+                    )
+                ]
             )
 
         assert await superuser.fetchval("SELECT checkpoint FROM channels") is None

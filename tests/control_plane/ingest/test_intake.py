@@ -1,6 +1,7 @@
 """Signed events through the whole application."""
 
 import asyncio
+import hashlib
 from datetime import timedelta
 from uuid import UUID
 
@@ -148,6 +149,24 @@ class TestSameness:
         assert code(answer) == (409, "webhook_id_reused")
         assert await kept.count("messages") == 1
 
+    async def test_an_id_that_is_made_of_a_body_is_refused_with_another(self, agent, kept) -> None:
+        of_another = standard_webhooks.id_of(hashlib.sha256(b"another").digest())
+
+        answer = await agent.post(agent.message("k1"), webhook_id=of_another)
+
+        assert code(answer) == (409, "webhook_id_reused")
+        assert await kept.count("messages") == 0
+
+    async def test_only_an_id_that_may_come_with_another_body_is_remembered(
+        self, agent, kept
+    ) -> None:
+        await agent.post(agent.message("k1"))
+        await agent.post(agent.beat())
+        assert await kept.count("batches") == 0
+
+        await agent.post(agent.message("k2"), webhook_id="w1")
+        assert await kept.count("batches") == 1
+
     async def test_webhook_ids_of_two_agents_have_nothing_to_do_with_each_other(
         self, agents, agent
     ) -> None:
@@ -223,7 +242,7 @@ class TestSignature:
         answer = await agent.send(body, headers)
 
         assert code(answer) == (401, "invalid_signature")
-        assert await kept.count("batches") == 0
+        assert await kept.count("messages") == 0
 
     @pytest.mark.parametrize("off", [-TOLERANCE_S - 1, TOLERANCE_S + 1])
     async def test_a_signature_of_another_time_is_stale(self, agent, kept, off: int) -> None:
@@ -232,7 +251,7 @@ class TestSignature:
         headers = standard_webhooks.sign(agent.secret, message_id="w", timestamp=at, body=body)
 
         assert code(await agent.send(body, headers)) == (401, "invalid_signature")
-        assert await kept.count("batches") == 0
+        assert await kept.count("messages") == 0
 
     async def test_other_bytes_than_the_signed_ones_are_not_heard(self, agent) -> None:
         body = msgspec.json.encode(agent.batch(agent.message("k1")))
@@ -337,10 +356,10 @@ class TestBounds:
         assert code(await agent.send(b" " * (MAX_BATCH_BYTES + 1))) == (413, "batch_too_large")
 
     async def test_too_many_events(self, agent, kept) -> None:
-        events = [agent.beat() for _ in range(MAX_BATCH_EVENTS + 1)]
+        events = [agent.message(f"k{n}") for n in range(MAX_BATCH_EVENTS + 1)]
 
         assert code(await agent.post(*events)) == (400, "too_many_events")
-        assert await kept.count("batches") == 0
+        assert await kept.count("messages") == 0
 
     @pytest.mark.parametrize(
         "body",
