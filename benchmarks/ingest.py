@@ -47,10 +47,6 @@ INSERT INTO work (kind, key, tenant_id, due_at)
 SELECT 'turn', i.key, $1, now() FROM unnest($2::uuid[]) AS i (key)
 ON CONFLICT (kind, key) DO UPDATE SET version = work.version + 1
 """
-_BATCH = """
-INSERT INTO batches (instance_id, webhook_id, tenant_id, sha256, received_at)
-VALUES ($1, $2, $3, '\\x00', now())
-"""
 _COUNT = """
 INSERT INTO message_counts AS m (tenant_id, month, received) VALUES ($1, 200001, $2)
 ON CONFLICT (tenant_id, month) DO UPDATE SET received = m.received + excluded.received
@@ -205,7 +201,6 @@ async def _one(connection: asyncpg.Connection, agent: Agent, said_in: list[objec
     body = ['[{"type":"text","text":"Are you open on Sunday?"}]'] * len(ids)
     each = sorted(set(said_in), key=str)
     visitors = [f"v{n}" for n in range(len(each))]
-    await connection.execute(_BATCH, agent.instance_id, str(new_id()), agent.tenant_id)
     await connection.execute(_ROWS, agent.channel_id, agent.tenant_id, ids)
     await connection.execute(_CONTACTS, agent.tenant_id, agent.channel_id, visitors)
     await connection.execute(_CONVERSATIONS, each, [said_in.count(key) for key in each])

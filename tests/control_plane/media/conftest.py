@@ -91,13 +91,13 @@ def store(client: httpx2.AsyncClient, owner: Any) -> Store:
     return Store(client, owner)
 
 
-async def ask(agent: Agent, body: Any, **more: Any) -> httpx2.Response:
-    """An agent asks for room."""
+async def ask(agent: Agent, body: Any, *, webhook_id: str | None = None) -> httpx2.Response:
+    """An agent asks for room; unlike a batch, a request is not known again by its body."""
     raw = msgspec.json.encode(body)
     return await agent.client.post(
         f"/api/v1/instances/{agent.instance_id}/media",
         content=raw,
-        headers=agent.headers(raw, **more),
+        headers=agent.headers(raw, webhook_id=webhook_id or str(new_id())),
     )
 
 
