@@ -57,7 +57,7 @@ class Pending:
     done: asyncio.Future[list[EventResult]] = field(repr=False)
     arrivals: Arrivals = field(init=False, repr=False)
     plain: bool = field(init=False, repr=False)
-    """Nothing but messages in words, which one statement can store."""
+    """Nothing but messages in words under an id of their own, which one statement can store."""
 
     def __post_init__(self) -> None:
         self.arrivals = read(self.proven, self.batch, self.received_at)

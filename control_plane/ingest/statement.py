@@ -1,4 +1,4 @@
-"""The one statement that stores a group's messages; PostgreSQL keeps its plan.
+"""The one statement that stores a group's new messages; PostgreSQL keeps its plan.
 
 A round trip costs more than most of what is done in one. So everything is in one statement, whose
 parts hand rows to each other; rows of a part are locked in one order, and the parts in the order

@@ -1,4 +1,4 @@
-"""Writes the messages of a group of batches in one statement, and says what became of each."""
+"""Writes the messages of a group of batches, and says what became of each."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -99,9 +99,9 @@ def by_webhook_id(group: Sequence[Pending]) -> dict[tuple[UUID, str], Pending]:
     """The group's batches whose ids could come with another body; raises Conflict if two do."""
     found: dict[tuple[UUID, str], Pending] = {}
     for pending in group:
-        if pending.proven.named_by_body:
-            continue
         proven = pending.proven
+        if proven.named_by_body:
+            continue
         same = found.setdefault((proven.instance_id, proven.webhook_id), pending)
         if same.proven.sha256 != proven.sha256:
             raise reused()

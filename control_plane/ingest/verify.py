@@ -35,8 +35,11 @@ class Proven(Struct, frozen=True, kw_only=True):
     instance_id: UUID
     webhook_id: str
     sha256: bytes
-    named_by_body: bool = False
-    """The id is made of these bytes, so it cannot come with others: nobody need remember it."""
+
+    @property
+    def named_by_body(self) -> bool:
+        """The id is made of these bytes, so it cannot come with others: nobody need remember it."""
+        return self.webhook_id == id_of(self.sha256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +79,11 @@ class Verifier:
                 webhook_id = verify(known.secrets, headers, body, now=now)
         except SignatureError as error:
             raise Unauthorized("invalid_signature", str(error)) from None
-        sha256 = hashlib.sha256(body).digest()
         return Proven(
             tenant_id=known.tenant_id,
             instance_id=instance_id,
             webhook_id=webhook_id,
-            sha256=sha256,
-            named_by_body=webhook_id == id_of(sha256),
+            sha256=hashlib.sha256(body).digest(),
         )
 
     async def _load(self, instance_id: UUID, now: float) -> _Remembered:

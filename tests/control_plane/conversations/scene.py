@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from adapters.model import ConversationKey, Sender, Text
+from adapters.standard_webhooks import id_of
 from control_plane.conversations import service as conversations
 from control_plane.conversations.service import Author
 from control_plane.db import leases
@@ -116,12 +117,12 @@ class Bot:
         now = self.parts.house.clock.now()
         events = [self._event(text, key) for text in texts]
         batch = EventBatch(session_id=new_id(), events=events)
+        sha256 = hashlib.sha256(msgspec.json.encode(batch)).digest()
         proven = Proven(
             tenant_id=self.tenant_id,
             instance_id=self.instance_id,
-            webhook_id=f"msg_{new_id()}",
-            sha256=hashlib.sha256(msgspec.json.encode(batch)).digest(),
-            named_by_body=True,
+            webhook_id=id_of(sha256),
+            sha256=sha256,
         )
         pending = Pending(
             proven=proven,

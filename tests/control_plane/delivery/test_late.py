@@ -12,6 +12,7 @@ import pytest
 from starlette.responses import Response
 
 from adapters.model import ConversationKey
+from adapters.standard_webhooks import id_of
 from control_plane.delivery.late import TOLD_WITHIN
 from control_plane.ingest.commit import Pending
 from control_plane.ingest.dispatch import Dispatcher
@@ -70,9 +71,8 @@ async def told(bot: Bot, *, notice: str = "n1", by: Bot | None = None, **changes
     proven = Proven(
         tenant_id=speaker.tenant_id,
         instance_id=speaker.instance_id,
-        webhook_id=str(new_id()),
+        webhook_id=id_of(b""),
         sha256=b"",
-        named_by_body=True,
     )
     pending = Pending(
         proven=proven,

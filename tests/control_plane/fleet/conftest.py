@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from adapters.standard_webhooks import id_of
 from control_plane.db import leases
 from control_plane.db.leases import Lease
 from control_plane.fleet.provision.base import InstanceSpec, Provisioner
@@ -272,9 +273,8 @@ class Fleet:
         proven = Proven(
             tenant_id=self.owner.tenant_id,
             instance_id=instance_id,
-            webhook_id=str(new_id()),
+            webhook_id=id_of(b""),
             sha256=b"",
-            named_by_body=True,
         )
         done = asyncio.get_running_loop().create_future()
         await self._dispatcher.write(

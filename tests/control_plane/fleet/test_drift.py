@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from adapters import standard_webhooks
+from adapters.standard_webhooks import id_of
 from control_plane.ingest.commit import Pending
 from control_plane.ingest.dispatch import Dispatcher
 from control_plane.ingest.verify import Proven
@@ -175,9 +176,8 @@ async def write(dispatcher, fleet, agents) -> None:
         proven = Proven(
             tenant_id=fleet.owner.tenant_id,
             instance_id=instance_id,
-            webhook_id=str(new_id()),
+            webhook_id=id_of(b""),
             sha256=b"",
-            named_by_body=True,
         )
         group.append(
             Pending(

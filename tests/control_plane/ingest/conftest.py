@@ -96,7 +96,6 @@ class Agent:
             instance_id=self.instance_id,
             webhook_id=webhook_id or standard_webhooks.id_of(sha256),
             sha256=sha256,
-            named_by_body=webhook_id is None,
         )
         done = asyncio.get_running_loop().create_future()
         return Pending(proven=proven, batch=batch, received_at=self.clock.now(), done=done)

@@ -11,6 +11,7 @@ import httpx2
 import msgspec
 import pytest
 
+from adapters.standard_webhooks import id_of
 from control_plane.access.permissions import Role
 from control_plane.channels import callbacks
 from control_plane.ingest import rejected
@@ -33,9 +34,8 @@ async def post(bot: Bot, *events: Event) -> list[EventResult]:
     proven = Proven(
         tenant_id=bot.tenant_id,
         instance_id=bot.instance_id,
-        webhook_id=f"msg_{new_id()}",
+        webhook_id=id_of(b"0" * 32),
         sha256=b"0" * 32,
-        named_by_body=True,
     )
     batch = EventBatch(session_id=new_id(), events=list(events))
     return await bot.parts.commits.submit(proven, batch, bot.parts.house.clock.now())
