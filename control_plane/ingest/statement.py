@@ -146,8 +146,8 @@ _ALONE = _STORE.format(
 )
 # A group of nothing but messages without media, whole, as a transaction of its own. $2 is the
 # tenants for whom it speaks, $3 to $5 how many messages of each tenant came in which month. It
-# refuses itself where it alone would not do: unless all arrivals are new, when somebody comes near
-# or over a quota, and when a tenant has no stream.
+# refuses itself where it alone would not do: unless all arrivals are new, when somebody's quota is
+# to be looked at, and when a tenant has no stream.
 STORE_ALONE = f"""
 WITH speaking AS MATERIALIZED ({SPEAKING.format(tenants="$2")}), {_ALONE}, arrived AS (
     SELECT * FROM unnest($3::uuid[], $4::integer[], $5::bigint[]) AS a (tenant_id, month, n)
@@ -158,6 +158,6 @@ WITH speaking AS MATERIALIZED ({SPEAKING.format(tenants="$2")}), {_ALONE}, arriv
 ), {APPENDING}
 SELECT (SELECT count(*) FROM turn) AS turns, (SELECT count(*) FROM called) AS called,
     (SELECT count(before) FROM heads) AS heads,
-    CASE WHEN EXISTS (SELECT FROM level) OR EXISTS (SELECT FROM heads WHERE before IS NULL)
+    CASE WHEN EXISTS (SELECT FROM counted WHERE look) OR EXISTS (SELECT FROM heads WHERE before IS NULL)
     THEN refuse() END
 """  # noqa: S608 - our own constants

@@ -86,6 +86,7 @@ async def _tell_tenants(
         if not page:
             return
         await enter(session, Scope(tenants=tuple(page), identity=actor.identity_id, operator=True))
+        await quota.limits_change(session, page, now=now)
         for tenant_id, entries in await quota.moved(
             session, page, before=quotas, after=plan.quotas, now=now
         ):

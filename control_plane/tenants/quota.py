@@ -7,8 +7,9 @@ the counters of messages just before the stream heads.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -46,32 +47,38 @@ SELECT t.id AS tenant_id, t.quota_overrides,
 FROM tenants AS t WHERE t.id = ANY ($1::uuid[]) ORDER BY t.id
 """
 _COUNTED = ("instances", "channels", "members", "messages_month", "storage_bytes")
-# Counts what stands in `arrived (tenant_id, month, n)`, as parts of one statement: `level` is who
-# came near or over the quota by it. Joined in full, or the planner might compare all with all;
-# `OFFSET 0` has each limit looked up once, and not once for each time that it is spoken of.
-COUNTING = f"""
+# Counts what stands in `arrived (tenant_id, month, n)`, as a part of one statement. Limits are not
+# looked up for each message: a count knows from where on its quota is looked at again.
+COUNTING = """
 counted AS (
     INSERT INTO message_counts AS m (tenant_id, month, received)
     SELECT tenant_id, month, n FROM arrived ORDER BY tenant_id, month
     ON CONFLICT (tenant_id, month) DO UPDATE SET received = m.received + excluded.received
-    RETURNING tenant_id, month, received
-), level AS (
-    SELECT tenant_id, received, "limit" FROM (
-        SELECT *, received - n AS earlier, (
-            SELECT coalesce(t.quota_overrides->>'messages_month', p.quotas->>'messages_month')
-            FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = tenant_id
-        )::bigint AS "limit" FROM counted FULL JOIN arrived USING (tenant_id, month) OFFSET 0
-    ) AS l
-    WHERE earlier < "limit" * {NEAR} AND received >= "limit" * {NEAR}
-       OR earlier <= "limit" AND received > "limit"
+    RETURNING tenant_id, month, received, received >= look_at AS look
 )
-"""  # noqa: S608 - our own constant
+"""
 _COUNT = f"""
 WITH arrived AS (
     SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[]) AS a (tenant_id, month, n)
 ), {COUNTING}
-SELECT * FROM level
+SELECT tenant_id, month, received FROM counted WHERE look
 """  # noqa: S608 - our own constant
+# Behind the lock of the counts: who changes a limit has them looked at again (`_LOOK_AGAIN`).
+_MESSAGES = """
+SELECT t.id, ((p.quotas || t.quota_overrides)->>'messages_month')::bigint
+FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = ANY ($1::uuid[])
+"""
+_LOOK_AT = """
+UPDATE message_counts AS m SET look_at = i.look_at
+FROM unnest($1::uuid[], $2::integer[], $3::bigint[]) AS i (tenant_id, month, look_at)
+WHERE m.tenant_id = i.tenant_id AND m.month = i.month
+"""
+# A count that somebody begins at this moment waits for us, or we for it.
+_LOOK_AGAIN = """
+INSERT INTO message_counts (tenant_id, month, received)
+SELECT id, $2, 0 FROM unnest($1::uuid[]) AS i (id) ORDER BY id
+ON CONFLICT (tenant_id, month) DO UPDATE SET look_at = 0
+"""
 _EGRESS = """
 SELECT (p.quotas || t.quota_overrides)->'egress_allow'
 FROM tenants AS t JOIN plans AS p ON p.name = t.plan WHERE t.id = $1
@@ -106,6 +113,16 @@ class Level:
         if self.used > self.limit:
             return State.OVER
         return State.NEAR if self.used >= self.limit * NEAR else State.OK
+
+    @property
+    def next_at(self) -> int | None:
+        """The use with which the state is another one, if more can change it."""
+        match self.state:
+            case State.OK:
+                return math.ceil(self.limit * NEAR)
+            case State.NEAR:
+                return self.limit + 1
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,15 +216,29 @@ async def count_messages(
         [month for (_, month), _ in ordered],
         [count for _, count in ordered],
     )
-    return crossings(rows)
+    return await _look(session, rows, counts) if rows else []
 
 
-def crossings(rows: Iterable[Sequence[Any]]) -> list[tuple[UUID, Entry]]:
-    """What the streams say of those whom counting has found."""
-    return [
-        (tenant_id, _entry(Level(name="messages_month", used=received, limit=limit)))
-        for tenant_id, received, limit in rows
-    ]
+async def _look(
+    session: Session, rows: Sequence[Sequence[Any]], counts: Mapping[tuple[UUID, int], int]
+) -> list[tuple[UUID, Entry]]:
+    """Who came near or over the quota by the last `counts`, and from where on to look again."""
+    connection = await driver(session)
+    limits = dict(await connection.fetch(_MESSAGES, [tenant_id for tenant_id, *_ in rows]))
+    found, looked = [], []
+    for tenant_id, month, received in rows:
+        level = Level(name="messages_month", used=received, limit=limits[tenant_id])
+        before = replace(level, used=received - counts[tenant_id, month])
+        if level.state != before.state:
+            found.append((tenant_id, _entry(level)))
+        looked.append((tenant_id, month, level.next_at))
+    await connection.execute(_LOOK_AT, *map(list, zip(*looked, strict=True)))
+    return found
+
+
+async def limits_change(session: Session, tenant_ids: Sequence[UUID], *, now: datetime) -> None:
+    """This month's messages of these tenants, whose rows are locked, are looked at with the next."""
+    await (await driver(session)).execute(_LOOK_AGAIN, list(tenant_ids), month_of(now))
 
 
 async def over_messages(session: Session, tenant_id: UUID, *, now: datetime) -> bool:

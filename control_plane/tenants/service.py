@@ -190,6 +190,7 @@ async def change_plan(
         tenant.quota_overrides = body.quota_overrides.model_dump(exclude_none=True)
     session.add(tenant)
     await session.flush()
+    await quota.limits_change(session, [tenant_id], now=now)
     entries = await quota.crossed(session, standing, now=now)
     # What its pods may use has perhaps changed.
     await leases.call_tenant(session, "instance", tenant_id)

@@ -1,6 +1,7 @@
 """Plans and quotas: what is refused, what is told, and what customers never notice."""
 
 import asyncio
+import itertools
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -9,12 +10,12 @@ import pytest
 from control_plane.access.permissions import Role
 from control_plane.db.session import Database, Scope, driver
 from control_plane.kit.ids import new_id
-from control_plane.tenants import plans
+from control_plane.tenants import plans, quota
 from control_plane.tenants.quota import COUNTING, Level, month_of
 from control_plane.turns import worker as turns
 from control_plane.turns.worker import Turns
 from tests.conftest import People, Person
-from tests.control_plane.conversations.scene import Worker, make_bot
+from tests.control_plane.conversations.scene import Worker, make_bot, until_blocked
 
 PLAN = {
     "instances": 2,
@@ -29,7 +30,7 @@ PLAN = {
 }
 _COUNTING_PLAN = f"""
 EXPLAIN WITH arrived AS (SELECT $1::uuid AS tenant_id, 202611 AS month, 1 AS n), {COUNTING}
-SELECT * FROM level
+SELECT * FROM counted
 """  # noqa: S608 - our own constant
 
 
@@ -72,6 +73,14 @@ class TestLevel:
         self, used: int, limit: int, state: str
     ) -> None:
         assert Level(name="x", used=used, limit=limit).state == state
+
+    @pytest.mark.parametrize("limit", [0, 1, 2, 5, 10, 33, 10_000])
+    def test_knows_with_which_use_it_is_another(self, limit: int) -> None:
+        levels = [Level(name="x", used=used, limit=limit) for used in range(limit + 2)]
+        changes = [b.used for a, b in itertools.pairwise(levels) if a.state != b.state]
+
+        for level in levels:
+            assert level.next_at == next((c for c in changes if c > level.used), None)
 
     def test_counts_by_calendar_month(self) -> None:
         assert month_of(datetime(2026, 12, 31, 23, 59, tzinfo=UTC)) == 202612
@@ -241,12 +250,79 @@ class TestMessages:
         assert (await level(viewer, "messages_month"))[0] == 1
 
 
+    async def test_are_held_against_the_limit_that_a_tenant_has_by_then(
+        self, parts, people: People, superuser
+    ) -> None:
+        bot = await make_bot(parts, await people.owner())
+        await allow(people, bot.owner, messages_month=100)
+        await bot.hears("a", "b", "c")
+        await allow(people, bot.owner, messages_month=5)
+        assert await told(superuser) == []
+
+        await bot.hears("d")
+        await bot.hears("e", "f")
+        await allow(people, bot.owner, messages_month=9)
+        await bot.hears("g")
+        await bot.hears("h")
+
+        states = [state for quota, state in await told(superuser) if quota == "messages_month"]
+        assert states == ["near", "over", "ok", "near"]
+
+    async def test_are_held_against_the_plan_as_it_is_by_then(
+        self, parts, people: People, superuser
+    ) -> None:
+        bot, operator = await make_bot(parts, await people.owner()), await people.operator()
+        await operator.post("/plans", {"name": "tiny", "quotas": PLAN | {"instances": 9}})
+        await operator.patch(f"/tenants/{bot.tenant_id}", {"plan": "tiny"})
+        await bot.hears("a", "b", "c")
+        await operator.patch("/plans/tiny", {"quotas": {"messages_month": 5}})
+
+        await bot.hears("d")
+
+        assert ("messages_month", "near") in await told(superuser)
+
+    async def test_are_looked_at_again_when_a_month_begins_while_the_limit_changes(
+        self, parts, people: People, superuser
+    ) -> None:
+        bot = await make_bot(parts, await people.owner())
+        month = month_of(parts.house.clock.now())
+        await allow(people, bot.owner, messages_month=100)
+        await superuser.execute("DELETE FROM message_counts")
+        async with parts.house.database.session(Scope(tenants=(bot.tenant_id,))) as session:
+            await quota.count_messages(session, {(bot.tenant_id, month): 3})
+            lowered = asyncio.create_task(allow(people, bot.owner, messages_month=5))
+            await until_blocked(superuser)
+        await lowered
+
+        await bot.hears("d")
+
+        assert await told(superuser) == [("messages_month", "near")]
+
+
 class TestCounting:
-    async def test_looks_each_limit_up_once(self, database: Database) -> None:
+    async def test_looks_no_limit_up(self, database: Database) -> None:
         """Every message that comes in pays for it."""
         async with database.plain() as session:
             plan = await (await driver(session)).fetch(_COUNTING_PLAN, new_id())
-        assert sum("on plans" in line for (line,) in plan) == 1
+        assert not [line for (line,) in plan if "plans" in line or "tenants" in line]
+
+    async def test_holds_few_counts_against_their_limit(
+        self, parts, people: People, monkeypatch
+    ) -> None:
+        bot = await make_bot(parts, await people.owner())
+        await allow(people, bot.owner, messages_month=10)
+        seen = []
+        look = quota._look
+
+        async def counted(session, rows, counts):
+            seen.extend(received for _, _, received in rows)
+            return await look(session, rows, counts)
+
+        monkeypatch.setattr(quota, "_look", counted)
+        for number in range(14):
+            await bot.hears(f"Number {number}")
+
+        assert seen == [1, 8, 11]
 
 
 class TestQuota:
