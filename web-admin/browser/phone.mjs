@@ -18,6 +18,7 @@ export async function phone(there) {
         faults.push(...(await lookThrough(page, there, plainPages)))
         await signIn(page, there.address, there.firstRun.demo)
         faults.push(...(await inbox(page, there)))
+        await alerted(page, there)
         faults.push(...(await lookThrough(page, there, [...noticePages, ...(await memberPages(page, there.address))])))
       })
       await onPhone(locale, async (page) => {
@@ -59,6 +60,17 @@ async function inbox(page, { address }) {
   await page.waitForSelector('.list .row')
   assert.ok(await page.locator('.thread').isHidden(), 'the thread stands beside the list')
   return faults
+}
+
+/** The navigation has no room for the switch; it is on one's own page. */
+async function alerted(page, { address }) {
+  await page.goto(address('/app/account'))
+  const choice = page.locator('main .alerts input')
+  for (const isOn of [true, false]) {
+    await choice.tap()
+    assert.equal(await choice.isChecked(), isOn)
+    assert.equal(await page.evaluate(() => localStorage.getItem('botyard.alerts')), isOn ? 'on' : 'off')
+  }
 }
 
 async function lookThrough(page, { address }, pages) {
