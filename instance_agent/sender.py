@@ -160,7 +160,8 @@ def settled(entry: Entry, attempt: int, *, resend_safe_s: float, now: float) -> 
     """What a journalled part must answer, or None when it may be tried (again)."""
     if entry.outcome is not None and (attempt <= entry.attempt or entry.state == "sent"):
         return entry.outcome
-    if entry.state == "failed" or now - entry.tried_at < resend_safe_s:
+    # The clock may have been set meanwhile, either way.
+    if entry.state == "failed" or abs(now - entry.tried_at) < resend_safe_s:
         return None
     return entry.outcome or UNKNOWN
 

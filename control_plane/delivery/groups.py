@@ -92,6 +92,10 @@ SELECT o.conversation_id, EXISTS (
       AND n.id <> o.delivery_id AND n.state IN ('queued', 'sending')) AS more
 FROM ours AS o
 """
+_AGE = """
+SELECT now() - min(coalesce(began_at, started_at)) FROM attempts
+WHERE delivery_id = $1 AND number > $2
+"""
 _LOCK = "SELECT 1 FROM deliveries WHERE id = $1 FOR UPDATE"
 _TAKEN = "SELECT owner IN ('human', 'closed') FROM conversations WHERE id = $1"
 
@@ -107,7 +111,6 @@ class Attempt:
     delivery: Any
     attempt_id: UUID
     number: int
-    first_at: datetime
     doubt: bool
     agent: AgentAddress
     room: int | None = None
@@ -152,7 +155,6 @@ async def begin(
             delivery=row,
             attempt_id=new_id(),
             number=1,
-            first_at=now,
             doubt=False,
             agent=addresses[row["session_id"]],
             fresh=True,
@@ -242,9 +244,7 @@ async def end(
             outcome.attempt.delivery,
             outcome.parts,
             number=outcome.attempt.number,
-            first_at=outcome.attempt.first_at,
             doubt=outcome.attempt.doubt,
-            now=now,
         )
         for outcome in outcomes
     ]
@@ -293,23 +293,30 @@ async def judged(
     parts: Sequence[PartOutcome],
     *,
     number: int,
-    first_at: datetime,
     doubt: bool,
-    now: datetime,
 ) -> Verdict:
     """What the outcome of attempt `number` means for its delivery, whoever owns it by now."""
     kind = registry.kind(delivery["channel_kind"])
     safe_s = min(kind.resend_safe(delivery["key_type"]), 1e9)
+    is_known = outcome_of(parts) != "unknown" and not doubt
     verdict = judge(
         parts,
         attempt=number - delivery["resent_from"],
-        age=now - first_at,
+        age=timedelta(0) if is_known else await _age(session, delivery),
         resend_safe=timedelta(seconds=safe_s),
         doubt=doubt,
     )
     if verdict.state == DeliveryState.QUEUED and await _taken(session, delivery):
         return _withheld(verdict)
     return verdict
+
+
+async def _age(session: Session, delivery: Any) -> timedelta:
+    """Since the first attempt behind a person's last decision, by the clock that all share."""
+    found: timedelta = await (await driver(session)).fetchval(
+        _AGE, delivery["id"], delivery["resent_from"]
+    )
+    return found
 
 
 async def untouched(session: Session, delivery: Any) -> Verdict:

@@ -95,7 +95,7 @@ WHERE d.conversation_id = $1 AND d.state IN ('queued', 'sending')
 ORDER BY d.number LIMIT 1 FOR UPDATE OF d
 """
 _ATTEMPTS = """
-SELECT id, number, journal_id, started_at, outcome FROM attempts
+SELECT id, number, journal_id, outcome FROM attempts
 WHERE delivery_id = $1 ORDER BY number
 """
 _BEGIN = """
@@ -298,7 +298,6 @@ class Lanes:
         past = await connection.fetch(_ATTEMPTS, head["id"])
         # What went before a person's decision is settled.
         counts = [row for row in past if row["number"] > head["resent_from"]]
-        first_at = counts[0]["started_at"] if counts else now
         doubt = any(each["outcome"] == "unknown" for each in counts)
         if head["state"] == DeliveryState.SENDING:
             last = past[-1]
@@ -307,13 +306,12 @@ class Lanes:
                     delivery=head,
                     attempt_id=last["id"],
                     number=last["number"],
-                    first_at=first_at,
                     doubt=doubt,
                     agent=agent,
                     room=room,
                 )
             lost = [PartOutcome(outcome="unknown", detail="the agent's journal is gone")]
-            return await self._record(session, lease, head, last, lost, first_at, doubt)
+            return await self._record(session, lease, head, last, lost, doubt)
         attempt_id, number = new_id(), len(past) + 1
         counted = pace.counted(registry.kind(head["channel_kind"]))
         await connection.execute(
@@ -332,7 +330,6 @@ class Lanes:
             delivery=head,
             attempt_id=attempt_id,
             number=number,
-            first_at=first_at,
             doubt=doubt,
             agent=agent,
             room=room,
@@ -406,7 +403,6 @@ class Lanes:
         delivery: Any,
         attempt: Any,
         parts: Sequence[PartOutcome],
-        first_at: datetime,
         doubt: bool,
     ) -> timedelta:
         now = self._clock.now()
@@ -415,9 +411,7 @@ class Lanes:
             delivery,
             parts,
             number=attempt["number"],
-            first_at=first_at,
             doubt=doubt,
-            now=now,
         )
         body = msgspec.json.encode(parts).decode()
         await (await driver(session)).execute(

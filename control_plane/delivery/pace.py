@@ -21,17 +21,23 @@ _HEARD = """
 SELECT c.key_type, least(m.occurred_at, m.created_at) AS heard_at FROM conversations AS c
 LEFT JOIN messages AS m ON m.conversation_id = c.id AND m.number = c.heard_number WHERE c.id = $1
 """
-# What was not tried has cost nothing; an attempt that is still open counts as one.
+# What was not tried has cost nothing; an attempt that is still open counts as one. How long ago
+# it began is told by the database's clock: what workers' clocks say of each other's attempts only
+# bounds what is read.
 _TRIED = """
-SELECT i.conversation_id, a.started_at, a.parts FROM unnest($1::uuid[]) AS i (conversation_id)
+SELECT i.conversation_id, now() - a.at AS ago, a.parts
+FROM unnest($1::uuid[]) AS i (conversation_id)
 CROSS JOIN LATERAL (
-    SELECT started_at, greatest(1, (
+    SELECT coalesce(began_at, started_at) AS at, greatest(1, (
         SELECT count(*) FROM jsonb_array_elements(parts) AS part
         WHERE part ->> 'error_class' IS DISTINCT FROM 'not_tried')) AS parts
     FROM attempts WHERE paced_conversation_id = i.conversation_id AND started_at > $2
-    ORDER BY started_at DESC LIMIT $3
+      AND coalesce(began_at, started_at) > now() - $3::interval
+    ORDER BY at DESC LIMIT $4
 ) AS a
 """
+# By how much workers' clocks may differ.
+_ASTRAY = timedelta(hours=1)
 
 
 # Parts that reached the contact, or may have: what was refused costs nothing, and what an earlier
@@ -99,8 +105,11 @@ async def pauses(
     longest = timedelta(seconds=max(pace.within_s for pace in kind.paces))
     most = max(pace.most for pace in kind.paces)
     tried: dict[UUID, list[tuple[datetime, int]]] = defaultdict(list)
-    for row in await (await driver(session)).fetch(_TRIED, conversation_ids, now - longest, most):
-        tried[row["conversation_id"]].append((row["started_at"], row["parts"]))
+    rows = await (await driver(session)).fetch(
+        _TRIED, conversation_ids, now - longest - _ASTRAY, longest, most
+    )
+    for row in rows:
+        tried[row["conversation_id"]].append((now - row["ago"], row["parts"]))
     waits = {chat: until_room(rows, kind.paces, now=now) for chat, rows in tried.items()}
     return {chat: wait for chat, wait in waits.items() if wait}
 

@@ -158,6 +158,6 @@ WITH speaking AS MATERIALIZED ({SPEAKING.format(tenants="$2")}), {_ALONE}, arriv
 ), {APPENDING}
 SELECT (SELECT count(*) FROM turn) AS turns, (SELECT count(*) FROM called) AS called,
     (SELECT count(before) FROM heads) AS heads,
-    CASE WHEN EXISTS (SELECT FROM counted WHERE look) OR EXISTS (SELECT FROM heads WHERE before IS NULL)
-    THEN refuse() END
+    CASE WHEN EXISTS (SELECT FROM counted WHERE look)
+        OR EXISTS (SELECT FROM heads WHERE before IS NULL) THEN refuse() END
 """  # noqa: S608 - our own constants

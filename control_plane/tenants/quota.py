@@ -237,7 +237,10 @@ async def _look(
 
 
 async def limits_change(session: Session, tenant_ids: Sequence[UUID], *, now: datetime) -> None:
-    """This month's messages of these tenants, whose rows are locked, are looked at with the next."""
+    """The tenants' messages of this month are held against their quota with the next.
+
+    Their rows are locked, or their plan's.
+    """
     await (await driver(session)).execute(_LOOK_AGAIN, list(tenant_ids), month_of(now))
 
 

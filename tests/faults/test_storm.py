@@ -123,6 +123,8 @@ class TestStorm:
             print(f"STORM_SEED={seed}", f"{storm.faults} faults", *storm.timeline, sep="\n")
 
         print(dict(sorted((found.counts + colleague.counts).items())))
+        # All of it: an assertion shows the beginning only.
+        print(*found.wrong, sep="\n")
         assert found.wrong == []
         assert house.wecom.silenced == []
         assert found.counts["bot's sent"] > 0

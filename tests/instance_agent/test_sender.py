@@ -184,10 +184,16 @@ class TestSettled:
         entry = Entry(state=state, attempt=2, tried_at=1000, outcome=outcome)
         assert settled(entry, attempt, resend_safe_s=60, now=1000 + age) == known
 
+    @pytest.mark.parametrize("now", [400, 1000, 1600])
     @pytest.mark.parametrize("attempt", [1, 2])
-    def test_a_platform_without_keys_is_never_sent_to_twice(self, attempt):
+    def test_a_platform_without_keys_is_never_sent_to_twice(self, attempt, now):
+        """Nor when the clock was set back."""
         entry = Entry(state="trying", attempt=1, tried_at=1000, outcome=None)
-        assert settled(entry, attempt, resend_safe_s=0, now=1000) == UNKNOWN
+        assert settled(entry, attempt, resend_safe_s=0, now=now) == UNKNOWN
+
+    def test_a_clock_that_was_set_back_far_says_nothing_of_what_the_platform_knows(self):
+        entry = Entry(state="trying", attempt=1, tried_at=1000, outcome=None)
+        assert settled(entry, 1, resend_safe_s=60, now=400) == UNKNOWN
 
 
 class TestSend:

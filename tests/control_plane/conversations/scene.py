@@ -29,7 +29,10 @@ from instance_agent.protocol import BootstrapRequest, Event, EventBatch, Message
 
 PATIENCE_S = 20.0
 """Longest wait for something that must happen."""
-_SOONER = "UPDATE deliveries SET due_at = due_at - $1::interval"
+_SOONER = (
+    "UPDATE deliveries SET due_at = due_at - $1::interval",
+    "UPDATE attempts SET began_at = began_at - $1::interval",
+)
 
 LEASE = timedelta(hours=1)
 BOT = Author(kind="bot", id=None, name="Bot")
@@ -110,7 +113,8 @@ class Bot:
         """So much time passes, on our clock and on the database's."""
         self.parts.house.clock.advance(pause)
         async with self.database.plain(self.scope) as session:
-            await (await driver(session)).execute(_SOONER, pause)
+            for statement in _SOONER:
+                await (await driver(session)).execute(statement, pause)
 
     async def hears(self, *texts: str, key: str = "lin") -> UUID:
         """A customer writes these, in one batch from the agent; the conversation."""

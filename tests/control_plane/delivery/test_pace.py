@@ -76,16 +76,38 @@ class TestLane:
         conversation = await bot.hears("你好")
         await bot.says(conversation, *"一二三四")
 
-        assert await worker.once() == 60 * SECOND
+        assert 50 * SECOND < await worker.once() <= 60 * SECOND
         assert agent.platform == ["一", "二"]
         assert (await states(superuser))[2:] == [("queued", "paced", 0), ("queued", None, 0)]
         await bot.later(60 * SECOND)
-        assert await worker.again(conversation) == 3540 * SECOND
+        assert 3530 * SECOND < await worker.again(conversation) <= 3540 * SECOND
         assert agent.platform == ["一", "二", "三"]
         await bot.later(timedelta(hours=1))
         await worker.again(conversation)
 
         assert agent.platform == ["一", "二", "三", "四"]
+
+    @pytest.mark.parametrize("ahead", [timedelta(minutes=-10), timedelta(minutes=10)])
+    async def test_holds_it_back_whatever_the_clock_of_a_worker_says(
+        self,
+        bot: Bot,
+        agent: StandIn,
+        worker: Worker,
+        monkeypatch: pytest.MonkeyPatch,
+        ahead: timedelta,
+    ) -> None:
+        kind = replace(registry.kind("webchat"), paces=(Pace(1, 60),))
+        monkeypatch.setitem(registry._KINDS, "webchat", kind)
+        conversation = await bot.hears("你好")
+        await bot.says(conversation, "一")
+        await worker.all()
+        bot.parts.house.clock.advance(ahead)
+
+        await bot.says(conversation, "二")
+        pause = await worker.once()
+
+        assert 50 * SECOND < pause <= 60 * SECOND
+        assert agent.platform == ["一"]
 
     async def test_counts_no_other_chat(
         self, bot: Bot, agent: StandIn, worker: Worker, monkeypatch: pytest.MonkeyPatch

@@ -249,7 +249,6 @@ class TestMessages:
         viewer = await people.member(bot.tenant_id, Role.VIEWER)
         assert (await level(viewer, "messages_month"))[0] == 1
 
-
     async def test_are_held_against_the_limit_that_a_tenant_has_by_then(
         self, parts, people: People, superuser
     ) -> None:
