@@ -38,12 +38,7 @@ async def attempts(superuser: asyncpg.Connection) -> list[tuple[int, str | None]
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """The platform recognises no repeated send."""
-    _recognises_for(monkeypatch, 0.0)
-
-
-def _recognises_for(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """The platform recognises a repeated send for so long."""
-    kind = replace(registry.kind("webchat"), resend_safe_s=seconds)
+    kind = replace(registry.kind("webchat"), resend_safe_s=0.0)
     monkeypatch.setitem(registry._KINDS, "webchat", kind)
 
 
@@ -375,50 +370,6 @@ class TestOpenAttempt:
             ("sent", None, 1),
         ]
         assert agent.platform == ["一", "二"]
-
-    @pytest.mark.parametrize("resend_safe_s", [0.0, 300.0])
-    async def test_is_not_sent_again_by_a_worker_whose_clock_is_behind(
-        self,
-        bot: Bot,
-        agent: StandIn,
-        worker: Worker,
-        superuser: asyncpg.Connection,
-        monkeypatch: pytest.MonkeyPatch,
-        resend_safe_s: float,
-    ) -> None:
-        _recognises_for(monkeypatch, resend_safe_s)
-        conversation = await bot.hears("你好")
-        await bot.says(conversation, "一", "二")
-        agent.then(agent.cut_after)
-        await worker.once()
-        agent.forget()
-        await bot.attach(agent.url, agent.journal_id)
-        await bot.later(timedelta(seconds=resend_safe_s))
-        bot.parts.house.clock.advance(timedelta(minutes=-10))
-
-        await worker.again(conversation)
-        await worker.all()
-
-        assert agent.platform == ["一", "二"]
-        assert (await states(superuser))[0] == ("unconfirmed", "unknown_outcome", 1)
-
-    async def test_is_sent_again_in_time_by_a_worker_whose_clock_is_ahead(
-        self, bot: Bot, agent: StandIn, worker: Worker, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        _recognises_for(monkeypatch, 300.0)
-        conversation = await bot.hears("你好")
-        await bot.says(conversation, "一")
-        agent.then(agent.cut_before)
-        await worker.once()
-        agent.forget()
-        await bot.attach(agent.url, agent.journal_id)
-        bot.parts.house.clock.advance(timedelta(minutes=10))
-
-        await worker.again(conversation)
-        await bot.later(timedelta(minutes=1))
-        await worker.again(conversation)
-
-        assert agent.platform == ["一"]
 
     async def test_named_to_an_agent_that_lost_its_journal_is_refused_and_left_open(
         self, bot: Bot, agent: StandIn, worker: Worker, superuser: asyncpg.Connection

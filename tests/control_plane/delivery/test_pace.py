@@ -87,28 +87,6 @@ class TestLane:
 
         assert agent.platform == ["一", "二", "三", "四"]
 
-    @pytest.mark.parametrize("ahead", [timedelta(minutes=-10), timedelta(minutes=10)])
-    async def test_holds_it_back_whatever_the_clock_of_a_worker_says(
-        self,
-        bot: Bot,
-        agent: StandIn,
-        worker: Worker,
-        monkeypatch: pytest.MonkeyPatch,
-        ahead: timedelta,
-    ) -> None:
-        kind = replace(registry.kind("webchat"), paces=(Pace(1, 60),))
-        monkeypatch.setitem(registry._KINDS, "webchat", kind)
-        conversation = await bot.hears("你好")
-        await bot.says(conversation, "一")
-        await worker.all()
-        bot.parts.house.clock.advance(ahead)
-
-        await bot.says(conversation, "二")
-        pause = await worker.once()
-
-        assert 50 * SECOND < pause <= 60 * SECOND
-        assert agent.platform == ["一"]
-
     async def test_counts_no_other_chat(
         self, bot: Bot, agent: StandIn, worker: Worker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
