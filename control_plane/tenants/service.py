@@ -190,10 +190,11 @@ async def change_plan(
         tenant.quota_overrides = body.quota_overrides.model_dump(exclude_none=True)
     session.add(tenant)
     await session.flush()
-    await quota.limits_change(session, [tenant_id], now=now)
-    entries = await quota.crossed(session, standing, now=now)
     # What its pods may use has perhaps changed.
     await leases.call_tenant(session, "instance", tenant_id)
+    # Behind the work, as counts are locked everywhere; what is read next stays so until the end.
+    await quota.limits_change(session, [tenant_id], now=now)
+    entries = await quota.crossed(session, standing, now=now)
     await _changed(
         session, tenant, "change_plan", before=before, actor=actor, now=now, entries=entries
     )

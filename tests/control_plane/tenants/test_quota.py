@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from control_plane.access.permissions import Role
+from control_plane.db import leases
 from control_plane.db.session import Database, Scope, driver
+from control_plane.instances import service as instances
 from control_plane.kit.ids import new_id
 from control_plane.tenants import plans, quota
 from control_plane.tenants.quota import COUNTING, Level, month_of
@@ -296,6 +298,21 @@ class TestMessages:
         await bot.hears("d")
 
         assert await told(superuser) == [("messages_month", "near")]
+
+    async def test_are_counted_while_the_limit_changes_and_nobody_waits_in_a_circle(
+        self, parts, people: People, superuser
+    ) -> None:
+        bot = await make_bot(parts, await people.owner())
+        await bot.hears("a")
+        month = month_of(parts.house.clock.now())
+        async with parts.house.database.session(Scope(tenants=(bot.tenant_id,))) as session:
+            await leases.call(session, instances.WORK, [(bot.instance_id, bot.tenant_id)])
+            lowered = asyncio.create_task(allow(people, bot.owner, messages_month=5))
+            await until_blocked(superuser)
+            await quota.count_messages(session, {(bot.tenant_id, month): 1})
+        await lowered
+
+        assert await level(bot.owner, "messages_month") == (2, 5, "ok")
 
 
 class TestCounting:
